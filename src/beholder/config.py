@@ -1,0 +1,170 @@
+"""The base of everything that is data: cards, part configs, geometries, chat formats, stages.
+
+A config is a frozen dataclass. It can be varied (`but`), written as plain JSON data (`to_data`) and read back
+(`from_data`) without any import named by a file: only classes of this package can be named, and unknown fields are errors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from beholder.errors import BeholderError, UnknownName
+
+CONFIG_PACKAGES = ("beholder.parts", "beholder.media", "beholder.prompts", "beholder.cards.card")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Frozen settings of one thing. Subclasses are registered by class name, which must be unique."""
+
+    registry: ClassVar[dict[str, type[Config]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        known = Config.registry.get(cls.__name__)
+        if known is not None and known.__module__ != cls.__module__:
+            raise TypeError(f"two configs are called {cls.__name__}: {known.__module__} and {cls.__module__}")
+        Config.registry[cls.__name__] = cls
+
+    def but(self, **changes: Any) -> Self:
+        """A copy with some fields changed. A name with dots, as in `but(**{"attention.num_heads": 4})`, changes a field
+        of a field. An unknown field raises `UnknownName`.
+        """
+        names = [field.name for field in dataclasses.fields(self) if field.init]
+        direct: dict[str, Any] = {}
+        for path, value in changes.items():
+            name, _, rest = path.partition(".")
+            if name not in names:
+                raise UnknownName(f"field of {type(self).__name__}", name, names)
+            if rest:
+                inner = direct.get(name, getattr(self, name))
+                if not isinstance(inner, Config):
+                    raise BeholderError(f"{path}: {name} of {type(self).__name__} has no fields of its own")
+                value = inner.but(**{rest: value})
+            direct[name] = value
+        return dataclasses.replace(self, **direct)
+
+    def tiny(self) -> Self:
+        """The same thing at a size that runs in milliseconds: every config field made tiny."""
+        return self.but(**{name: _tiny(getattr(self, name)) for name in self._config_fields()})
+
+    def _config_fields(self) -> list[str]:
+        return [f.name for f in dataclasses.fields(self) if f.init and _holds_config(getattr(self, f.name))]
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain JSON data: `kind` names the class, fields at their default are left out."""
+        data: dict[str, Any] = {"kind": type(self).__name__}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.init and not _is_default(field, value):
+                data[field.name] = _encode(value)
+        return data
+
+
+def from_data(data: Mapping[str, Any], *, at: str = "") -> Any:
+    """The config that `to_data` described. `at` is the path of the data, for messages.
+
+    Raises `BeholderError` for data that names no config of this package or an unknown field, with the path.
+    """
+    if not isinstance(data, Mapping) or "kind" not in data:
+        raise BeholderError(f"{at or 'data'}: expected an object with a 'kind', got {type(data).__name__}")
+    _import_config_modules()
+    kind = data["kind"]
+    cls = Config.registry.get(kind) if isinstance(kind, str) else None
+    if cls is None:
+        raise UnknownName(f"{at or 'data'}: kind", str(kind), Config.registry)
+    hints = _type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls) if field.init]
+    values = {}
+    for key, value in data.items():
+        if key == "kind":
+            continue
+        path = f"{at}.{key}" if at else key
+        if key not in names:
+            raise UnknownName(f"{path}: field of {kind}", key, names)
+        values[key] = _decode(value, hints[key], path)
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise BeholderError(f"{at or kind}: incomplete {kind} ({error})") from None
+
+
+@functools.cache
+def _type_hints(cls: type[Config]) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+@functools.cache
+def _import_config_modules() -> None:
+    for name in CONFIG_PACKAGES:
+        package = importlib.import_module(name)
+        for module in pkgutil.walk_packages(getattr(package, "__path__", ()), name + "."):
+            importlib.import_module(module.name)
+
+
+def _tiny(value: Any) -> Any:
+    if isinstance(value, Config):
+        return value.tiny()
+    return tuple(_tiny(item) for item in value) if isinstance(value, tuple) else value
+
+
+def _holds_config(value: Any) -> bool:
+    return isinstance(value, Config) or (isinstance(value, tuple) and any(isinstance(v, Config) for v in value))
+
+
+def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
+    if field.default is not dataclasses.MISSING:
+        return bool(value == field.default)
+    return field.default_factory is not dataclasses.MISSING and bool(value == field.default_factory())
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Config):
+        return value.to_data()
+    if isinstance(value, tuple):
+        return [_encode(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _encode(item) for key, item in value.items()}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"a config may not hold a {type(value).__name__}")
+
+
+def _decode(value: Any, hint: Any, path: str) -> Any:
+    """Turn JSON data into the type a field declares; lists become tuples, objects with a kind become configs."""
+    if isinstance(value, Mapping):
+        if "kind" in value:
+            return from_data(value, at=path)
+        return {key: _decode(item, Any, f"{path}.{key}") for key, item in value.items()}
+    if isinstance(value, list):
+        return tuple(_decode(item, Any, f"{path}[{i}]") for i, item in enumerate(value))
+    allowed = _plain_types(hint)
+    if allowed is not None and not isinstance(value, allowed):
+        raise BeholderError(f"{path}: {value!r} is a {type(value).__name__}, expected {_names(allowed)}")
+    return value
+
+
+def _plain_types(hint: Any) -> tuple[type, ...] | None:
+    """The scalar types a hint admits, or None where it is not made of scalars alone."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        parts = [_plain_types(arg) for arg in typing.get_args(hint)]
+        return None if any(p is None for p in parts) else tuple(t for p in parts if p for t in p)
+    if typing.get_origin(hint) is typing.Literal:
+        return tuple({type(arg) for arg in typing.get_args(hint)})
+    if hint is float:
+        return (float, int)
+    if hint in (int, str, bool):
+        return (hint,)
+    return (types.NoneType,) if hint in (None, types.NoneType) else None
+
+
+def _names(kinds: tuple[type, ...]) -> str:
+    return " or ".join(sorted({kind.__name__ for kind in kinds}))

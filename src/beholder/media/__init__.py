@@ -1,0 +1,1 @@
+"""From files to tensors under one plan: safe decoding, geometry, resizing."""

@@ -1,0 +1,130 @@
+"""The media plan: what every picture becomes, computed from sizes alone before anything runs.
+
+A picture gives one or more *views* (the pixels an encoder sees) and *pieces* (what stands in the prompt for it: tags of
+text and runs of feature tokens). Training, answering, cost and drawing read the same plan, so counts cannot disagree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+Size = tuple[int, int]  # (height, width) in pixels
+
+
+class Grid(NamedTuple):
+    """Layout of a view's tokens in raster order: frames, rows, columns."""
+
+    frames: int
+    height: int
+    width: int
+
+    @property
+    def num_tokens(self) -> int:
+        return self.frames * self.height * self.width
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A token count that follows from sizes."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """An upper bound for a compressor whose count depends on content."""
+
+    count: int
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels, left and top inclusive, right and bottom exclusive."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True)
+class View:
+    """One picture as an encoder sees it.
+
+    original: (height, width) of the upright original
+    resizes:  sizes (height, width) the whole picture is resized to, one after the other; the official processors of
+              some systems resample more than once, and equal pixels need the same chain
+    crop:     the part of the last resize that is shown, in whole pixels; what lies outside the picture is padding
+    role:     image | thumbnail | tile; a fusion may route views by it
+    """
+
+    original: Size
+    resizes: tuple[Size, ...]
+    crop: Box
+    role: str = "image"
+
+    @property
+    def size(self) -> Size:
+        """(height, width) of the pixels given to the encoder."""
+        return round(self.crop.bottom - self.crop.top), round(self.crop.right - self.crop.left)
+
+    @property
+    def resized(self) -> Size:
+        """(height, width) of the whole picture at the scale of the view."""
+        return self.resizes[-1] if self.resizes else self.original
+
+    def to_original(self, x: float, y: float) -> tuple[float, float]:
+        """The point of the original at point (x, y) of the view, both in pixels."""
+        sy, sx = self.original[0] / self.resized[0], self.original[1] / self.resized[1]
+        return (x + self.crop.left) * sx, (y + self.crop.top) * sy
+
+    def from_original(self, x: float, y: float) -> tuple[float, float]:
+        """The point of the view at point (x, y) of the original, both in pixels."""
+        sy, sx = self.resized[0] / self.original[0], self.resized[1] / self.original[1]
+        return x * sx - self.crop.left, y * sy - self.crop.top
+
+
+@dataclass(frozen=True)
+class Tag:
+    """Text the system puts around or between features, such as `<row_1_col_2>`; may spell special tokens."""
+
+    text: str
+
+
+NEWLINE = -1  # in Features.order: the learned row-break embedding
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """A run of feature tokens. `order` indexes the connector's tokens of all views of this picture, one after the
+    other; `NEWLINE` stands for the learned row break.
+    """
+
+    order: np.ndarray
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.order)
+
+
+@dataclass(frozen=True, eq=False)
+class PicturePlan:
+    """What one picture becomes in one branch. `grids` are the connector's output grids, one per view."""
+
+    branch: str
+    original: Size
+    views: tuple[View, ...]
+    grids: tuple[Grid, ...]
+    pieces: tuple[Tag | Features, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Feature tokens in the prompt; tags are counted when the prompt is tokenized."""
+        return sum(piece.num_tokens for piece in self.pieces if isinstance(piece, Features))
+
+
+def in_order(grids: tuple[Grid, ...]) -> Features:
+    """All tokens of all views, in raster order, no row breaks."""
+    return Features(np.arange(sum(grid.num_tokens for grid in grids)))

@@ -1,0 +1,1 @@
+"""Computations with small promises: vision, connectors, fusion, language, heads, and the blocks they share."""

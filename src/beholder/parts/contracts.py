@@ -1,0 +1,244 @@
+"""What the kinds of part promise each other. The one forward in `model.py` uses nothing else.
+
+B rows, T text positions, N packed feature tokens, D width, V views, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from beholder.config import Config
+from beholder.media.plan import AtMost, Exact, Grid, PicturePlan, Size
+
+if TYPE_CHECKING:
+    from beholder.parts.blocks.masks import Visibility
+    from beholder.parts.language.state import State
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Feature tokens of several views, one after the other, without padding.
+
+    tokens_ND: the tokens in raster order of each view's grid
+    grids:     one per view; their token counts add up to N
+    taps:      features of other depths by layer number, each (N, D_layer) on the same grids
+    pooled_VD: one vector per view where the encoder makes one
+    """
+
+    tokens_ND: Tensor
+    grids: tuple[Grid, ...]
+    taps: Mapping[int, Tensor] = field(default_factory=dict)
+    pooled_VD: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        want, got = sum(grid.num_tokens for grid in self.grids), self.tokens_ND.shape[0]
+        if want != got:
+            raise ValueError(f"{len(self.grids)} grids hold {want} tokens but {got} were given")
+
+    def split(self) -> list[Tensor]:
+        """The tokens of each view, (n, D)."""
+        return list(self.tokens_ND.split([grid.num_tokens for grid in self.grids]))
+
+
+class VisionConfig(Config):
+    """Settings of an encoder of views. `dim` is the width of the tokens it gives."""
+
+    dim: int
+
+    def grid(self, size: Size) -> Grid:
+        """The token grid of a view of (height, width) pixels; raises `BeholderError` for a size it cannot take."""
+        raise NotImplementedError
+
+    @property
+    def out_dim(self) -> int:
+        """Width of `Packed.tokens_ND`, after taps are joined."""
+        return self.dim
+
+    def build(self) -> Vision:
+        raise NotImplementedError
+
+
+class Vision(nn.Module):
+    """views: V tensors (3, height, width), normalised -> `Packed` on the grids that `config.grid` foretells."""
+
+    def forward(self, views: Sequence[Tensor]) -> Packed:
+        raise NotImplementedError
+
+
+class ConnectorConfig(Config):
+    """Settings of a map from encoder tokens to tokens of the language model's width."""
+
+    def grid(self, grid: Grid) -> Grid:
+        """The grid that comes out for one view."""
+        return grid
+
+    def num_tokens(self, grid: Grid) -> Exact | AtMost:
+        """How many tokens one view gives."""
+        return Exact(self.grid(grid).num_tokens)
+
+    def build(self, in_dim: int, out_dim: int) -> Connector:
+        raise NotImplementedError
+
+
+class Connector(nn.Module):
+    """`Packed` of width in_dim -> `Packed` of width out_dim. Text, regions and other branches come as `context`."""
+
+    def forward(self, packed: Packed, context: Mapping[str, Any] | None = None) -> Packed:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class LanguageInputs:
+    """What a fusion hands to a language part.
+
+    embeddings_BTD: one row per sequence, left-aligned; positions after a row's length are padding
+    positions:      (B, T) or (axes, B, T) for multi-axis rotary positions
+    visibility:     who sees whom, by segment, parent and block
+    lengths_B:      tokens in each row; None where every row is full
+    routes_BT:      0 for text, a modality number elsewhere; layer parts may act on some routes only
+    cross:          name -> (tokens (B, N, D), media id (B, N), media id of queries (B, T)) for cross-attention
+    memory:         encoder output for an encoder-decoder, (B, S, D)
+    """
+
+    embeddings_BTD: Tensor
+    positions: Tensor
+    visibility: Visibility
+    lengths_B: Tensor | None = None
+    routes_BT: Tensor | None = None
+    cross: Mapping[str, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
+    memory: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LanguageOutput:
+    """hidden_BTD after the last norm; taps by layer (0 = embeddings, i = after layer i); `aux_losses` to be added to
+    the loss; `router_stats` of experts.
+    """
+
+    hidden_BTD: Tensor
+    taps: Mapping[int, Tensor] = field(default_factory=dict)
+    state: State | None = None
+    aux_losses: Mapping[str, Tensor] = field(default_factory=dict)
+    router_stats: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+SLOTS = ("before", "after", "qkv", "mlp", "prefix")
+LayerParts = Mapping[int, Mapping[str, nn.Module]]
+
+
+class LayerPart(Protocol):
+    """A module that a fusion puts into a language layer.
+
+    before, after: (hidden_BTD, inputs, state) -> hidden_BTD, around the layer
+    qkv, mlp:      (x_BTD, base, inputs) -> what base(x_BTD) gives; base is the layer's own projection or MLP
+    prefix:        (inputs) -> (keys, values), each (B, heads, P, K), seen by every query
+    """
+
+    def __call__(self, *args: Any) -> Any: ...
+
+
+class LanguageConfig(Config):
+    """Settings of a language part. `dim` is its width."""
+
+    dim: int
+    vocab_size: int
+    num_layers: int
+
+    def build(self) -> Language:
+        raise NotImplementedError
+
+
+class Language(nn.Module):
+    """inputs and state -> hidden states. `embed` turns ids (B, T) into (B, T, D)."""
+
+    def embed(self, ids_BT: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(
+        self,
+        inputs: LanguageInputs,
+        state: State | None = None,
+        *,
+        layer_parts: LayerParts | None = None,
+        taps: Sequence[int] = (),
+    ) -> LanguageOutput:
+        raise NotImplementedError
+
+    def logits(self, hidden_BTD: Tensor) -> Tensor:
+        """Scores over the vocabulary, (..., vocab_size)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class BranchOutput:
+    """One branch's features for a batch, and which row and picture each belongs to."""
+
+    packed: Packed
+    plans: tuple[tuple[PicturePlan, ...], ...]  # per row, its pictures in order
+
+
+class FusionConfig(Config):
+    """Settings of one way features meet the language model."""
+
+    def build(self, language: LanguageConfig | None) -> Fusion:
+        raise NotImplementedError
+
+
+class Fusion(nn.Module):
+    """Owns the modules it adds to language layers, and makes the language part's inputs."""
+
+    def layer_parts(self, language: LanguageConfig) -> LayerParts:
+        """{layer number: {slot: module}}; the same modules at each call."""
+        return {}
+
+    def prepare(self, draft: LanguageInputs, ids_BT: Tensor, branches: Mapping[str, BranchOutput]) -> LanguageInputs:
+        """Put the branches' features into the inputs. Fusions of a card run in order, each on the last one's result."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class TokenSpan:
+    """Positions [start, stop) of row `row` that hold features of picture `picture` of branch `branch`."""
+
+    row: int
+    start: int
+    stop: int
+    branch: str
+    picture: int
+
+
+@dataclass(frozen=True)
+class HeadInputs:
+    """All a head may read: hidden states, the ids, where pictures lie, the branches' features and the plans."""
+
+    hidden_BTD: Tensor
+    ids_BT: Tensor | None = None
+    token_spans: tuple[TokenSpan, ...] = ()
+    branches: Mapping[str, BranchOutput] = field(default_factory=dict)
+    plan: tuple[tuple[PicturePlan, ...], ...] = ()
+
+
+class HeadConfig(Config):
+    """Settings of one kind of output. `hidden_of` lists token ids whose hidden states generation must keep."""
+
+    output: str  # text | similarity | boxes | ...
+
+    def build(self, language: LanguageConfig | None) -> Head:
+        raise NotImplementedError
+
+
+class Head(nn.Module):
+    """`HeadInputs` (and state) -> one kind of output."""
+
+    def forward(self, inputs: HeadInputs, state: State | None = None) -> Any:
+        raise NotImplementedError
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's parameters live."""
+    return next(module.parameters()).device
