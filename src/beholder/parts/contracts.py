@@ -5,11 +5,10 @@ B rows, T text positions, N packed feature tokens, D width, V views, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from beholder.config import Config
@@ -96,19 +95,21 @@ class Connector(nn.Module):
 class LanguageInputs:
     """What a fusion hands to a language part.
 
+    ids_BT:         the token ids; at features' places a placeholder that may lie outside the vocabulary
     embeddings_BTD: one row per sequence, left-aligned; positions after a row's length are padding
     positions:      (B, T) or (axes, B, T) for multi-axis rotary positions
     visibility:     who sees whom, by segment, parent and block
-    lengths_B:      tokens in each row; None where every row is full
+    lengths:        tokens in each row; None where every row is full
     routes_BT:      0 for text, a modality number elsewhere; layer parts may act on some routes only
     cross:          name -> (tokens (B, N, D), media id (B, N), media id of queries (B, T)) for cross-attention
     memory:         encoder output for an encoder-decoder, (B, S, D)
     """
 
+    ids_BT: Tensor
     embeddings_BTD: Tensor
     positions: Tensor
     visibility: Visibility
-    lengths_B: Tensor | None = None
+    lengths: tuple[int, ...] | None = None
     routes_BT: Tensor | None = None
     cross: Mapping[str, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
     memory: Tensor | None = None
@@ -116,11 +117,12 @@ class LanguageInputs:
 
 @dataclass(frozen=True)
 class LanguageOutput:
-    """hidden_BTD after the last norm; taps by layer (0 = embeddings, i = after layer i); `aux_losses` to be added to
-    the loss; `router_stats` of experts.
+    """hidden_BTD after the last norm; pooled_BD where the part makes one vector a row; taps by layer (0 = embeddings,
+    i = after layer i); `aux_losses` to be added to the loss; `router_stats` of experts.
     """
 
     hidden_BTD: Tensor
+    pooled_BD: Tensor | None = None
     taps: Mapping[int, Tensor] = field(default_factory=dict)
     state: State | None = None
     aux_losses: Mapping[str, Tensor] = field(default_factory=dict)
@@ -196,7 +198,7 @@ class Fusion(nn.Module):
         """{layer number: {slot: module}}; the same modules at each call."""
         return {}
 
-    def prepare(self, draft: LanguageInputs, ids_BT: Tensor, branches: Mapping[str, BranchOutput]) -> LanguageInputs:
+    def prepare(self, draft: LanguageInputs, branches: Mapping[str, BranchOutput]) -> LanguageInputs:
         """Put the branches' features into the inputs. Fusions of a card run in order, each on the last one's result."""
         raise NotImplementedError
 
@@ -214,19 +216,27 @@ class TokenSpan:
 
 @dataclass(frozen=True)
 class HeadInputs:
-    """All a head may read: hidden states, the ids, where pictures lie, the branches' features and the plans."""
+    """All a head may read: hidden states (None without text), one vector a row, the language part's map to its
+    vocabulary, the ids, where pictures lie, the branches' features with their plans.
+    """
 
-    hidden_BTD: Tensor
+    hidden_BTD: Tensor | None = None
+    pooled_BD: Tensor | None = None
+    unembed: Callable[[Tensor], Tensor] | None = None
     ids_BT: Tensor | None = None
     token_spans: tuple[TokenSpan, ...] = ()
     branches: Mapping[str, BranchOutput] = field(default_factory=dict)
-    plan: tuple[tuple[PicturePlan, ...], ...] = ()
 
 
 class HeadConfig(Config):
-    """Settings of one kind of output. `hidden_of` lists token ids whose hidden states generation must keep."""
+    """Settings of one kind of output; `output` names it: text, similarity, boxes, ..."""
 
-    output: str  # text | similarity | boxes | ...
+    output: ClassVar[str]
+
+    @property
+    def hidden_of(self) -> tuple[int, ...]:
+        """Token ids whose hidden states generation must keep for this head."""
+        return ()
 
     def build(self, language: LanguageConfig | None) -> Head:
         raise NotImplementedError
@@ -237,8 +247,3 @@ class Head(nn.Module):
 
     def forward(self, inputs: HeadInputs, state: State | None = None) -> Any:
         raise NotImplementedError
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """Where a module's parameters live."""
-    return next(module.parameters()).device

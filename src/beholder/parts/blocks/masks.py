@@ -1,0 +1,118 @@
+"""Who sees whom in self-attention: one rule for causal text, prefixes, bidirectional pictures, packing and siblings.
+
+Key k is visible to query q when segment(k) is segment(q) or one of its ancestors, and block(k) <= block(q); a window w
+asks besides that block(q) - block(k) < w. Padding has segment -1 and is neither seen nor sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+PADDING = -1
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """segments_BT, blocks_BT: integers per token; parents[s]: the segment above s, or -1 for none.
+
+    plain: True when every row is one causal segment without padding, so that kernels need no mask.
+    """
+
+    segments_BT: Tensor
+    blocks_BT: Tensor
+    parents: tuple[int, ...] = (PADDING,)
+    plain: bool = False
+
+    @classmethod
+    def causal(cls, rows: int, length: int, *, start: int = 0, device: torch.device | None = None) -> Visibility:
+        """Rows of plain causal text whose first token has block `start`."""
+        blocks_T = torch.arange(start, start + length, device=device)
+        zeros_BT = torch.zeros(rows, length, dtype=torch.long, device=device)
+        return cls(zeros_BT, blocks_T.expand(rows, length), plain=True)
+
+    @classmethod
+    def causal_rows(
+        cls, lengths: Sequence[int], width: int, *, starts: Sequence[int] | None = None, device: torch.device | None = None
+    ) -> Visibility:
+        """Causal rows of unequal lengths in a table of `width` columns, padded on the right."""
+        starts = starts or [0] * len(lengths)
+        if all(n == width for n in lengths) and len(set(starts)) == 1:
+            return cls.causal(len(lengths), width, start=starts[0], device=device)
+        columns_T = torch.arange(width, device=device)
+        lengths_B1 = torch.tensor(list(lengths), device=device)[:, None]
+        segments_BT = torch.where(columns_T < lengths_B1, 0, PADDING)
+        return cls(segments_BT, columns_T + torch.tensor(list(starts), device=device)[:, None])
+
+    @classmethod
+    def bidirectional(cls, keep_BT: Tensor) -> Visibility:
+        """Everybody sees everybody where `keep_BT` is True."""
+        return cls(torch.where(keep_BT, 0, PADDING), torch.zeros_like(keep_BT, dtype=torch.long))
+
+
+def dense_mask(
+    queries: Visibility, key_segments_BS: Tensor, key_blocks_BS: Tensor, window: int | None = None
+) -> Tensor:
+    """(B, T, S) booleans: True where the key may be seen. A padding query sees itself alone, so that softmax is finite."""
+    sees_SS = ancestor_table(queries.parents).to(key_segments_BS.device)
+    query_BT1, key_B1S = queries.segments_BT[:, :, None], key_segments_BS[:, None, :]
+    related = sees_SS[query_BT1.clamp(min=0), key_B1S.clamp(min=0)] & (query_BT1 >= 0) & (key_B1S >= 0)
+    distance_BTS = queries.blocks_BT[:, :, None] - key_blocks_BS[:, None, :]
+    mask_BTS = related & (distance_BTS >= 0)
+    if window is not None:
+        mask_BTS &= distance_BTS < window
+    return mask_BTS | (query_BT1 < 0)
+
+
+def ancestor_table(parents: Sequence[int]) -> Tensor:
+    """(S, S) booleans: entry [a, b] is True when segment b is a or an ancestor of a. Raises `ValueError` for a cycle."""
+    sees = torch.eye(len(parents), dtype=torch.bool)
+    for segment, parent in enumerate(parents):
+        steps = 0
+        while parent >= 0:
+            sees[segment, parent] = True
+            parent, steps = parents[parent], steps + 1
+            if steps > len(parents):
+                raise ValueError(f"segments {list(parents)} form a cycle")
+    return sees
+
+
+# Group visibility of joint encoders and Q-Formers: rows are the query's group, columns the key's (0 queries, 1 text).
+# BLIP-2 (2301.12597), figure 2: contrastive keeps groups apart, matching lets all see all, generation lets text see
+# queries and earlier text.
+GROUP_TABLES: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
+    "itc": (("all", "none"), ("none", "all")),
+    "itm": (("all", "all"), ("all", "all")),
+    "itg": (("all", "none"), ("all", "causal")),
+}
+
+
+def group_mask(groups_T: Tensor, objective: str) -> Tensor:
+    """(T, T) booleans for one row whose tokens belong to `groups_T` (0 or 1) under a Q-Former objective."""
+    table = GROUP_TABLES[objective]
+    order_T = torch.arange(len(groups_T), device=groups_T.device)
+    allowed = {
+        "all": torch.ones(len(groups_T), len(groups_T), dtype=torch.bool, device=groups_T.device),
+        "none": torch.zeros(len(groups_T), len(groups_T), dtype=torch.bool, device=groups_T.device),
+        "causal": order_T[:, None] >= order_T[None, :],
+    }
+    mask_TT = allowed["none"].clone()
+    for query in (0, 1):
+        for key in (0, 1):
+            mask_TT |= (groups_T[:, None] == query) & (groups_T[None, :] == key) & allowed[table[query][key]]
+    return mask_TT
+
+
+def media_mask(query_ids_BT: Tensor, key_ids_BN: Tensor, rule: str) -> Tensor:
+    """(B, T, N) booleans for cross-attention. Ids count pictures from 1; a query carries the number of the last picture
+    before it (0: none). `rule`: `latest` sees that picture alone, `before` sees it and all earlier ones, `own` the equal id.
+    """
+    query_BT1, key_B1N = query_ids_BT[:, :, None], key_ids_BN[:, None, :]
+    if rule in ("latest", "own"):
+        return (query_BT1 == key_B1N) & (key_B1N > 0)
+    if rule == "before":
+        return (key_B1N <= query_BT1) & (key_B1N > 0)
+    raise ValueError(f"unknown rule {rule!r}; known: latest, before, own")

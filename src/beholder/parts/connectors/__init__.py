@@ -1,0 +1,1 @@
+"""Maps from an encoder's tokens to the language model's width."""

@@ -1,0 +1,158 @@
+"""Connectors that map each token by itself, or one vector per view.
+
+N packed tokens, V views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from beholder.errors import BeholderError
+from beholder.media.plan import Grid
+from beholder.parts.blocks.activations import activation
+from beholder.parts.contracts import Connector, ConnectorConfig, Packed
+
+
+@dataclass(frozen=True)
+class Linear(ConnectorConfig):
+    """One matrix (LLaVA, 2304.08485)."""
+
+    bias: bool = True
+
+    def build(self, in_dim: int, out_dim: int) -> Connector:
+        return LinearConnector(in_dim, out_dim, self.bias)
+
+
+class LinearConnector(Connector):
+    """(N, in_dim) -> (N, out_dim)."""
+
+    def __init__(self, in_dim: int, out_dim: int, bias: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_dim, out_dim, bias=bias)
+
+    def forward(self, packed: Packed, context: Mapping[str, Any] | None = None) -> Packed:
+        return Packed(self.linear(packed.tokens_ND), packed.grids)
+
+
+@dataclass(frozen=True)
+class Mlp(ConnectorConfig):
+    """`depth` matrices with an activation between (LLaVA-1.5, 2310.03744). norm: LayerNorm of the input.
+    positions: a learned vector is added for each of so many places of a view, 0 for none.
+    """
+
+    depth: int = 2
+    act: str = "gelu"
+    bias: bool = True
+    norm: bool = False
+    positions: int = 0
+
+    def __post_init__(self) -> None:
+        if self.depth < 1:
+            raise BeholderError(f"an MLP connector of depth {self.depth}; it needs at least 1")
+
+    def tiny(self) -> Mlp:
+        return self.but(positions=4 if self.positions else 0)
+
+    def build(self, in_dim: int, out_dim: int) -> Connector:
+        return MlpConnector(self, in_dim, out_dim)
+
+
+class MlpConnector(Connector):
+    """(N, in_dim) -> (N, out_dim)."""
+
+    def __init__(self, config: Mlp, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        widths = [in_dim] + [out_dim] * config.depth
+        self.norm = nn.LayerNorm(in_dim) if config.norm else None
+        self.layers = nn.ModuleList(
+            nn.Linear(a, b, bias=config.bias) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.positions = nn.Parameter(torch.zeros(config.positions, out_dim)) if config.positions else None
+        self.act = activation(config.act)
+
+    def forward(self, packed: Packed, context: Mapping[str, Any] | None = None) -> Packed:
+        x_ND = packed.tokens_ND if self.norm is None else self.norm(packed.tokens_ND)
+        for number, layer in enumerate(self.layers):
+            x_ND = layer(x_ND if number == 0 else self.act(x_ND))
+        return Packed(x_ND if self.positions is None else x_ND + self._places(packed), packed.grids)
+
+    def _places(self, packed: Packed) -> Tensor:
+        assert self.positions is not None
+        for grid in packed.grids:
+            if grid.num_tokens != len(self.positions):
+                raise BeholderError(f"the connector has {len(self.positions)} positions, a view {grid.num_tokens} tokens")
+        return self.positions.repeat(len(packed.grids), 1)
+
+
+@dataclass(frozen=True)
+class Pooled(ConnectorConfig):
+    """The encoder's one vector per view, through a matrix where `project` (CLIP), as it is otherwise (SigLIP)."""
+
+    project: bool = True
+    bias: bool = False
+
+    def grid(self, grid: Grid) -> Grid:
+        return Grid(1, 1, 1)
+
+    def build(self, in_dim: int, out_dim: int) -> Connector:
+        if not self.project and in_dim != out_dim:
+            raise BeholderError(f"pooled vectors of {in_dim} channels need a projection to reach {out_dim}")
+        return PooledConnector(self, in_dim, out_dim)
+
+
+class PooledConnector(Connector):
+    """(V, in_dim) pooled -> (V, out_dim), one token per view."""
+
+    def __init__(self, config: Pooled, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_dim, out_dim, bias=config.bias) if config.project else nn.Identity()
+
+    def forward(self, packed: Packed, context: Mapping[str, Any] | None = None) -> Packed:
+        if packed.pooled_VD is None:
+            raise BeholderError("this connector needs an encoder that pools; set pool= on the vision part")
+        return Packed(self.linear(packed.pooled_VD), (Grid(1, 1, 1),) * len(packed.grids))
+
+
+@dataclass(frozen=True)
+class PixelShuffle(ConnectorConfig):
+    """Squares of `factor` x `factor` tokens become one by joining channels, then one matrix (Idefics3, 2408.12637).
+    Channels are ordered by row, then column, of the token in its square.
+    """
+
+    factor: int = 2
+    bias: bool = False
+
+    def grid(self, grid: Grid) -> Grid:
+        if grid.height % self.factor or grid.width % self.factor:
+            raise BeholderError(f"a grid of {grid.height}x{grid.width} tokens does not divide into squares of {self.factor}")
+        return grid._replace(height=grid.height // self.factor, width=grid.width // self.factor)
+
+    def tiny(self) -> PixelShuffle:
+        return self.but(factor=2)
+
+    def build(self, in_dim: int, out_dim: int) -> Connector:
+        return PixelShuffleConnector(self, in_dim, out_dim)
+
+
+class PixelShuffleConnector(Connector):
+    """(N, in_dim) -> (N / factor^2, out_dim)."""
+
+    def __init__(self, config: PixelShuffle, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.linear = nn.Linear(in_dim * config.factor**2, out_dim, bias=config.bias)
+
+    def forward(self, packed: Packed, context: Mapping[str, Any] | None = None) -> Packed:
+        grids = tuple(self.config.grid(grid) for grid in packed.grids)
+        folded = [self._fold(tokens, grid) for tokens, grid in zip(packed.split(), grids, strict=True)]
+        return replace(packed, tokens_ND=self.linear(torch.cat(folded)), grids=grids, taps={})
+
+    def _fold(self, tokens_ND: Tensor, grid: Grid) -> Tensor:
+        factor = self.config.factor
+        squares = tokens_ND.view(grid.frames, grid.height, factor, grid.width, factor, -1)
+        return squares.transpose(2, 3).reshape(grid.num_tokens, -1)

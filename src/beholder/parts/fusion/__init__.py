@@ -1,0 +1,1 @@
+"""Ways in which features meet the language model."""

@@ -1,0 +1,81 @@
+"""Features placed in the token sequence: the language model reads them like words (LLaVA, 2304.08485).
+
+B rows, T positions, N feature tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from beholder.errors import BeholderError
+from beholder.media.plan import Features, PicturePlan
+from beholder.parts.contracts import BranchOutput, Fusion, FusionConfig, LanguageConfig, LanguageInputs
+
+
+@dataclass(frozen=True)
+class Splice(FusionConfig):
+    """at: the placeholder's text; token_id: its id, which may lie outside the vocabulary. branch: whose features.
+    newline: a learned vector stands at row breaks (LLaVA-NeXT).
+    """
+
+    token_id: int
+    at: str = "<image>"
+    branch: str = "image"
+    newline: bool = False
+
+    def tiny(self) -> Splice:
+        return self.but(token_id=5)
+
+    def build(self, language: LanguageConfig | None) -> Fusion:
+        if language is None:
+            raise BeholderError("Splice needs a language part to put features into")
+        return SpliceFusion(self, language.dim)
+
+
+class SpliceFusion(Fusion):
+    """Adds no modules to layers; replaces the embeddings at placeholders."""
+
+    def __init__(self, config: Splice, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.newline = nn.Parameter(torch.zeros(dim)) if config.newline else None
+
+    def prepare(self, draft: LanguageInputs, branches: Mapping[str, BranchOutput]) -> LanguageInputs:
+        places_BT = draft.ids_BT == self.config.token_id
+        branch = branches.get(self.config.branch)
+        plans = branch.plans if branch else ((),) * len(draft.ids_BT)
+        self._check(places_BT, plans)
+        if branch is None:
+            return draft
+        features_ND = self._in_prompt_order(branch)
+        embeddings_BTD = draft.embeddings_BTD.clone()
+        embeddings_BTD[places_BT] = features_ND.to(embeddings_BTD.dtype)
+        routes_BT = torch.zeros_like(draft.ids_BT) if draft.routes_BT is None else draft.routes_BT
+        return replace(draft, embeddings_BTD=embeddings_BTD, routes_BT=routes_BT.masked_fill(places_BT, 1))
+
+    def _check(self, places_BT: Tensor, plans: Sequence[Sequence[PicturePlan]]) -> None:
+        for row, (places_T, pictures) in enumerate(zip(places_BT, plans, strict=True)):
+            got, want = int(places_T.sum()), sum(plan.num_tokens for plan in pictures)
+            if got != want:
+                raise BeholderError(
+                    f"row {row} has {got} {self.config.at} placeholders but its {len(pictures)} pictures give {want} "
+                    "tokens; check the prompt and the geometry"
+                )
+
+    def _in_prompt_order(self, branch: BranchOutput) -> Tensor:
+        """Every picture's tokens in the order its plan puts them in the prompt, (N, D)."""
+        views = branch.packed.split()
+        ordered, first = [], 0
+        for plan in (plan for row in branch.plans for plan in row):
+            tokens_ND = torch.cat(views[first : first + len(plan.views)])
+            first += len(plan.views)
+            if self.newline is not None:  # stands last, where index -1 finds it
+                tokens_ND = torch.cat((tokens_ND, self.newline[None].to(tokens_ND.dtype)))
+            for piece in plan.pieces:
+                if isinstance(piece, Features):
+                    ordered.append(tokens_ND[torch.from_numpy(piece.order).to(tokens_ND.device)])
+        return torch.cat(ordered) if ordered else branch.packed.tokens_ND[:0]

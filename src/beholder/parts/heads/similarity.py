@@ -1,0 +1,57 @@
+"""How alike pictures and texts are.
+
+V pictures, B texts, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from beholder.parts.contracts import Head, HeadConfig, HeadInputs, LanguageConfig
+from beholder.parts.language.state import State
+
+
+class Likeness(NamedTuple):
+    """Unit vectors of what was given, and scores_VB where both sides were."""
+
+    images_VD: Tensor | None
+    texts_BD: Tensor | None
+    scores_VB: Tensor | None
+
+
+@dataclass(frozen=True)
+class Similarity(HeadConfig):
+    """exp(scale) * cosine (+ bias). The start values are CLIP's ln(1 / 0.07); SigLIP has a bias besides."""
+
+    output: ClassVar[str] = "similarity"
+    branch: str = "image"
+    scale: float = math.log(1 / 0.07)
+    bias: float | None = None
+
+    def build(self, language: LanguageConfig | None) -> Head:
+        return SimilarityHead(self)
+
+
+class SimilarityHead(Head):
+    """Pooled vectors of a branch and of texts -> `Likeness`."""
+
+    def __init__(self, config: Similarity) -> None:
+        super().__init__()
+        self.config = config
+        self.scale = nn.Parameter(torch.tensor(config.scale))
+        self.bias = nn.Parameter(torch.tensor(config.bias)) if config.bias is not None else None
+
+    def forward(self, inputs: HeadInputs, state: State | None = None) -> Likeness:
+        branch = inputs.branches.get(self.config.branch)
+        images_VD = None if branch is None else F.normalize(branch.packed.tokens_ND, dim=-1)
+        texts_BD = None if inputs.pooled_BD is None else F.normalize(inputs.pooled_BD, dim=-1)
+        if images_VD is None or texts_BD is None:
+            return Likeness(images_VD, texts_BD, None)
+        scores_VB = images_VD @ texts_BD.T * self.scale.exp()
+        return Likeness(images_VD, texts_BD, scores_VB if self.bias is None else scores_VB + self.bias)

@@ -1,0 +1,223 @@
+"""What generation carries from step to step, for every kind of layer.
+
+B rows, H key heads, S capacity, T new tokens, K head width. Rows are left-aligned; each has its own length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+from beholder.parts.blocks.masks import PADDING, Visibility
+
+
+class LayerState(Protocol):
+    """What one layer keeps. Rows are chosen by `reorder`, which also repeats them; `truncate` may be refused."""
+
+    def reorder(self, rows: Tensor) -> Self: ...
+    def truncate(self, lengths: Sequence[int]) -> None: ...
+    def snapshot(self) -> Self: ...
+    @property
+    def nbytes(self) -> int: ...
+
+
+@dataclass
+class SelfKeyValues:
+    """Keys and values of self-attention, (B, H, S, K) each, preallocated at first use and grown by doubling."""
+
+    capacity: int
+    keys: Tensor | None = None
+    values: Tensor | None = None
+
+    def append(self, keys_BHTK: Tensor, values_BHTK: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Write T tokens after each row's length; gives all keys and values up to the longest row's end."""
+        width = keys_BHTK.shape[2]
+        end = max(lengths) + width
+        self._reserve(keys_BHTK, values_BHTK, end)
+        assert self.keys is not None and self.values is not None
+        if len(set(lengths)) == 1:
+            start = lengths[0]
+            self.keys[:, :, start : start + width] = keys_BHTK
+            self.values[:, :, start : start + width] = values_BHTK
+        else:
+            device = keys_BHTK.device
+            rows_B1 = torch.arange(len(lengths), device=device)[:, None]
+            columns_BT = torch.tensor(list(lengths), device=device)[:, None] + torch.arange(width, device=device)
+            self.keys[rows_B1, :, columns_BT] = keys_BHTK.transpose(1, 2)
+            self.values[rows_B1, :, columns_BT] = values_BHTK.transpose(1, 2)
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def _reserve(self, keys_BHTK: Tensor, values_BHTK: Tensor, end: int) -> None:
+        if self.keys is not None and end <= self.keys.shape[2]:
+            return
+        capacity = self.capacity if self.keys is None else 2 * self.keys.shape[2]
+        capacity = max(capacity, end)
+        grown = []
+        for new, old in ((keys_BHTK, self.keys), (values_BHTK, self.values)):
+            rows, heads, _, width = new.shape
+            room = new.new_zeros(rows, heads, capacity, width)
+            if old is not None:
+                room[:, :, : old.shape[2]] = old
+            grown.append(room)
+        self.keys, self.values = grown
+
+    def reorder(self, rows: Tensor) -> SelfKeyValues:
+        if self.keys is None or self.values is None:
+            return SelfKeyValues(self.capacity)
+        return SelfKeyValues(self.capacity, self.keys[rows], self.values[rows])
+
+    def truncate(self, lengths: Sequence[int]) -> None:
+        """Nothing to do: what lies beyond a row's length is never read."""
+
+    def snapshot(self) -> SelfKeyValues:
+        if self.keys is None or self.values is None:
+            return SelfKeyValues(self.capacity)
+        return SelfKeyValues(self.capacity, self.keys.clone(), self.values.clone())
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.numel() * t.element_size() for t in (self.keys, self.values) if t is not None)
+
+
+@dataclass
+class Tensors:
+    """Named tensors replaced as a whole: cross-attention's keys and values, recurrent and convolution states. The first
+    dimension is the row. They cannot be cut to a shorter length; keep a snapshot instead.
+    """
+
+    values: dict[str, Tensor] = field(default_factory=dict)
+    recurrent: bool = False
+
+    def reorder(self, rows: Tensor) -> Tensors:
+        return Tensors({name: value[rows] for name, value in self.values.items()}, self.recurrent)
+
+    def truncate(self, lengths: Sequence[int]) -> None:
+        """Cross-attention's keys do not depend on the length; a recurrent state does and raises `ValueError`."""
+        if self.recurrent:
+            raise ValueError("a recurrent state cannot be truncated; take a snapshot before the tokens and restore it")
+
+    def snapshot(self) -> Tensors:
+        return Tensors({name: value.clone() for name, value in self.values.items()}, self.recurrent)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(value.numel() * value.element_size() for value in self.values.values())
+
+
+@dataclass
+class State:
+    """All of a batch's memory.
+
+    lengths:    tokens kept of each row
+    segments_BS, blocks_BS: of the kept tokens, for masks; not needed while every row is plain causal text
+    layers:     (kind, layer number) -> state; kinds are `self`, `cross` and `recurrent`
+    memory:     an encoder's output, (B, M, D), made once per request
+    """
+
+    rows: int
+    capacity: int = 256
+    lengths: list[int] = field(default_factory=list)
+    plain: bool = True
+    segments_BS: Tensor | None = None
+    blocks_BS: Tensor | None = None
+    layers: dict[tuple[str, int], LayerState] = field(default_factory=dict)
+    memory: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self.lengths = self.lengths or [0] * self.rows
+
+    def self_attention(self, layer: int) -> SelfKeyValues:
+        """The key-values of a layer, made at first use."""
+        found = self.layers.setdefault(("self", layer), SelfKeyValues(self.capacity))
+        assert isinstance(found, SelfKeyValues)
+        return found
+
+    def append(self, visibility: Visibility) -> Visibility:
+        """Note the new tokens' segments and blocks; gives those of all tokens kept, the new ones included. `commit` must
+        follow once all layers have appended.
+        """
+        width = visibility.blocks_BT.shape[1]
+        end = max(self.lengths) + width
+        if self.segments_BS is None or self.blocks_BS is None or self.segments_BS.shape[1] < end:
+            self._reserve(max(end, self.capacity, 2 * end if self.segments_BS is not None else 0), visibility)
+        assert self.segments_BS is not None and self.blocks_BS is not None
+        self.plain = self.plain and visibility.plain and len(set(self.lengths)) == 1
+        if len(set(self.lengths)) == 1:
+            start = self.lengths[0]
+            self.segments_BS[:, start:end] = visibility.segments_BT
+            self.blocks_BS[:, start:end] = visibility.blocks_BT
+        else:
+            device = self.segments_BS.device
+            columns_BT = torch.tensor(self.lengths, device=device)[:, None] + torch.arange(width, device=device)
+            self.segments_BS.scatter_(1, columns_BT, visibility.segments_BT)
+            self.blocks_BS.scatter_(1, columns_BT, visibility.blocks_BT)
+        return Visibility(self.segments_BS[:, :end], self.blocks_BS[:, :end], visibility.parents, self.plain)
+
+    def commit(self, width: int, lengths: Sequence[int] | None) -> None:
+        """Count the new tokens: `lengths` of them in each row, or `width` in every row."""
+        added = lengths if lengths is not None else [width] * self.rows
+        self.lengths = [old + new for old, new in zip(self.lengths, added, strict=True)]
+
+    def _reserve(self, capacity: int, like: Visibility) -> None:
+        segments_BS = like.segments_BT.new_full((self.rows, capacity), PADDING)
+        blocks_BS = like.blocks_BT.new_zeros((self.rows, capacity))
+        if self.segments_BS is not None and self.blocks_BS is not None:
+            segments_BS[:, : self.segments_BS.shape[1]] = self.segments_BS
+            blocks_BS[:, : self.blocks_BS.shape[1]] = self.blocks_BS
+        self.segments_BS, self.blocks_BS = segments_BS, blocks_BS
+
+    def reorder(self, rows: Sequence[int]) -> State:
+        """A state whose row i is this one's row `rows[i]`; rows may repeat or be left out."""
+        index = torch.tensor(list(rows))
+        return State(
+            rows=len(rows),
+            capacity=self.capacity,
+            lengths=[self.lengths[row] for row in rows],
+            plain=self.plain,
+            segments_BS=None if self.segments_BS is None else self.segments_BS[index],
+            blocks_BS=None if self.blocks_BS is None else self.blocks_BS[index],
+            layers={key: layer.reorder(index) for key, layer in self.layers.items()},
+            memory=None if self.memory is None else self.memory[index],
+        )
+
+    def fork(self, copies: int) -> State:
+        """Every row `copies` times, neighbours together."""
+        return self.reorder([row for row in range(self.rows) for _ in range(copies)])
+
+    def truncate(self, lengths: Sequence[int]) -> None:
+        """Forget what lies beyond `lengths`; raises `ValueError` where a layer cannot or a row is shorter."""
+        for row, (old, new) in enumerate(zip(self.lengths, lengths, strict=True)):
+            if not 0 <= new <= old:
+                raise ValueError(f"row {row} holds {old} tokens and cannot be cut to {new}")
+        for layer in self.layers.values():
+            layer.truncate(lengths)
+        self.lengths = list(lengths)
+        if self.segments_BS is not None:
+            columns_S = torch.arange(self.segments_BS.shape[1], device=self.segments_BS.device)
+            beyond_BS = columns_S >= torch.tensor(self.lengths, device=columns_S.device)[:, None]
+            self.segments_BS = self.segments_BS.masked_fill(beyond_BS, PADDING)
+
+    def snapshot(self) -> State:
+        """A copy that later steps do not change."""
+        return State(
+            rows=self.rows,
+            capacity=self.capacity,
+            lengths=list(self.lengths),
+            plain=self.plain,
+            segments_BS=None if self.segments_BS is None else self.segments_BS.clone(),
+            blocks_BS=None if self.blocks_BS is None else self.blocks_BS.clone(),
+            layers={key: layer.snapshot() for key, layer in self.layers.items()},
+            memory=self.memory,
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by the layers and the encoder's memory."""
+        memory = 0 if self.memory is None else self.memory.numel() * self.memory.element_size()
+        return memory + sum(layer.nbytes for layer in self.layers.values())
+
+
