@@ -1,0 +1,251 @@
+"""Pictures composed on the fly from cut-outs, with questions whose answers follow from how they were composed.
+
+Counts are answered in digits, everything else in lower-case words.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from beholder.data import phrases, questions
+from beholder.data.canvas import (
+    COLOURS,
+    Placed,
+    background,
+    colour_apart,
+    distance,
+    lay_out,
+    paste,
+    shade,
+    write_word,
+)
+from beholder.data.cutouts import CutOut, CutOuts
+from beholder.data.phrases import pick
+from beholder.data.questions import Maker, Scene
+from beholder.data.samples import Sample, Turn, checked_index
+
+KINDS_OF_SCENE = ("single", "several", "repeated", "word")
+ODDS = (0.45, 0.28, 0.25, 0.02)
+# kinds too vague to ask for
+VAGUE_KINDS = frozenset(
+    {
+        "object",
+        "sign",
+        "place",
+        "music",
+        "science",
+        "paper",
+        "mail",
+        "money",
+        "award",
+        "sport",
+        "game",
+        "heart",
+    }
+)
+MAX_THINGS = 5
+LENGTHS = {"train": 1_000_000, "test-concepts": 400, "test-style": 400}
+
+
+class Scenes:
+    """`length` composed pictures of `size` px square with `questions` turns each, from one split of the cut-outs.
+
+    `train` never shows a held-out concept nor the held-out style; `test-concepts` and `test-style` show only them.
+    With another `seed`, `train` gives fresh pictures of the same things.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        split: str = "train",
+        seed: int = 0,
+        *,
+        size: int = 224,
+        questions: int = 4,
+        length: int | None = None,
+    ) -> None:
+        if questions < 1 or size < 32:
+            raise ValueError(
+                f"questions={questions}, size={size}: a scene needs a question and at least 32 px"
+            )
+        cutouts = CutOuts.open(folder)
+        self.pixels = cutouts.pixels
+        self.concepts = cutouts.concepts
+        self.pool = cutouts.pool(split)
+        self.names = list(self.pool)
+        if len(self.names) < 2:
+            raise ValueError(
+                f"{folder} has {len(self.names)} concepts for split {split!r}; prepare more icons"
+            )
+        self.by_kind: dict[str, list[str]] = {}
+        for name in self.names:
+            self.by_kind.setdefault(self.concepts[name].kind, []).append(name)
+        self.split, self.seed, self.size, self.questions = split, seed, size, questions
+        self.length = LENGTHS[split] if length is None else length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Sample:
+        index = checked_index(index, self.length)
+        rng = np.random.default_rng([self.seed, zlib.crc32(self.split.encode()), index])
+        kind = str(rng.choice(KINDS_OF_SCENE, p=ODDS))
+        pixels_HWC, scene = self._compose(rng, kind)
+        return Sample(pixels_HWC, self._ask(rng, kind, scene), f"scenes/{self.split}/{self.seed}/{index}")
+
+    # what is in the picture
+
+    def _compose(self, rng: np.random.Generator, kind: str) -> tuple[np.ndarray, Scene]:
+        if kind == "word":
+            return self._compose_word(rng)
+        if kind == "single":
+            cutouts = [self._cutout(rng, self._name(rng))]
+            sides = (0.3, 0.95)
+        elif kind == "several":
+            count = int(rng.integers(2, MAX_THINGS + 1))
+            cutouts = [self._cutout(rng, name) for name in self._unrelated_names(rng, count)]
+            sides = (0.2, 0.44 if count < 4 else 0.34)
+        else:
+            cutouts = self._repeated(rng)
+            sides = (0.2, 0.44 if len(cutouts) < 4 else 0.34)
+        placed = lay_out(rng, [cutouts[i] for i in rng.permutation(len(cutouts))], self.size, sides)
+        return self._paint(rng, placed)
+
+    def _repeated(self, rng: np.random.Generator) -> list[CutOut]:
+        """1 to 5 of one thing, alike or drawn differently, and sometimes other things."""
+        count = int(rng.integers(1, MAX_THINGS + 1))
+        others = int(rng.integers(0, MAX_THINGS + 1 - count)) if rng.random() < 0.7 else 0
+        name, *rest = self._unrelated_names(rng, 1 + others)
+        first = self._cutout(rng, name)
+        alike = rng.random() < 0.6
+        same = [first if alike else self._cutout(rng, name) for _ in range(count)]
+        return same + [self._cutout(rng, other) for other in rest]
+
+    def _paint(self, rng: np.random.Generator, placed: list[Placed]) -> tuple[np.ndarray, Scene]:
+        ground = colour_apart(rng, [thing.cutout.mean for thing in placed if thing.cutout.mean is not None])
+        scene_HWC = background(rng, ground, self.size)
+        tints = [
+            name for name in COLOURS if name != ground and distance(COLOURS[name], COLOURS[ground]) > 110
+        ]
+        coloured = []
+        for thing in placed:
+            tint = str(rng.choice(tints)) if thing.cutout.mean is None else None
+            colour_C = None if tint is None else shade(rng, tint)
+            flip = bool(rng.random() < 0.5) and self.concepts[thing.cutout.concept].kind != "sign"
+            paste(scene_HWC, self.pixels[thing.cutout.row], thing, flip=flip, colour_C=colour_C)
+            coloured.append(Placed(thing.cutout, thing.left, thing.top, thing.width, thing.height, tint))
+        return scene_HWC, Scene(self.size, tuple(coloured), ground)
+
+    def _compose_word(self, rng: np.random.Generator) -> tuple[np.ndarray, Scene]:
+        ground = str(rng.choice(list(COLOURS)))
+        ink = str(rng.choice([name for name in COLOURS if distance(COLOURS[name], COLOURS[ground]) > 130]))
+        word = self._name(rng).split(" ")[-1]
+        scene_HWC = write_word(rng, background(rng, ground, self.size), word, shade(rng, ink))
+        return scene_HWC, Scene(self.size, (), ground, word, ink)
+
+    def _name(self, rng: np.random.Generator) -> str:
+        return self.names[int(rng.integers(len(self.names)))]
+
+    def _cutout(self, rng: np.random.Generator, name: str) -> CutOut:
+        rows = self.pool[name]
+        return rows[int(rng.integers(len(rows)))]
+
+    def _unrelated_names(self, rng: np.random.Generator, count: int) -> list[str]:
+        """`count` concepts of which none could pass for another; fewer when the pool has no more."""
+        names: list[str] = []
+        for _ in range(20 * count):
+            name = self._name(rng)
+            if not any(self._related(name, other) for other in names):
+                names.append(name)
+            if len(names) == count:
+                break
+        return names
+
+    def _related(self, one: str, other: str) -> bool:
+        """Whether a picture of one might rightly be called the other."""
+        first, second = self.concepts[one], self.concepts[other]
+        shared_word = set(one.split(" ")) & set(other.split(" "))
+        return bool(shared_word) or one in second.tags or other in first.tags
+
+    # what is asked
+
+    def _ask(self, rng: np.random.Generator, kind: str, scene: Scene) -> tuple[Turn, ...]:
+        """`questions` different turns: makers in random order by weight, again from the start when they run out."""
+        makers, weights = zip(*self._makers(kind), strict=True)
+        odds = np.asarray(weights) / sum(weights)
+        turns: dict[str, Turn] = {}
+        for round_number in range(8):
+            for place in rng.choice(len(makers), len(makers), replace=False, p=odds):
+                if round_number and makers[place] in questions.ONCE:
+                    continue
+                turn = makers[place](rng, scene)
+                if turn is not None:
+                    turns.setdefault(turn.question, turn)
+                if len(turns) == self.questions:
+                    return tuple(turns.values())
+        return tuple(turns.values())
+
+    def _makers(self, kind: str) -> list[tuple[Maker, float]]:
+        if kind == "single":
+            return [
+                (questions.naming, 12), (self._presence, 2), (self._category, 2), (questions.where, 1.5), (questions.background_colour, 1.5),
+                (questions.colour_of, 2), (self._caption, 0.8), (questions.count_all, 0.5),
+            ]  # fmt: skip
+        if kind == "several":
+            return [
+                (questions.beside, 3), (questions.neighbour, 3), (questions.side, 3), (self._presence, 3), (questions.count_all, 2), (questions.where, 1),
+                (questions.colour_of, 2), (questions.background_colour, 1), (self._caption, 0.8),
+            ]  # fmt: skip
+        if kind == "repeated":
+            return [
+                (questions.count_most, 8), (self._presence, 3), (questions.count_other, 2), (self._count_absent, 0.4), (questions.side, 1.5),
+                (questions.colour_of, 2), (questions.background_colour, 1), (self._caption, 0.8),
+            ]  # fmt: skip
+        return [
+            (questions.reading, 4),
+            (questions.word_colour, 2),
+            (questions.background_colour, 2),
+            (self._presence, 1),
+        ]
+
+    def _presence(self, rng: np.random.Generator, scene: Scene) -> Turn | None:
+        present = sorted(scene.counts)
+        if present and rng.random() < 0.5:
+            name, answer = str(rng.choice(present)), "yes"
+        else:
+            absent = self._absent(rng, present)
+            if absent is None:
+                return None
+            name, answer = absent, "no"
+        return Turn(pick(rng, phrases.PRESENCE, a_thing=phrases.with_article(name)), answer, "presence")
+
+    def _absent(self, rng: np.random.Generator, present: list[str]) -> str | None:
+        """A concept that nothing in the picture could pass for, often of the same kind as something in it."""
+        for _ in range(20):
+            name = self._name(rng)
+            if present and rng.random() < 0.4:
+                kin = self.by_kind[self.concepts[str(rng.choice(present))].kind]
+                name = kin[int(rng.integers(len(kin)))]
+            if not any(self._related(name, other) for other in present):
+                return name
+        return None
+
+    def _count_absent(self, rng: np.random.Generator, scene: Scene) -> Turn | None:
+        name = self._absent(rng, sorted(scene.counts))
+        return None if name is None else questions.count_of(rng, name, 0)
+
+    def _category(self, rng: np.random.Generator, scene: Scene) -> Turn | None:
+        kind = self.concepts[scene.placed[0].cutout.concept].kind
+        return None if kind in VAGUE_KINDS else Turn(pick(rng, phrases.CATEGORY), kind, "category")
+
+    def _caption(self, rng: np.random.Generator, scene: Scene) -> Turn:
+        parts = [phrases.counted(name, count) for name, count in scene.counts.most_common()]
+        article = "an" if scene.ground[0] in "aeiou" else "a"
+        return Turn(
+            pick(rng, phrases.CAPTION),
+            f"{phrases.listed(parts)} on {article} {scene.ground} background",
+            "caption",
+        )
