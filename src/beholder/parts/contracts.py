@@ -151,6 +151,11 @@ class LanguageConfig(Config):
     vocab_size: int
     num_layers: int
 
+    @property
+    def feature_dim(self) -> int:
+        """Width that branches' features must have to meet this part."""
+        return self.dim
+
     def build(self) -> Language:
         raise NotImplementedError
 
@@ -186,6 +191,10 @@ class BranchOutput:
 
 class FusionConfig(Config):
     """Settings of one way features meet the language model."""
+
+    def placeholder(self) -> tuple[str, int] | None:
+        """(branch, token id) whose positions in the prompt stand for features; None where there are none."""
+        return None
 
     def build(self, language: LanguageConfig | None) -> Fusion:
         raise NotImplementedError

@@ -27,6 +27,9 @@ class Splice(FusionConfig):
     branch: str = "image"
     newline: bool = False
 
+    def placeholder(self) -> tuple[str, int]:
+        return self.branch, self.token_id
+
     def tiny(self) -> Splice:
         return self.but(token_id=5)
 

@@ -41,6 +41,10 @@ class TextEncoder(LanguageConfig):
     projection: int = 512
     projection_bias: bool = False
 
+    @property
+    def feature_dim(self) -> int:
+        return self.projection
+
     def __post_init__(self) -> None:
         if self.pool not in ("end", "highest", "last"):
             raise UnknownName("text pool", self.pool, ("end", "highest", "last"))

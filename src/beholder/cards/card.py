@@ -1,0 +1,159 @@
+"""What a card is: the names and numbers of one system, and nothing that computes."""
+
+from __future__ import annotations
+
+from dataclasses import InitVar, dataclass
+from typing import Any, Self
+
+from beholder.config import Config
+from beholder.errors import BeholderError, UnknownName
+from beholder.media.geometry import Geometry
+from beholder.parts.contracts import ConnectorConfig, FusionConfig, HeadConfig, LanguageConfig, VisionConfig
+from beholder.prompts.chat import ChatFormat
+
+
+@dataclass(frozen=True)
+class Branch(Config):
+    """One modality's way to the language model. encoders: several look at the same views, the connector joins them."""
+
+    encoders: tuple[VisionConfig, ...]
+    geometry: Geometry | None = None
+    connector: ConnectorConfig | None = None
+    name: str = "image"
+    modality: str = "image"
+
+
+@dataclass(frozen=True)
+class LanguagePart(Config):
+    """A language model and what it is to the system: `main` answers, others have a name of their own."""
+
+    config: LanguageConfig
+    name: str = "main"
+
+
+@dataclass(frozen=True)
+class Trains(Config):
+    """How parameters whose name matches `pattern` (as in `fnmatch`) train. lr 0 freezes them. rank: a low-rank adapter of
+    that rank trains in place of each matching matrix (LoRA, 2106.09685), with alpha = 2 * rank.
+    """
+
+    pattern: str
+    lr: float = 0.0
+    weight_decay: float = 0.0
+    rank: int = 0
+
+
+@dataclass(frozen=True)
+class Stage(Config):
+    """One stage of training. rules: the first that matches a parameter decides; what none matches is frozen.
+
+    steps, batch (samples a step), warmup (steps of linear rise before the cosine fall), clip (largest gradient norm).
+    """
+
+    name: str
+    rules: tuple[Trains, ...]
+    data: str = ""
+    objective: str = "next-token"
+    steps: int = 1000
+    batch: int = 32
+    accumulate: int = 1
+    warmup: int = 100
+    clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class Source(Config):
+    """Where released weights of a card are found. kind: `hub` (an id), `package` (files of registry packages, assembled
+    by `beholder pull`) or `folder`.
+    """
+
+    kind: str
+    location: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Card(Config):
+    """A system as data. `vision`, `connector`, `images` and `language` are short for the one-branch, one-language case.
+
+    system: the exact id in the catalogue; paper: arXiv number.
+    """
+
+    name: str
+    system: str = ""
+    paper: str = ""
+    licence: str = ""
+    branches: tuple[Branch, ...] = ()
+    fusion: tuple[FusionConfig, ...] = ()
+    languages: tuple[LanguagePart, ...] = ()
+    heads: tuple[HeadConfig, ...] = ()
+    prompt: ChatFormat | None = None
+    stages: tuple[Stage, ...] = ()
+    weights: tuple[Source, ...] = ()
+    vision: InitVar[VisionConfig | None] = None
+    connector: InitVar[ConnectorConfig | None] = None
+    images: InitVar[Geometry | None] = None
+    language: InitVar[LanguageConfig | None] = None
+
+    def __post_init__(
+        self,
+        vision: VisionConfig | None,
+        connector: ConnectorConfig | None,
+        images: Geometry | None,
+        language: LanguageConfig | None,
+    ) -> None:
+        if isinstance(self.fusion, FusionConfig):
+            object.__setattr__(self, "fusion", (self.fusion,))
+        if vision is not None:
+            branch = Branch(encoders=(vision,), geometry=images, connector=connector)
+            object.__setattr__(self, "branches", (branch, *self.branches))
+        elif connector is not None or images is not None:
+            raise BeholderError(f"card {self.name}: connector= and images= belong to a branch; give vision= too")
+        if language is not None:
+            object.__setattr__(self, "languages", (LanguagePart(language), *self.languages))
+        for what, names in (("branches", self.branches), ("language parts", self.languages)):
+            if len({part.name for part in names}) < len(names):
+                raise BeholderError(f"card {self.name}: two {what} have one name: {[part.name for part in names]}")
+
+    def branch(self, name: str = "image") -> Branch:
+        """The branch called `name`."""
+        for branch in self.branches:
+            if branch.name == name:
+                return branch
+        raise UnknownName(f"branch of {self.name}", name, [branch.name for branch in self.branches])
+
+    @property
+    def main(self) -> LanguageConfig | None:
+        """The language part that answers, None where a card has none."""
+        return next((part.config for part in self.languages if part.name == "main"), None)
+
+    def but(self, **changes: Any) -> Self:
+        """A variant. Besides the fields, the short names change the one branch (`vision`, `connector`, `images`) or the
+        main language part (`language`).
+        """
+        heads = {"vision": "encoders", "connector": "connector", "images": "geometry"}
+        branch_changes: dict[str, Any] = {}
+        for path in [path for path in changes if path.partition(".")[0] in heads]:
+            name, _, rest = path.partition(".")
+            value = changes.pop(path)
+            if name == "vision":
+                encoder = branch_changes.get("encoders", self._only_branch().encoders)[0]
+                value = (encoder.but(**{rest: value}) if rest else value,)
+                branch_changes["encoders"] = value
+            else:
+                branch_changes[heads[name] + ("." + rest if rest else "")] = value
+        if branch_changes:
+            changes["branches"] = (self._only_branch().but(**branch_changes),)
+        for path in [path for path in changes if path.partition(".")[0] == "language"]:
+            value, rest = changes.pop(path), path.partition(".")[2]
+            changes["languages"] = tuple(
+                part.but(config=part.config.but(**{rest: value}) if rest else value) if part.name == "main" else part
+                for part in changes.get("languages", self.languages)
+            )
+        return super().but(**changes)
+
+    def _only_branch(self) -> Branch:
+        if len(self.branches) != 1:
+            names = [branch.name for branch in self.branches]
+            raise BeholderError(f"card {self.name} has branches {names}; change them with branches=")
+        return self.branches[0]

@@ -1,0 +1,234 @@
+"""The one module and its forward. It knows kinds of part, never names of systems.
+
+B rows, T positions, N feature tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from beholder.cards.card import Branch, Card
+from beholder.errors import BeholderError, UnknownName
+from beholder.media.plan import Features, PicturePlan
+from beholder.parts.blocks.masks import Visibility
+from beholder.parts.contracts import (
+    BranchOutput,
+    Fusion,
+    Head,
+    HeadInputs,
+    Language,
+    LanguageInputs,
+    LanguageOutput,
+    Packed,
+    TokenSpan,
+)
+from beholder.parts.language.state import State
+
+Plans = tuple[tuple[PicturePlan, ...], ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Everything one forward needs, already planned.
+
+    ids_BT:  token ids with placeholders, rows left-aligned; None for pictures alone
+    lengths: tokens of each row, None where all are full
+    views:   branch -> the views (3, h, w) of all its pictures, row after row, in plan order
+    plans:   per row the plans of its pictures, in prompt order
+    positions, visibility: where they are not those of plain causal text
+    """
+
+    ids_BT: Tensor | None = None
+    lengths: tuple[int, ...] | None = None
+    views: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
+    plans: Plans = ()
+    positions: Tensor | None = None
+    visibility: Visibility | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """`heads`: output name -> what the head gave. `branches` and `language` are the stages before."""
+
+    heads: Mapping[str, Any]
+    branches: Mapping[str, BranchOutput]
+    language: LanguageOutput | None = None
+
+
+class BranchModule(nn.Module):
+    """A branch's encoders and connector. Both steps are public so that stages can be compared and cached."""
+
+    def __init__(self, config: Branch, out_dim: int | None) -> None:
+        super().__init__()
+        self.config = config
+        vision, *others = (encoder.build() for encoder in config.encoders)
+        self.vision = vision
+        self.others = nn.ModuleList(others)
+        self.connector = None
+        if config.connector is not None:
+            in_dim = config.encoders[0].out_dim
+            self.connector = config.connector.build(in_dim, in_dim if out_dim is None else out_dim)
+
+    def encode(self, views: Sequence[Tensor]) -> tuple[Packed, ...]:
+        """What each encoder gives for the views."""
+        return tuple(encoder(views) for encoder in (self.vision, *self.others))
+
+    def connect(self, encoded: Sequence[Packed]) -> Packed:
+        """Tokens in the language model's width."""
+        first, *others = encoded
+        return first if self.connector is None else self.connector(first, {"encoders": others} if others else None)
+
+    def forward(self, views: Sequence[Tensor]) -> Packed:
+        return self.connect(self.encode(views))
+
+
+class Model(nn.Module):
+    """A system built from its card."""
+
+    def __init__(self, card: Card) -> None:
+        super().__init__()
+        self.card = card
+        main = card.main
+        width = None if main is None else main.feature_dim
+        self.branches = nn.ModuleDict({branch.name: BranchModule(branch, width) for branch in card.branches})
+        self.fusion = nn.ModuleList(fusion.build(main) for fusion in card.fusion)
+        self.languages = nn.ModuleDict({part.name: part.config.build() for part in card.languages})
+        self.heads = nn.ModuleList(head.build(main) for head in card.heads)
+        self.layer_parts = merge_layer_parts([] if main is None else [f.layer_parts(main) for f in self._fusions])
+
+    @property
+    def _fusions(self) -> list[Fusion]:
+        return [fusion for fusion in self.fusion if isinstance(fusion, Fusion)]
+
+    @property
+    def language(self) -> Language:
+        """The main language part; raises `BeholderError` where there is none."""
+        if "main" not in self.languages:
+            raise BeholderError(f"{self.card.name} has no language part")
+        return self.languages["main"]  # type: ignore[return-value]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the parameters."""
+        return next(self.parameters()).dtype
+
+    def branch(self, name: str) -> BranchModule:
+        """The branch called `name`."""
+        if name not in self.branches:
+            raise UnknownName(f"branch of {self.card.name}", name, self.branches)
+        return self.branches[name]  # type: ignore[return-value]
+
+    def forward(self, batch: Batch, state: State | None = None) -> Output:
+        """Run branches, fusions, the language part and the heads; `state` is extended in place."""
+        branches = self.encode(batch)
+        language = None if batch.ids_BT is None else self.read(batch, branches, state)
+        return Output(self.apply_heads(batch, branches, language, state), branches, language)
+
+    def encode(self, batch: Batch) -> dict[str, BranchOutput]:
+        """The branches' features for the batch's views."""
+        outputs = {}
+        for name, views in batch.views.items():
+            if views:
+                plans = tuple(tuple(plan for plan in row if plan.branch == name) for row in batch.plans)
+                outputs[name] = BranchOutput(self.branch(name)(views), plans)
+        return outputs
+
+    def read(self, batch: Batch, branches: Mapping[str, BranchOutput], state: State | None = None) -> LanguageOutput:
+        """The language part's hidden states for the batch's ids and features."""
+        inputs = self._draft(batch, state)
+        for fusion in self._fusions:
+            inputs = fusion.prepare(inputs, branches)
+        return self.language(inputs, state, layer_parts=self.layer_parts)
+
+    def _draft(self, batch: Batch, state: State | None) -> LanguageInputs:
+        ids_BT = batch.ids_BT
+        assert ids_BT is not None
+        main = self.card.main
+        assert main is not None
+        starts = [0] * len(ids_BT) if state is None else state.lengths
+        lengths = batch.lengths or (ids_BT.shape[1],) * len(ids_BT)
+        visibility = batch.visibility or Visibility.causal_rows(
+            lengths, ids_BT.shape[1], starts=starts, device=ids_BT.device
+        )
+        positions = visibility.blocks_BT if batch.positions is None else batch.positions
+        words_BT = ids_BT.masked_fill((ids_BT >= main.vocab_size) | (ids_BT < 0), 0)
+        return LanguageInputs(ids_BT, self.language.embed(words_BT), positions, visibility, batch.lengths)
+
+    def apply_heads(
+        self,
+        batch: Batch,
+        branches: Mapping[str, BranchOutput],
+        language: LanguageOutput | None,
+        state: State | None = None,
+    ) -> dict[str, Any]:
+        """Every head's output by name."""
+        inputs = HeadInputs(
+            hidden_BTD=None if language is None else language.hidden_BTD,
+            pooled_BD=None if language is None else language.pooled_BD,
+            unembed=None if language is None else self.language.logits,
+            ids_BT=batch.ids_BT,
+            token_spans=token_spans(batch, self.card),
+            branches=branches,
+        )
+        outputs = {}
+        for config, head in zip(self.card.heads, self.heads, strict=True):
+            assert isinstance(head, Head)
+            if language is not None or config.output == "similarity":
+                outputs[config.output] = head(inputs, state)
+        return outputs
+
+
+def token_spans(batch: Batch, card: Card) -> tuple[TokenSpan, ...]:
+    """Where each picture's feature runs lie in the rows."""
+    spans: list[TokenSpan] = []
+    if batch.ids_BT is None or not batch.plans:
+        return ()
+    for fusion in card.fusion:
+        placeholder = fusion.placeholder()
+        if placeholder is None:
+            continue
+        branch, token_id = placeholder
+        for row, (ids_T, plans) in enumerate(zip(batch.ids_BT, batch.plans, strict=True)):
+            places = (ids_T == token_id).nonzero().flatten().tolist()
+            used = 0
+            for picture, plan in enumerate(plan for plan in plans if plan.branch == branch):
+                for piece in plan.pieces:
+                    if isinstance(piece, Features) and piece.num_tokens:
+                        run = places[used : used + piece.num_tokens]
+                        used += piece.num_tokens
+                        spans.append(TokenSpan(row, run[0], run[-1] + 1, branch, picture))
+    return tuple(spans)
+
+
+def merge_layer_parts(given: Sequence[Mapping[int, Mapping[str, nn.Module]]]) -> dict[int, dict[str, nn.Module]]:
+    """All fusions' modules by layer and slot; raises `BeholderError` where two want one slot."""
+    merged: dict[int, dict[str, nn.Module]] = {}
+    for parts in given:
+        for layer, slots in parts.items():
+            for slot, module in slots.items():
+                if slot in merged.setdefault(layer, {}):
+                    raise BeholderError(f"two fusions put a module into slot {slot!r} of layer {layer}")
+                merged[layer][slot] = module
+    return merged
+
+
+def build(card: Card, size: str = "full", *, device: str | torch.device = "cpu", seed: int = 0) -> Model:
+    """A model with random weights. size: `full`, or `tiny` for tests; device `meta` allocates nothing.
+
+    The same seed gives the same weights; the global random state is left alone.
+    """
+    if size not in ("full", "tiny"):
+        raise UnknownName("size", size, ("full", "tiny"))
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        torch.manual_seed(seed)
+        return Model(card.tiny() if size == "tiny" else card).eval()
