@@ -1,0 +1,325 @@
+"""Chat formats as data, and messages rendered to ids under a media plan.
+
+Strings of a format are trusted: they may spell control tokens, and `{bos}` and `{eos}` stand for the tokenizer's own.
+Text of messages is not. Runs of both kinds are joined before encoding, so that tokens are cut as on the whole string.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from beholder.config import Config
+from beholder.errors import BeholderError
+from beholder.media.plan import Features, PicturePlan, Tag
+from beholder.prompts.messages import Message, Picture, Text, pictures_of
+from beholder.prompts.tokenizer import Control, Tokenizer
+
+
+@dataclass(frozen=True)
+class Turn(Config):
+    """What stands around the words of one role."""
+
+    prefix: str = ""
+    suffix: str = ""
+
+
+@dataclass(frozen=True)
+class ChatFormat(Config):
+    """How a conversation is written for one family of models.
+
+    start:          before everything
+    wrapped:        the tokenizer's own beginning and end tokens are put around the whole
+    system, user, assistant: what stands around each role's words; no `system`: the format has no place for one
+    default_system: system message of conversations that have none
+    system_place:   `turn`: a turn of its own; `first-user`: inside the first user turn
+    generation:     after the last user turn, where the answer begins
+    lead:           before a message that begins with text
+    text_suffix:    after each text part
+    image_place:    `inline`: where the message has it; `first`: before the message's text; `none`: takes no pictures
+    image_prefix, image_suffix: around each picture
+    image_token:    the token whose id marks feature positions; any other id serves where the tokenizer lacks it
+    strip:          white space at both ends of a message is dropped
+    alternate:      roles must alternate, beginning with the user
+    stops:          strings that end an answer, besides the tokenizer's end tokens
+    """
+
+    name: str
+    start: str = ""
+    wrapped: bool = False
+    system: Turn | None = Turn()
+    user: Turn = Turn()
+    assistant: Turn = Turn()
+    default_system: str | None = None
+    system_place: Literal["turn", "first-user"] = "turn"
+    generation: str = ""
+    lead: str = ""
+    text_suffix: str = ""
+    image_place: Literal["inline", "first", "none"] = "inline"
+    image_prefix: str = ""
+    image_suffix: str = ""
+    image_token: str = "<image>"
+    strip: bool = False
+    alternate: bool = False
+    stops: tuple[str, ...] = ()
+
+
+class PromptSpan(NamedTuple):
+    """Positions [start, stop) hold feature tokens of picture number `picture`; the first of them is the picture's
+    feature number `offset`, counted through all its `Features` pieces.
+    """
+
+    start: int
+    stop: int
+    picture: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Ids ready for a model.
+
+    ids:      one per position; those inside spans are markers
+    spans:    where the pictures' features go, in order
+    answer:   per position, whether the assistant wrote it (its words and what ends them): what a loss counts
+    stops:    strings that end the answer
+    stop_ids: ids that end it
+    """
+
+    ids: tuple[int, ...]
+    spans: tuple[PromptSpan, ...]
+    answer: tuple[bool, ...]
+    stops: tuple[str, ...] = ()
+    stop_ids: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def complete(*parts: str | Text | Picture) -> list[Message]:
+    """Text and pictures for a base model to go on from; render with `formats.PLAIN`."""
+    return [Message("user", tuple(Text(part) if isinstance(part, str) else part for part in parts))]
+
+
+def render(
+    messages: Sequence[Message],
+    chat: ChatFormat,
+    tokenizer: Tokenizer,
+    plans: Sequence[PicturePlan] = (),
+    *,
+    generate: bool = True,
+) -> Prompt:
+    """The ids of a conversation. `plans` holds one plan for each picture, in order. With `generate` the prompt ends
+    where the assistant is to answer; without, the conversation is complete, as in training.
+
+    Raises `BeholderError` for pictures and plans that do not match and for messages the format has no place for.
+    """
+    _check(messages, chat, plans, generate=generate)
+    draft = _Draft(tokenizer, _marker(chat, tokenizer))
+    if chat.wrapped:
+        draft.put(tokenizer.prefix_ids)
+    draft.trusted(chat.start)
+    messages = list(messages)
+    opening = messages.pop(0).parts if messages and messages[0].role == "system" else None
+    if opening is None and chat.default_system is not None:
+        opening = (Text(chat.default_system),)
+    if opening is not None and chat.system_place == "turn":
+        _system(draft, opening, chat)
+        opening = None
+    for message in messages:
+        turn = chat.user if message.role == "user" else chat.assistant
+        draft.trusted(turn.prefix)
+        if opening is not None:
+            _system(draft, opening, chat)
+        _body(draft, message, chat, plans, follows=opening is not None)
+        draft.close(turn.suffix, answer=message.role == "assistant")
+        opening = None
+    if generate:
+        draft.trusted(chat.generation)
+    if chat.wrapped:
+        draft.put(tokenizer.suffix_ids)
+    stops, stop_ids = _stops(chat, tokenizer)
+    draft.flush()
+    return Prompt(tuple(draft.ids), tuple(draft.spans), tuple(draft.answer), stops, stop_ids)
+
+
+@dataclass
+class _Draft:
+    """A prompt in the making: ids so far, and a run of text that is not encoded yet."""
+
+    tokenizer: Tokenizer
+    marker: int
+    ids: list[int] = field(default_factory=list)
+    answer: list[bool] = field(default_factory=list)
+    spans: list[PromptSpan] = field(default_factory=list)
+    run: list[tuple[str, bool]] = field(default_factory=list)
+    first: bool = True  # nothing but text stands before the run
+    strip_next: bool = False
+    pictures: int = 0
+
+    def text(self, text: str, *, answer: bool = False) -> None:
+        self.run.append((text, answer))
+
+    def put(self, ids: Sequence[int], *, answer: bool = False) -> None:
+        self.flush()
+        self.ids += ids
+        self.answer += [answer] * len(ids)
+
+    def control(self, control: Control, *, answer: bool = False) -> None:
+        self.flush(strip_end=control.strips_left)
+        self.put([control.id], answer=answer)
+        self.first, self.strip_next = False, control.strips_right
+
+    def trusted(self, text: str) -> None:
+        for piece in self.pieces(text):
+            if isinstance(piece, Control):
+                self.control(piece)
+            else:
+                self.text(piece)
+
+    def close(self, text: str, *, answer: bool) -> None:
+        """The end of a turn. An assistant writes it up to and including the first control token."""
+        for piece in self.pieces(text):
+            if isinstance(piece, Control):
+                self.control(piece, answer=answer)
+                answer = False
+            else:
+                self.text(piece, answer=answer)
+
+    def picture(self, plan: PicturePlan) -> None:
+        offset = 0
+        for piece in plan.pieces:
+            if isinstance(piece, Tag):
+                self.trusted(piece.text)
+            elif piece.num_tokens:
+                self.features(piece, offset)
+                offset += piece.num_tokens
+        self.pictures += 1
+
+    def features(self, piece: Features, offset: int) -> None:
+        self.put([self.marker] * piece.num_tokens)
+        start = len(self.ids) - piece.num_tokens
+        last = self.spans[-1] if self.spans else None
+        if last is not None and (last.stop, last.picture) == (start, self.pictures):
+            self.spans[-1] = last._replace(stop=len(self.ids))
+        else:
+            self.spans.append(PromptSpan(start, len(self.ids), self.pictures, offset))
+        self.first, self.strip_next = False, False
+
+    def pieces(self, text: str) -> list[str | Control]:
+        for role, ids in (("bos", (self.tokenizer.bos_id,)), ("eos", self.tokenizer.eos_ids)):
+            if f"{{{role}}}" in text:
+                if not ids or ids[0] is None:
+                    raise BeholderError(
+                        f"the chat format writes {{{role}}} but the tokenizer names no such token"
+                    )
+                text = text.replace(f"{{{role}}}", self.tokenizer.name(ids[0]))
+        return self.tokenizer.split(text)
+
+    def flush(self, *, strip_end: bool = False) -> None:
+        """Encode the run. A token belongs to the answer if any of its characters does."""
+        text = "".join(part for part, _ in self.run)
+        written = [flag for part, flag in self.run for _ in part]
+        self.run = []
+        if strip_end:
+            text = text.rstrip()
+        if self.strip_next and text:
+            written = written[len(text) - len(text.lstrip()) :]
+            text = text.lstrip()
+        for token in self.tokenizer.tokens(text, first=self.first):
+            self.ids.append(token.id)
+            self.answer.append(any(written[token.start : max(token.stop, token.start + 1)]))
+
+
+def _system(draft: _Draft, parts: Sequence[object], chat: ChatFormat) -> None:
+    assert chat.system is not None
+    draft.trusted(chat.system.prefix)
+    for part in parts:
+        assert isinstance(part, Text)
+        draft.text(part.text)
+        draft.trusted(chat.text_suffix)
+    draft.trusted(chat.system.suffix)
+
+
+def _body(
+    draft: _Draft, message: Message, chat: ChatFormat, plans: Sequence[PicturePlan], *, follows: bool
+) -> None:
+    """The parts of a message. `follows`: something of the same turn stands before them."""
+    parts = list(message.parts)
+    if chat.image_place == "first":
+        parts.sort(key=lambda part: not isinstance(part, Picture))
+    answer = message.role == "assistant"
+    if parts and isinstance(parts[0], Text):
+        draft.trusted(chat.lead)
+    for i, part in enumerate(parts):
+        if isinstance(part, Picture):
+            draft.trusted(chat.image_prefix)
+            draft.picture(plans[draft.pictures])
+            draft.trusted(chat.image_suffix)
+        elif isinstance(part, Text):
+            text = part.text
+            if chat.strip and i == 0 and not follows:
+                text = text.lstrip()
+            if chat.strip and i == len(parts) - 1:
+                text = text.rstrip()
+            draft.text(text, answer=answer)
+            draft.close(chat.text_suffix, answer=answer)
+
+
+def _check(
+    messages: Sequence[Message], chat: ChatFormat, plans: Sequence[PicturePlan], *, generate: bool
+) -> None:
+    if not messages:
+        raise BeholderError("there are no messages to render")
+    num_pictures = len(pictures_of(messages))
+    if num_pictures and chat.image_place == "none":
+        raise BeholderError(f"chat format {chat.name} takes no pictures but the messages have {num_pictures}")
+    if num_pictures != len(plans):
+        raise BeholderError(
+            f"the messages have {num_pictures} pictures but {len(plans)} were planned; give one picture for each place"
+        )
+    turns = [message.role for message in messages]
+    for i, message in enumerate(messages, 1):
+        for j, part in enumerate(message.parts, 1):
+            if not isinstance(part, (Text, Picture)):
+                raise BeholderError(
+                    f"message {i}, part {j}: chat format {chat.name} has no way to write a {type(part).__name__}"
+                )
+            if isinstance(part, Picture) and message.role != "user":
+                raise BeholderError(
+                    f"message {i}, part {j}: a picture in a {message.role} message; put it in the user's"
+                )
+        if message.role == "system" and i > 1:
+            raise BeholderError(f"message {i}: a system message can only be the first")
+    if turns[0] == "system":
+        turns = turns[1:]
+        if chat.system is None:
+            raise BeholderError(
+                f"chat format {chat.name} has no place for a system message; put it in the user's"
+            )
+        if not turns:
+            raise BeholderError("there is only a system message; add a user message")
+    if chat.alternate and turns != ["user", "assistant"] * (len(turns) // 2) + ["user"] * (len(turns) % 2):
+        raise BeholderError(
+            f"chat format {chat.name} needs user, assistant, user, ... in turn; got {', '.join(turns)}"
+        )
+    if generate and turns[-1] == "assistant":
+        raise BeholderError(
+            "the last message is the assistant's; add a user message, or render with generate=False"
+        )
+
+
+def _marker(chat: ChatFormat, tokenizer: Tokenizer) -> int:
+    """The id put where features go."""
+    if chat.image_token in tokenizer.controls:
+        return tokenizer.controls[chat.image_token].id
+    spare = (tokenizer.pad_id, *tokenizer.eos_ids, 0)
+    return next(token_id for token_id in spare if token_id is not None)
+
+
+def _stops(chat: ChatFormat, tokenizer: Tokenizer) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Stop strings, and the ids of those that are control tokens with the tokenizer's end tokens."""
+    ids = [tokenizer.controls[stop].id for stop in chat.stops if stop in tokenizer.controls]
+    strings = tuple(stop for stop in chat.stops if stop not in tokenizer.controls)
+    return strings, tuple(dict.fromkeys([*tokenizer.eos_ids, *ids]))

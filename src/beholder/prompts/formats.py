@@ -1,0 +1,193 @@
+"""Chat formats of published systems. Each says which official file its spaces and line breaks come from."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from beholder.errors import BeholderError, UnknownName
+from beholder.prompts.chat import ChatFormat, Turn
+
+# Text and pictures one after the other, for base models; answers end with the tokenizer's end token.
+PLAIN = ChatFormat("plain", wrapped=True, assistant=Turn("", "{eos}"))
+
+# haotian-liu/LLaVA llava/conversation.py, conv_vicuna_v1; picture first as in llava/train/train.py.
+VICUNA_V1 = ChatFormat(
+    "vicuna-v1",
+    wrapped=True,
+    system=Turn("", " "),
+    user=Turn("USER: ", " "),
+    assistant=Turn("ASSISTANT: ", "{eos}"),
+    default_system="A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions.",
+    generation="ASSISTANT:",
+    image_place="first",
+    image_suffix="\n",
+)
+
+# chat_template.json of llava-hf/llava-1.5-7b-hf and llava-hf/llava-v1.6-vicuna-7b-hf; it ends answers with a space.
+LLAVA_HF = VICUNA_V1.but(
+    name="llava-hf",
+    default_system=None,
+    system=Turn(),
+    user=Turn("USER: "),
+    assistant=Turn("ASSISTANT: "),
+    text_suffix=" ",
+)
+
+# tokenizer_config.json of meta-llama/Llama-2-7b-chat-hf; picture as in haotian-liu/LLaVA llava/conversation.py.
+LLAMA_2 = ChatFormat(
+    "llama-2",
+    system=Turn("<<SYS>>\n", "\n<</SYS>>\n\n"),
+    user=Turn("{bos}[INST] ", " [/INST]"),
+    assistant=Turn(" ", " {eos}"),
+    system_place="first-user",
+    image_place="first",
+    image_suffix="\n",
+    strip=True,
+    alternate=True,
+)
+
+# haotian-liu/LLaVA llava/conversation.py, conv_llava_llama_2.
+LLAVA_LLAMA_2 = LLAMA_2.but(
+    name="llava-llama-2",
+    default_system="You are a helpful language and vision assistant. "
+    "You are able to understand the visual content that the user provides, "
+    "and assist the user with a variety of tasks using natural language.",
+    strip=False,
+)
+
+# tokenizer_config.json of mistralai/Mistral-7B-Instruct-v0.2.
+MISTRAL = ChatFormat(
+    "mistral",
+    start="{bos}",
+    system=Turn("", "\n\n"),
+    user=Turn(" [INST] ", " [/INST]"),
+    assistant=Turn(" ", "{eos}"),
+    system_place="first-user",
+    image_place="first",
+    image_suffix="\n",
+    alternate=True,
+)
+
+# chat_template.json of llava-hf/llava-v1.6-mistral-7b-hf.
+LLAVA_NEXT_MISTRAL = ChatFormat(
+    "llava-next-mistral",
+    wrapped=True,
+    system=Turn("<<SYS>>\n", "\n<</SYS>>\n\n"),
+    user=Turn("[INST] ", " [/INST]"),
+    assistant=Turn(" ", "{eos} "),
+    image_place="first",
+    image_suffix="\n",
+)
+
+# The template that transformers documents as ChatML.
+CHATML = ChatFormat(
+    "chatml",
+    system=Turn("<|im_start|>system\n", "<|im_end|>\n"),
+    user=Turn("<|im_start|>user\n", "<|im_end|>\n"),
+    assistant=Turn("<|im_start|>assistant\n", "<|im_end|>\n"),
+    generation="<|im_start|>assistant\n",
+    stops=("<|im_end|>",),
+)
+
+# tokenizer_config.json of Qwen/Qwen2-7B-Instruct, Qwen/Qwen2.5-7B-Instruct and HuggingFaceTB/SmolLM2-135M-Instruct.
+QWEN_2 = CHATML.but(name="qwen-2", default_system="You are a helpful assistant.")
+QWEN_2_5 = CHATML.but(
+    name="qwen-2.5", default_system="You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+)
+SMOLLM_2 = CHATML.but(
+    name="smollm-2", default_system="You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+)
+
+# transformers processing_smolvlm.py, DEFAULT_CHAT_TEMPLATE.
+SMOLVLM = ChatFormat(
+    "smolvlm",
+    start="<|im_start|>",
+    system=Turn("System: ", "<end_of_utterance>\n"),
+    user=Turn("User:", "<end_of_utterance>\n"),
+    assistant=Turn("Assistant:", "<end_of_utterance>\n"),
+    generation="Assistant:",
+    lead=" ",
+    stops=("<end_of_utterance>",),
+)
+
+# chat_template.json of HuggingFaceM4/Idefics3-8B-Llama3.
+IDEFICS_3 = SMOLVLM.but(name="idefics-3", start="<|begin_of_text|>")
+
+FORMATS: dict[str, ChatFormat] = {
+    chat.name: chat
+    for chat in (
+        PLAIN,
+        VICUNA_V1,
+        LLAVA_HF,
+        LLAMA_2,
+        LLAVA_LLAMA_2,
+        MISTRAL,
+        LLAVA_NEXT_MISTRAL,
+        CHATML,
+        QWEN_2,
+        QWEN_2_5,
+        SMOLLM_2,
+        SMOLVLM,
+        IDEFICS_3,
+    )
+}
+
+
+def format_named(name: str) -> ChatFormat:
+    """The format with exactly this name; `UnknownName` where there is none."""
+    if name not in FORMATS:
+        raise UnknownName("chat format", name, FORMATS)
+    return FORMATS[name]
+
+
+class _Sign(NamedTuple):
+    """A published template is known by strings it has and strings it lacks."""
+
+    format: ChatFormat
+    has: tuple[str, ...]
+    lacks: tuple[str, ...] = ()
+
+
+_CHATML_LOOP = "'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'"
+_CHATML_LACKS = ("<image>", "<|vision_start|>", "selectattr")
+_DEFAULT_TO = "messages[0]['role'] != 'system'"
+_IDEFICS_LOOP = ("message['role']", "capitalize", "': '", "<end_of_utterance>\n", "'Assistant:'")
+
+_SIGNS = (
+    _Sign(IDEFICS_3, (*_IDEFICS_LOOP, "<|begin_of_text|>")),
+    _Sign(SMOLVLM, (*_IDEFICS_LOOP, "<|im_start|>")),
+    _Sign(
+        LLAVA_HF, ("message['role'].upper() + ': '", "'<image>\n'", "content['text'] + ' '", "'ASSISTANT:'")
+    ),
+    _Sign(LLAVA_NEXT_MISTRAL, ("'[INST] '", "' [/INST]'", "'<image>\n'", "content['text']", "'<<SYS>>\n'")),
+    _Sign(
+        LLAMA_2,
+        ("bos_token + '[INST] ' + content.strip() + ' [/INST]'", "' ' + content.strip() + ' ' + eos_token"),
+    ),
+    _Sign(MISTRAL, ("' [INST] ' + system_message + '\n\n'", "' ' + message['content'] + eos_token")),
+    *(
+        _Sign(chat, (_CHATML_LOOP, _DEFAULT_TO, f"system\n{chat.default_system}<|im_end|>"), _CHATML_LACKS)
+        for chat in (QWEN_2, QWEN_2_5, SMOLLM_2)
+    ),
+    _Sign(
+        CHATML,
+        (_CHATML_LOOP, "'<|im_start|>assistant\n'"),
+        (*_CHATML_LACKS, "<|im_start|>system", _DEFAULT_TO),
+    ),
+)
+
+
+def format_from_template(template: str) -> ChatFormat:
+    """The format that a published Jinja chat template writes. The template is compared, never run.
+
+    Raises `BeholderError` that lists the formats for a template that is not known.
+    """
+    text = re.sub(r" {2,}", " ", template.replace("\\n", "\n"))
+    for sign in _SIGNS:
+        if all(part in text for part in sign.has) and not any(part in text for part in sign.lacks):
+            return sign.format
+    raise BeholderError(
+        f"this chat template is not one of the known ones; pass chat=NAME with one of {', '.join(sorted(FORMATS))}"
+    )

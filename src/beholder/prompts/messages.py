@@ -1,0 +1,192 @@
+"""Messages made of typed parts. A picture is a part of its own, so no text can stand for one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from beholder.errors import BeholderError, UnknownName
+from beholder.media.plan import Box
+
+ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True)
+class Text:
+    """Words. Whatever they spell, they stay words."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise BeholderError(f"text is a {type(self.text).__name__}; give a str")
+        try:
+            self.text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise BeholderError(
+                f"text holds half a surrogate pair at character {error.start}, which no tokenizer can read; remove it"
+            ) from None
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture: a path, bytes, array or PIL image; None where the pictures are given apart, in order."""
+
+    source: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A video."""
+
+    source: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """An audio recording."""
+
+    source: Any = None
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Boxes in original pixels of the conversation's picture number `picture`, counted from 0."""
+
+    boxes: tuple[Box, ...]
+    picture: int = 0
+
+
+Part = Text | Picture | Clip | Sound | Regions
+
+
+@dataclass(frozen=True)
+class Message:
+    """What one role (system, user or assistant) says."""
+
+    role: str
+    parts: tuple[Part, ...]
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise UnknownName("role", str(self.role), ROLES)
+        for i, part in enumerate(self.parts, 1):
+            if not isinstance(part, Part):
+                raise BeholderError(
+                    f"{self.role} message, part {i}: a {type(part).__name__} is no part of a message; "
+                    "give Text, Picture, Clip, Sound or Regions"
+                )
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """The pictures of this message, in order."""
+        return tuple(part for part in self.parts if isinstance(part, Picture))
+
+
+def system(*parts: str | Part) -> Message:
+    """A system message; strings become `Text`."""
+    return Message("system", _typed(parts))
+
+
+def user(*parts: str | Part) -> Message:
+    """A user message; strings become `Text`: `user(Picture("cat.jpg"), "What is this?")`."""
+    return Message("user", _typed(parts))
+
+
+def assistant(*parts: str | Part) -> Message:
+    """An assistant message; strings become `Text`."""
+    return Message("assistant", _typed(parts))
+
+
+def pictures_of(messages: Iterable[Message]) -> list[Picture]:
+    """The pictures of a conversation, in order."""
+    return [picture for message in messages for picture in message.pictures]
+
+
+def parse(messages: Sequence[Message | Mapping[str, Any]]) -> list[Message]:
+    """Messages from the common form: `{"role": "user", "content": "..."}`, where content may also be a list of
+    strings and of parts such as `{"type": "text", "text": ...}`, `{"type": "image", "image": source}` and
+    `{"type": "image_url", "image_url": {"url": ...}}`. `Message` objects pass through.
+
+    Raises `BeholderError` that names the message and the part, both counted from 1.
+    """
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence):
+        raise BeholderError(f"messages: expected a list, got a {type(messages).__name__}")
+    return [_message(message, f"message {i}") for i, message in enumerate(messages, 1)]
+
+
+_SOURCE_KEYS = {
+    "image": (Picture, ("image", "path", "url")),
+    "video": (Clip, ("video", "path", "url")),
+    "audio": (Sound, ("audio", "path", "url")),
+}
+_PART_TYPES = ("text", "image", "image_url", "video", "audio")
+
+
+def _typed(parts: Iterable[str | Part]) -> tuple[Part, ...]:
+    return tuple(Text(part) if isinstance(part, str) else part for part in parts)
+
+
+def _message(data: Message | Mapping[str, Any], at: str) -> Message:
+    if isinstance(data, Message):
+        return data
+    if not isinstance(data, Mapping):
+        raise BeholderError(f"{at}: expected an object with role and content, got a {type(data).__name__}")
+    for key in ("role", "content"):
+        if key not in data:
+            raise BeholderError(f"{at}: has no {key!r}")
+    for key in data:
+        if key not in ("role", "content"):
+            raise UnknownName(f"field of {at}", str(key), ("role", "content"))
+    if data["role"] not in ROLES:
+        raise UnknownName(f"role of {at}", str(data["role"]), ROLES)
+    content = data["content"]
+    if isinstance(content, str):
+        content = [content]
+    if not isinstance(content, Sequence) or isinstance(content, bytes):
+        raise BeholderError(f"{at}: content is a {type(content).__name__}; give a str or a list of parts")
+    return Message(data["role"], tuple(_part(part, f"{at}, part {i}") for i, part in enumerate(content, 1)))
+
+
+def _part(data: Any, at: str) -> Part:
+    if isinstance(data, Part):
+        return data
+    if isinstance(data, str):
+        return _text(data, at)
+    if not isinstance(data, Mapping) or not isinstance(data.get("type"), str):
+        raise BeholderError(f"{at}: expected a str or an object with a 'type', got {type(data).__name__}")
+    kind = data["type"]
+    if kind == "text":
+        _check_keys(data, ("text",), at)
+        if "text" not in data:
+            raise BeholderError(f"{at}: a text part needs 'text'")
+        return _text(data["text"], at)
+    if kind == "image_url":
+        _check_keys(data, ("image_url",), at)
+        url = data.get("image_url")
+        url = url.get("url") if isinstance(url, Mapping) else url
+        if not isinstance(url, str):
+            raise BeholderError(f"{at}: an image_url part needs image_url.url")
+        return Picture(url)
+    if kind not in _SOURCE_KEYS:
+        raise UnknownName(f"type of {at}", kind, _PART_TYPES)
+    part, keys = _SOURCE_KEYS[kind]
+    _check_keys(data, keys, at)
+    given = [key for key in keys if key in data]
+    if len(given) > 1:
+        raise BeholderError(f"{at}: has both {given[0]!r} and {given[1]!r}; give one")
+    return part(data[given[0]] if given else None)
+
+
+def _text(value: Any, at: str) -> Text:
+    try:
+        return Text(value)
+    except BeholderError as error:
+        raise BeholderError(f"{at}: {error}") from None
+
+
+def _check_keys(data: Mapping[str, Any], keys: Sequence[str], at: str) -> None:
+    for key in data:
+        if key not in ("type", *keys):
+            raise UnknownName(f"field of {at}", str(key), keys)
