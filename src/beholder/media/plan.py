@@ -1,7 +1,8 @@
 """The media plan: what every picture becomes, computed from sizes alone before anything runs.
 
-A picture gives one or more *views* (the pixels an encoder sees) and *pieces* (what stands in the prompt for it: tags of
-text and runs of feature tokens). Training, answering, cost and drawing read the same plan, so counts cannot disagree.
+A picture gives one or more *views* (the pixels an encoder sees) and *pieces* (what stands in the prompt for
+it: tags of text and runs of feature tokens). Training, answering, cost and drawing read the same plan, so
+counts cannot disagree.
 """
 
 from __future__ import annotations
@@ -48,42 +49,61 @@ class Box(NamedTuple):
     right: float
     bottom: float
 
+    @property
+    def size(self) -> Size:
+        """(height, width) in whole pixels."""
+        return round(self.bottom - self.top), round(self.right - self.left)
+
 
 @dataclass(frozen=True)
 class View:
     """One picture as an encoder sees it.
 
     original: (height, width) of the upright original
-    resizes:  sizes (height, width) the whole picture is resized to, one after the other; the official processors of
-              some systems resample more than once, and equal pixels need the same chain
-    crop:     the part of the last resize that is shown, in whole pixels; what lies outside the picture is padding
+    resizes:  sizes (height, width) the framed picture is resized to, one after the other; the official
+              processors of some systems resample more than once, and equal pixels need the same chain
+    crop:     the part of the last resize that is shown, in whole pixels; what lies outside the picture is
+              padding
     role:     image | thumbnail | tile; a fusion may route views by it
+    frame:    the part of the original that is resized, in whole pixels; what lies outside it is padding. None
+              is all
     """
 
     original: Size
     resizes: tuple[Size, ...]
     crop: Box
     role: str = "image"
+    frame: Box | None = None
 
     @property
     def size(self) -> Size:
         """(height, width) of the pixels given to the encoder."""
-        return round(self.crop.bottom - self.crop.top), round(self.crop.right - self.crop.left)
+        return self.crop.size
+
+    @property
+    def framed(self) -> Box:
+        """The frame, in pixels of the original; the whole original where none is set."""
+        return self.frame or Box(0, 0, self.original[1], self.original[0])
 
     @property
     def resized(self) -> Size:
-        """(height, width) of the whole picture at the scale of the view."""
-        return self.resizes[-1] if self.resizes else self.original
+        """(height, width) of the framed picture at the scale of the view."""
+        return self.resizes[-1] if self.resizes else self.framed.size
 
     def to_original(self, x: float, y: float) -> tuple[float, float]:
         """The point of the original at point (x, y) of the view, both in pixels."""
-        sy, sx = self.original[0] / self.resized[0], self.original[1] / self.resized[1]
-        return (x + self.crop.left) * sx, (y + self.crop.top) * sy
+        sy, sx = self._scale()
+        return (x + self.crop.left) / sx + self.framed.left, (y + self.crop.top) / sy + self.framed.top
 
     def from_original(self, x: float, y: float) -> tuple[float, float]:
         """The point of the view at point (x, y) of the original, both in pixels."""
-        sy, sx = self.resized[0] / self.original[0], self.resized[1] / self.original[1]
-        return x * sx - self.crop.left, y * sy - self.crop.top
+        sy, sx = self._scale()
+        return (x - self.framed.left) * sx - self.crop.left, (y - self.framed.top) * sy - self.crop.top
+
+    def _scale(self) -> tuple[float, float]:
+        """Pixels of the view per pixel of the original, down and across."""
+        height, width = self.framed.size
+        return self.resized[0] / height, self.resized[1] / width
 
 
 @dataclass(frozen=True)
@@ -98,8 +118,8 @@ NEWLINE = -1  # in Features.order: the learned row-break embedding
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """A run of feature tokens. `order` indexes the connector's tokens of all views of this picture, one after the
-    other; `NEWLINE` stands for the learned row break.
+    """A run of feature tokens. `order` indexes the connector's tokens of all views of this picture, one after
+    the other; `NEWLINE` stands for the learned row break.
     """
 
     order: np.ndarray

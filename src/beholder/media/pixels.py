@@ -1,0 +1,93 @@
+"""From a decoded picture and its views to the tensors an encoder takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from beholder.media.geometry import Geometry
+from beholder.media.plan import Box, PicturePlan, Size, View
+from beholder.media.resize import cut, resize
+
+# H height, W width, C channels (RGB)
+
+
+def load_views(pixels_HWC: np.ndarray, views: Sequence[View], geometry: Geometry) -> list[Tensor]:
+    """One normalised float32 tensor (3, height, width) per view of a picture (H, W, 3) uint8. Each distinct
+    resize is done once. Raises ValueError if the views were planned for another size.
+    """
+    return [normalised(view_HWC, geometry) for view_HWC in view_pixels(pixels_HWC, views, geometry)]
+
+
+def load_pictures(
+    pictures: Sequence[np.ndarray],
+    plans: Sequence[PicturePlan],
+    geometry: Geometry,
+    *,
+    workers: int | None = None,
+) -> list[list[Tensor]]:
+    """`load_views` for each picture and its plan, in threads, in order."""
+    if len(pictures) != len(plans):
+        raise ValueError(f"{len(pictures)} pictures but {len(plans)} plans; plan each picture once")
+    if not pictures:
+        return []
+    with ThreadPoolExecutor(workers or min(len(pictures), os.cpu_count() or 1)) as pool:
+        return list(pool.map(lambda pixels, plan: load_views(pixels, plan.views, geometry), pictures, plans))
+
+
+def view_pixels(pixels_HWC: np.ndarray, views: Sequence[View], geometry: Geometry) -> list[np.ndarray]:
+    """The pixels (height, width, 3) uint8 of each view, padding in the background colour."""
+    resized: dict[tuple[Box, tuple[Size, ...]], np.ndarray] = {}
+
+    def after(view: View, count: int) -> np.ndarray:
+        """The framed picture after the view's first `count` resizes."""
+        key = (view.framed, view.resizes[:count])
+        if key not in resized:
+            if count == 0:
+                resized[key] = cut(pixels_HWC, view.framed, geometry.background)
+            elif count == 1:
+                resized[key] = resize(
+                    pixels_HWC,
+                    view.resizes[0],
+                    geometry.filter,
+                    frame=view.framed,
+                    background=geometry.background,
+                )
+            else:
+                resized[key] = resize(after(view, count - 1), view.resizes[count - 1], geometry.filter)
+        return resized[key]
+
+    out = []
+    for view in views:
+        if view.original != pixels_HWC.shape[:2]:
+            raise ValueError(
+                f"a view of a {view.original} picture cannot show one of {pixels_HWC.shape[:2]}; plan it anew"
+            )
+        out.append(cut(after(view, len(view.resizes)), view.crop, geometry.background))
+    return out
+
+
+def normalised(pixels_HWC: np.ndarray, geometry: Geometry) -> Tensor:
+    """(3, H, W) float32: (value * scale - mean) / std, by a table of the 256 values of each channel, which
+    gives the official processors' rounding exactly.
+    """
+    table_C256 = _table(geometry.scale, geometry.mean, geometry.std)
+    out_CHW = np.empty((3, *pixels_HWC.shape[:2]), np.float32)
+    for channel in range(3):
+        np.take(table_C256[channel], pixels_HWC[..., channel], out=out_CHW[channel], mode="clip")
+    return torch.from_numpy(out_CHW)
+
+
+@lru_cache(maxsize=64)
+def _table(scale: float, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
+    """The normalised value of each 8-bit value, (3, 256) float32; rescaled in double, normalised in single
+    precision.
+    """
+    values_256 = (np.arange(256, dtype=np.float64) * scale).astype(np.float32)
+    return (values_256 - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]

@@ -1,0 +1,198 @@
+"""Official image processor settings (`preprocessor_config.json`, `processor_config.json`) to geometries.
+
+Every key is read, known not to change pixels, or an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from beholder.errors import BeholderError, UnknownName
+from beholder.media.geometry import CLIP_MEAN, CLIP_STD, HALF, AnyRes, Fixed, Geometry, Split
+from beholder.media.plan import Size
+from beholder.media.resize import FILTERS
+
+CLIP_PINPOINTS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
+
+# Keys that name things, concern video or batches, or repeat what other keys say.
+HARMLESS = {
+    *(
+        "image_processor_type",
+        "feature_extractor_type",
+        "processor_class",
+        "video_sampling",
+        "_valid_processor_keys",
+    ),
+    *("do_convert_rgb", "default_to_square", "return_row_col_info", "data_format", "input_data_format"),
+    *("return_tensors", "disable_grouping", "device", "image_seq_length", "antialias"),
+}
+
+
+class Settings:
+    """One processor's settings, which remember what was read. A key that is null counts as absent."""
+
+    def __init__(self, kind: str, data: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+        self.kind, self.model = kind, model
+        self._data = {key: value for key, value in data.items() if value is not None and key not in HARMLESS}
+
+    def take(self, key: str, default: Any = None) -> Any:
+        return self._data.pop(key, default)
+
+    def require(self, key: str, want: Any) -> None:
+        """A setting that must have one value, which is also its default."""
+        got = self.take(key, want)
+        if got != want:
+            raise self.error(f"{key} = {got!r} is not supported, only {want!r}")
+
+    def finish(self) -> None:
+        """Raise for settings that nobody read; those that switch something off change nothing."""
+        left = {key: value for key, value in self._data.items() if value is not False}
+        if left:
+            raise self.error(f"unread settings {left}; they may change pixels")
+
+    def error(self, text: str) -> BeholderError:
+        return BeholderError(f"{self.kind}: {text}")
+
+    def size(self, key: str, default: int | Size) -> int | Size:
+        """The shortest edge, or (height, width). Old files give a number instead of an object."""
+        value = self.take(key, default)
+        keys = set(value) if isinstance(value, Mapping) else set()
+        if keys == {"shortest_edge"}:
+            return int(value["shortest_edge"])
+        if keys == {"height", "width"}:
+            return int(value["height"]), int(value["width"])
+        if isinstance(value, (int, tuple)):
+            return value
+        raise self.error(f"{key} = {value!r}; expected a shortest_edge, or height and width")
+
+    def longest(self, key: str, default: int) -> int:
+        value = self.take(key, {"longest_edge": default})
+        if not isinstance(value, Mapping) or set(value) != {"longest_edge"}:
+            raise self.error(f"{key} = {value!r}; expected a longest_edge")
+        return int(value["longest_edge"])
+
+    def colours(self, filter_name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Any]:
+        """The fields every geometry has."""
+        number = self.take("resample", FILTERS.index(filter_name))
+        if number not in range(len(FILTERS)):
+            raise self.error(f"resample = {number!r}; expected 0 to {len(FILTERS) - 1}")
+        self.require("do_resize", True)
+        self.require("do_rescale", True)
+        fields = {"filter": FILTERS[number], "scale": self.take("rescale_factor", 1 / 255)}
+        own_mean, own_std = self.take("image_mean", mean), self.take("image_std", std)
+        normalise = self.take("do_normalize", True)
+        return fields | {
+            "mean": _channels(own_mean) if normalise else (0.0, 0.0, 0.0),
+            "std": _channels(own_std) if normalise else (1.0, 1.0, 1.0),
+        }
+
+
+def geometry_from_official(
+    preprocessor: Mapping[str, Any], model: Mapping[str, Any] | None = None
+) -> Geometry:
+    """The geometry of an official `preprocessor_config.json` (or a `processor_config.json`, which holds the
+    same under `image_processor`). model: the model's `config.json`, checked against it where both say the
+    same.
+
+    Raises `UnknownName` for an unknown processor type and `BeholderError` for a setting that is not
+    understood.
+    """
+    data = preprocessor.get("image_processor", preprocessor)
+    if not isinstance(data, Mapping):
+        raise BeholderError("image_processor: expected an object of settings")
+    kind = str(data.get("image_processor_type") or data.get("feature_extractor_type") or "")
+    kind = kind.removesuffix("Fast").removesuffix("Pil").replace("FeatureExtractor", "ImageProcessor")
+    reader = READERS.get(kind)
+    if reader is None:
+        raise UnknownName("image processor type", kind, READERS)
+    settings = Settings(kind, data, model or {})
+    geometry = reader(settings)
+    settings.finish()
+    return geometry
+
+
+def _clip(settings: Settings) -> Geometry:
+    colours = settings.colours("bicubic", CLIP_MEAN, CLIP_STD)
+    pad = settings.kind == "LlavaImageProcessor" and settings.take("do_pad", False)
+    size = settings.size("size", 224)
+    crop: Size | None = _square(settings.size("crop_size", 224))
+    if not settings.take("do_center_crop", True):
+        crop = None
+    if pad:
+        colours["background"] = tuple(int(value * 255) for value in colours["mean"])
+    if isinstance(size, tuple):
+        if pad or crop not in (None, size):
+            raise settings.error(f"size {size} with crop_size {crop} or padding is not supported")
+        return Fixed(size=size, **colours)
+    if crop is None and not pad:
+        raise settings.error("pictures keep their proportions (no centre crop), so views have no common size")
+    shown = crop or (size, size)
+    return Fixed(
+        size=shown, fit="pad" if pad else "crop", edge=None if size == min(shown) else size, **colours
+    )
+
+
+def _siglip(settings: Settings) -> Geometry:
+    colours = settings.colours("bicubic", HALF, HALF)
+    size = settings.size("size", (224, 224))
+    if not isinstance(size, tuple):
+        raise settings.error(f"size = {{'shortest_edge': {size}}}; expected height and width")
+    return Fixed(size=size, **colours)
+
+
+def _llava_next(settings: Settings) -> Geometry:
+    colours = settings.colours("bicubic", CLIP_MEAN, CLIP_STD)
+    settings.require("aspect_ratio_setting", "anyres")
+    settings.take("do_pad")  # pads the list of tiles of a batch
+    size, crop = _square(settings.size("size", 224)), _square(settings.size("crop_size", 224))
+    tile = size[0]
+    if size != (tile, tile) or crop != size:
+        raise settings.error(f"size {size} and crop_size {crop} are not one square tile")
+    settings.require("do_center_crop", True)
+    pinpoints = _pinpoints(settings.take("image_grid_pinpoints", CLIP_PINPOINTS))
+    in_model = settings.model.get("image_grid_pinpoints")
+    if in_model is not None and _pinpoints(in_model) != pinpoints:
+        raise settings.error(
+            f"image_grid_pinpoints differ: {pinpoints} here, {_pinpoints(in_model)} in the model"
+        )
+    _same_tile(settings, tile)
+    return AnyRes(tile=tile, pinpoints=pinpoints, **colours)
+
+
+def _idefics3(settings: Settings) -> Geometry:
+    colours = settings.colours("lanczos", HALF, HALF)
+    settings.take("do_pad")  # pads the list of tiles of a batch
+    tile = settings.longest("max_image_size", 364)
+    longest = settings.longest("size", 4 * 364)
+    splits = bool(settings.take("do_image_splitting", True))
+    _same_tile(settings, tile)
+    return Split(tile=tile, longest=longest, splits=splits, **colours)
+
+
+def _same_tile(settings: Settings, tile: int) -> None:
+    in_model = settings.model.get("vision_config", {}).get("image_size", tile)
+    if in_model != tile:
+        raise settings.error(f"tiles are {tile} pixels but the model's encoder takes {in_model}")
+
+
+def _square(size: int | Size) -> Size:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _pinpoints(points: Any) -> tuple[Size, ...]:
+    return tuple((int(height), int(width)) for height, width in points)
+
+
+def _channels(value: Any) -> tuple[float, ...]:
+    return tuple(map(float, value)) if isinstance(value, (list, tuple)) else (float(value),) * 3
+
+
+READERS: dict[str, Callable[[Settings], Geometry]] = {
+    "CLIPImageProcessor": _clip,
+    "LlavaImageProcessor": _clip,
+    "SiglipImageProcessor": _siglip,
+    "LlavaNextImageProcessor": _llava_next,
+    "Idefics3ImageProcessor": _idefics3,
+    "SmolVLMImageProcessor": _idefics3,
+}
