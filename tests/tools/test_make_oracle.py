@@ -1,0 +1,71 @@
+"""The reference outputs are made once, again when their sources change, and never when all is done."""
+
+import importlib.machinery
+import importlib.util
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "make_oracle"
+
+
+@pytest.fixture
+def tool(tmp_path, monkeypatch):
+    """The script on a small tree of its own, with a stand-in for the process that records."""
+    loader = importlib.machinery.SourceFileLoader("make_oracle_script", str(SCRIPT))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    loader.exec_module(module)
+    for name in ("SOURCES", "FAMILIES", "VENV", "OUT", "STAMP"):
+        monkeypatch.setattr(module, name, tmp_path / getattr(module, name).relative_to(module.ROOT))
+    module.SOURCES.mkdir(parents=True)
+    (module.SOURCES / "make_oracle.py").write_text("# first\n")
+    (module.SOURCES / "requirements.txt").write_text("numpy\n")
+    module.FAMILIES.write_text("# text models\nllama\n\nclip  # both towers\n")
+    monkeypatch.setattr(module, "prepared_python", lambda: Path("python"))
+    module.calls = []
+
+    def record(command, **_):
+        module.calls.append(command[command.index("--only") + 1])
+        for name in module.calls[-1].split(","):
+            (module.OUT / name).mkdir(exist_ok=True)
+            (module.OUT / name / "meta.json").write_text("{}")
+        return subprocess.CompletedProcess(command, module.code)
+
+    module.code = 0
+    monkeypatch.setattr(module.subprocess, "run", record)
+    return module
+
+
+def test_done_work_is_kept(tool):
+    assert tool.main() == 0 and tool.main() == 0
+    assert tool.calls == ["llama,clip"]
+    assert json.loads(tool.STAMP.read_text())["families"] == ["llama", "clip"]
+
+
+def test_a_longer_list_keeps_what_is_there(tool):
+    tool.main()
+    (tool.OUT / "llama" / "mine").touch()
+    tool.FAMILIES.write_text("llama\nclip\nsiglip\n")
+    tool.main()
+    assert tool.calls[-1] == "llama,clip,siglip" and (tool.OUT / "llama" / "mine").exists()
+
+
+def test_changed_sources_make_every_family_anew(tool):
+    tool.main()
+    (tool.OUT / "llama" / "old").touch()
+    (tool.SOURCES / "make_oracle.py").write_text("# second\n")
+    tool.main()
+    assert len(tool.calls) == 2 and not (tool.OUT / "llama" / "old").exists()
+
+
+def test_failure_and_lost_folders_are_tried_again(tool):
+    tool.code = 1
+    assert tool.main() == 1
+    tool.code = 0
+    assert tool.main() == 0
+    (tool.OUT / "clip" / "meta.json").unlink()
+    tool.main()
+    assert len(tool.calls) == 3
