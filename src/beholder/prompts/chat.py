@@ -1,7 +1,8 @@
 """Chat formats as data, and messages rendered to ids under a media plan.
 
-Strings of a format are trusted: they may spell control tokens, and `{bos}` and `{eos}` stand for the tokenizer's own.
-Text of messages is not. Runs of both kinds are joined before encoding, so that tokens are cut as on the whole string.
+Strings of a format are trusted: they may spell control tokens, and `{bos}` and `{eos}` stand for the
+tokenizer's own. Text of messages is not. Runs of both are joined before encoding, so that tokens are cut as on the
+whole string.
 """
 
 from __future__ import annotations
@@ -31,15 +32,18 @@ class ChatFormat(Config):
 
     start:          before everything
     wrapped:        the tokenizer's own beginning and end tokens are put around the whole
-    system, user, assistant: what stands around each role's words; no `system`: the format has no place for one
+    system:         what stands around the system message; None: the format has no place for one
+    user:           what stands around a user's words
+    assistant:      what stands around an answer
     default_system: system message of conversations that have none
     system_place:   `turn`: a turn of its own; `first-user`: inside the first user turn
     generation:     after the last user turn, where the answer begins
     lead:           before a message that begins with text
     text_suffix:    after each text part
-    image_place:    `inline`: where the message has it; `first`: before the message's text; `none`: takes no pictures
-    image_prefix, image_suffix: around each picture
-    image_token:    the token whose id marks feature positions; any other id serves where the tokenizer lacks it
+    image_place:    `inline`: where the message has it; `first`: before its text; `none`: takes no pictures
+    image_prefix:   before each picture
+    image_suffix:   after each picture
+    image_token:    its id marks feature positions; any other id serves where the tokenizer lacks it
     strip:          white space at both ends of a message is dropped
     alternate:      roles must alternate, beginning with the user
     stops:          strings that end an answer, besides the tokenizer's end tokens
@@ -66,8 +70,8 @@ class ChatFormat(Config):
 
 
 class PromptSpan(NamedTuple):
-    """Positions [start, stop) hold feature tokens of picture number `picture`; the first of them is the picture's
-    feature number `offset`, counted through all its `Features` pieces.
+    """Positions [start, stop) hold feature tokens of picture number `picture`, counted from 0; the first of them
+    is the picture's feature number `offset`, counted through all its `Features` pieces.
     """
 
     start: int
@@ -110,10 +114,10 @@ def render(
     *,
     generate: bool = True,
 ) -> Prompt:
-    """The ids of a conversation. `plans` holds one plan for each picture, in order. With `generate` the prompt ends
-    where the assistant is to answer; without, the conversation is complete, as in training.
+    """The ids of a conversation. `plans` holds one plan for each picture, in order. With `generate` the prompt
+    ends where the assistant is to answer; without, the conversation is complete, as in training.
 
-    Raises `BeholderError` for pictures and plans that do not match and for messages the format has no place for.
+    Raises `BeholderError` for pictures and plans that do not match, and for what the format has no place for.
     """
     _check(messages, chat, plans, generate=generate)
     draft = _Draft(tokenizer, _marker(chat, tokenizer))
@@ -277,14 +281,15 @@ def _check(
         raise BeholderError(f"chat format {chat.name} takes no pictures but the messages have {num_pictures}")
     if num_pictures != len(plans):
         raise BeholderError(
-            f"the messages have {num_pictures} pictures but {len(plans)} were planned; give one picture for each place"
+            f"the messages have {num_pictures} pictures but {len(plans)} were planned; "
+            "give one picture for each place"
         )
     turns = [message.role for message in messages]
     for i, message in enumerate(messages, 1):
         for j, part in enumerate(message.parts, 1):
             if not isinstance(part, (Text, Picture)):
                 raise BeholderError(
-                    f"message {i}, part {j}: chat format {chat.name} has no way to write a {type(part).__name__}"
+                    f"message {i}, part {j}: chat format {chat.name} cannot write a {type(part).__name__}"
                 )
             if isinstance(part, Picture) and message.role != "user":
                 raise BeholderError(

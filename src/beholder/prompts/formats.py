@@ -25,7 +25,7 @@ VICUNA_V1 = ChatFormat(
     image_suffix="\n",
 )
 
-# chat_template.json of llava-hf/llava-1.5-7b-hf and llava-hf/llava-v1.6-vicuna-7b-hf; it ends answers with a space.
+# chat_template.json of llava-hf/llava-1.5-7b-hf and llava-v1.6-vicuna-7b-hf; answers end with a space.
 LLAVA_HF = VICUNA_V1.but(
     name="llava-hf",
     default_system=None,
@@ -35,7 +35,7 @@ LLAVA_HF = VICUNA_V1.but(
     text_suffix=" ",
 )
 
-# tokenizer_config.json of meta-llama/Llama-2-7b-chat-hf; picture as in haotian-liu/LLaVA llava/conversation.py.
+# tokenizer_config.json of meta-llama/Llama-2-7b-chat-hf; picture as in LLaVA's llava/conversation.py.
 LLAMA_2 = ChatFormat(
     "llama-2",
     system=Turn("<<SYS>>\n", "\n<</SYS>>\n\n"),
@@ -91,7 +91,7 @@ CHATML = ChatFormat(
     stops=("<|im_end|>",),
 )
 
-# tokenizer_config.json of Qwen/Qwen2-7B-Instruct, Qwen/Qwen2.5-7B-Instruct and HuggingFaceTB/SmolLM2-135M-Instruct.
+# tokenizer_config.json of Qwen2-7B-Instruct, Qwen2.5-7B-Instruct and SmolLM2-135M-Instruct.
 QWEN_2 = CHATML.but(name="qwen-2", default_system="You are a helpful assistant.")
 QWEN_2_5 = CHATML.but(
     name="qwen-2.5", default_system="You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
@@ -189,5 +189,5 @@ def format_from_template(template: str) -> ChatFormat:
         if all(part in text for part in sign.has) and not any(part in text for part in sign.lacks):
             return sign.format
     raise BeholderError(
-        f"this chat template is not one of the known ones; pass chat=NAME with one of {', '.join(sorted(FORMATS))}"
+        f"this chat template is not a known one; pass chat=NAME with one of {', '.join(sorted(FORMATS))}"
     )

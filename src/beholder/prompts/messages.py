@@ -25,7 +25,7 @@ class Text:
             self.text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise BeholderError(
-                f"text holds half a surrogate pair at character {error.start}, which no tokenizer can read; remove it"
+                f"text holds half a surrogate pair at character {error.start}, which is no text; remove it"
             ) from None
 
 
@@ -105,8 +105,8 @@ def pictures_of(messages: Iterable[Message]) -> list[Picture]:
 
 
 def parse(messages: Sequence[Message | Mapping[str, Any]]) -> list[Message]:
-    """Messages from the common form: `{"role": "user", "content": "..."}`, where content may also be a list of
-    strings and of parts such as `{"type": "text", "text": ...}`, `{"type": "image", "image": source}` and
+    """Messages from the common form: `{"role": "user", "content": "..."}`, where content may also be a list
+    of strings and of parts such as `{"type": "text", "text": ...}`, `{"type": "image", "image": source}` and
     `{"type": "image_url", "image_url": {"url": ...}}`. `Message` objects pass through.
 
     Raises `BeholderError` that names the message and the part, both counted from 1.
@@ -116,7 +116,7 @@ def parse(messages: Sequence[Message | Mapping[str, Any]]) -> list[Message]:
     return [_message(message, f"message {i}") for i, message in enumerate(messages, 1)]
 
 
-_SOURCE_KEYS = {
+_SOURCE_KEYS: dict[str, tuple[type[Picture | Clip | Sound], tuple[str, ...]]] = {
     "image": (Picture, ("image", "path", "url")),
     "video": (Clip, ("video", "path", "url")),
     "audio": (Sound, ("audio", "path", "url")),

@@ -10,15 +10,18 @@ from beholder.errors import BeholderError, UnknownName
 
 GGUF_CONTROL_TYPES = (2, 3, 4)  # unknown, control, user-defined
 
-LLAMA_3_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA_3_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 def _by_regex(pattern: str) -> list[dict[str, Any]]:
     return [{"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}]
 
 
-# The name in `tokenizer.ggml.pre` -> steps before the byte-level one, from each model's published tokenizer.json.
-# `None` as last word: the byte-level step cuts words itself.
+# The name in `tokenizer.ggml.pre` -> the steps before the byte-level one, and whether that one cuts words too;
+# from each model's published tokenizer.json.
 GGUF_PRE: dict[str, tuple[list[dict[str, Any]], bool]] = {
     "smollm": ([{"type": "Digits", "individual_digits": True}], True),
     "gpt-2": ([], True),
@@ -47,8 +50,8 @@ def vocabulary(data: Mapping[str, Any]) -> set[str]:
 
 
 def with_hidden(data: Mapping[str, Any], hidden: Mapping[str, str]) -> dict[str, Any]:
-    """The same tokenizer with tokens renamed, ids unchanged, so that no text leads to them. Nothing is put around a
-    text any more.
+    """The same tokenizer with tokens renamed, ids unchanged, so that no text leads to them. Nothing is put
+    around a text any more.
     """
     model = dict(data["model"])
     vocab = model["vocab"]
@@ -82,7 +85,8 @@ def wrapping(data: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]
 def _wrapping(step: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     kind = step.get("type")
     if kind == "Sequence":
-        before, after = (), ()
+        before: tuple[int, ...] = ()
+        after: tuple[int, ...] = ()
         for inner in step["processors"]:
             left, right = _wrapping(inner)
             before, after = left + before, after + right
@@ -107,8 +111,8 @@ def name_of(entry: Any) -> str | None:
 
 
 def with_config(data: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """What tokenizer_config.json adds to a tokenizer.json: further tokens, which of them are special, and whether
-    the beginning and end tokens are put around a text.
+    """What tokenizer_config.json adds to a tokenizer.json: further tokens, which of them are special, and
+    whether the beginning and end tokens are put around a text.
     """
     added = added_tokens(data)
     known = {entry["content"] for entry in added}
@@ -146,7 +150,7 @@ def _special_names(config: Mapping[str, Any]) -> set[str]:
 
 
 def _template_processing(data: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """A post-processor that does what `add_bos_token` and `add_eos_token` say, and as before where one is unsaid."""
+    """The post-processor that `add_bos_token` and `add_eos_token` ask for; where one is unsaid, as before."""
     before, after = wrapping(data)
     ids = {entry["content"]: entry["id"] for entry in data["added_tokens"]}
     sides = []

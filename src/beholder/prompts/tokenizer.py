@@ -1,8 +1,8 @@
 """Text to ids and back, over the `tokenizers` package.
 
-Two kinds of text are kept apart. *Trusted* text (chat formats, tags of a media plan) may spell control tokens such as
-`<|im_start|>`: `split` finds them. All other text is encoded by a tokenizer that knows no control token under a name
-that can be typed, so nothing a user writes can become one.
+Two kinds of text are kept apart. *Trusted* text (chat formats, tags of a media plan) may spell control tokens such
+as `<|im_start|>`: `split` finds them. All other text is encoded by a tokenizer that knows no control token under a
+name that can be typed, so nothing a user writes can become one.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class Tokenizer:
             got = self._backend.token_to_id(hidden.get(entry["content"], entry["content"]))
             if got != entry["id"]:
                 raise BeholderError(
-                    f"tokenizer: added token {entry['content']!r} says id {entry['id']} but gets {got}; the file is damaged"
+                    f"tokenizer: added token {entry['content']!r} says id {entry['id']} but gets {got}; "
+                    "fetch the file again"
                 )
         names = sorted(self.controls, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, names))) if names else None
@@ -141,8 +142,8 @@ class Tokenizer:
         add_bos: bool = False,
         chat_template: str | None = None,
     ) -> Tokenizer:
-        """The tokenizer in the `tokenizer.ggml.*` fields of a GGUF file. Only byte-level BPE (`model="gpt2"`) is read;
-        `pre` names the way text is cut before merging. Unknown ones raise `UnknownName`.
+        """The tokenizer in the `tokenizer.ggml.*` fields of a GGUF file. Only byte-level BPE (`model="gpt2"`) is
+        read; `pre` names the way text is cut before merging. Unknown ones raise `UnknownName`.
         """
         data = schema.from_gguf(
             tokens, merges, token_types, model=model, pre=pre, bos_id=bos_id if add_bos else None
@@ -157,7 +158,7 @@ class Tokenizer:
         )
 
     def save(self, folder: str | Path) -> None:
-        """Write `tokenizer.json` and `tokenizer_config.json`; `from_folder` gives the same tokenizer again."""
+        """Write `tokenizer.json` and `tokenizer_config.json`, which `from_folder` reads."""
         folder = Path(folder)
         names = [self.name(i) for i in self.eos_ids]
         config = {
@@ -173,12 +174,12 @@ class Tokenizer:
             (folder / name).write_text(text, encoding="utf-8")
 
     def encode(self, text: str) -> list[int]:
-        """Ids of text that nobody vouches for: never a control token, whatever it spells. Nothing is put around it."""
+        """Ids of text that nobody vouches for: never a control token, whatever it spells. Nothing is added."""
         return [token.id for token in self.tokens(text)]
 
     def tokens(self, text: str, *, first: bool = True) -> list[Token]:
-        """`encode` with the place of each token in the text. `first=False`: the text follows a control token or a
-        picture, which matters to tokenizers that mark the beginning of a text.
+        """`encode` with the place of each token in the text. `first=False`: the text follows a control token or
+        a picture, which matters to tokenizers that mark the beginning of a text.
         """
         if not text:
             return []
@@ -191,7 +192,7 @@ class Tokenizer:
         ]
 
     def split(self, text: str) -> list[str | Control]:
-        """Trusted text cut at the control tokens it spells; where several could begin, the longest is taken."""
+        """Trusted text cut at the control tokens it spells; of several that could begin, the longest."""
         if self._pattern is None:
             return [text] if text else []
         pieces: list[str | Control] = []
@@ -243,16 +244,14 @@ class Tokenizer:
 
 
 class DecodeStream:
-    """Text of ids that arrive one by one. What has been given out always ends between two characters, and all of it
-    together with `finish()` is what `decode` gives for all ids at once.
+    """Text of ids that arrive one by one. What has been given out always ends between two characters, and all of
+    it together with `finish()` is what `decode` gives for all ids at once.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True) -> None:
         self._tokenizer = tokenizer
         self._skip_special = skip_special
-        self._context: list[
-            int
-        ] = []  # the last ids given out: some decoders treat the beginning of a text apart
+        self._context: list[int] = []  # the last ids given out: some decoders treat the beginning apart
         self._pending: list[int] = []
 
     def add(self, token_id: int) -> str:
@@ -284,7 +283,7 @@ class DecodeStream:
 def _open(text: str) -> tokenizers.Tokenizer:
     try:
         backend = tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # the package raises bare Exception for every fault of a file
+    except Exception as error:  # noqa: BLE001 - the package raises nothing narrower
         raise BeholderError(f"tokenizer: this tokenizer.json cannot be read ({error})") from None
     backend.no_truncation()
     backend.no_padding()
