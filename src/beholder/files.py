@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never a half: a temporary sibling, then a rename."""
+"""Writing files so that a reader sees the old content or the new, never a half."""
 
 from __future__ import annotations
 
@@ -22,12 +22,20 @@ REMEDIES = {
 }
 
 
+class DiskError(BeholderError):
+    """A file or folder that the system would not let us write; `remedy` is the second half of the message."""
+
+    def __init__(self, path: Path, remedy: str) -> None:
+        self.remedy = remedy
+        super().__init__(f"cannot write {path}: {remedy}; nothing was changed")
+
+
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well and removed when it raises.
 
-    The old file stays as it was until the rename. Raises `BeholderError` naming `path` for disk errors (no space, no
-    permission); missing folders are made.
+    The old file stays as it was until the rename. Raises `DiskError` naming `path` for disk errors (no
+    space, no permission); missing folders are made.
     """
     path = Path(path)
     with _disk_errors(path):
@@ -39,14 +47,14 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
             yield temporary
             temporary.chmod(0o666 & ~_umask())
             _sync(temporary)
-            os.replace(temporary, path)
+            temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
 
 
 def write_bytes_atomic(path: str | Path, data: bytes) -> None:
-    """Write a whole file or leave the old one as it was. Raises `BeholderError` for disk errors."""
+    """Write a whole file or leave the old one as it was. Raises `DiskError` for disk errors."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(data)
 
@@ -60,8 +68,8 @@ def write_text_atomic(path: str | Path, text: str) -> None:
 def atomic_folder(path: str | Path, may_replace: Callable[[Path], bool] | None = None) -> Iterator[Path]:
     """A temporary folder beside `path`, renamed to it when the block ends well and removed when it raises.
 
-    An existing non-empty `path` is replaced only where `may_replace(path)` says so; else `BeholderError` before
-    anything is written.
+    An existing non-empty `path` is replaced only where `may_replace(path)` says so; else `BeholderError`
+    before anything is written.
     """
     path = Path(path)
     occupied = path.exists() and (not path.is_dir() or any(path.iterdir()))
@@ -82,27 +90,30 @@ def atomic_folder(path: str | Path, may_replace: Callable[[Path], bool] | None =
 def _swap(new: Path, path: Path) -> None:
     """Put the folder `new` where `path` is; `path` comes back if that fails."""
     if not path.exists():
-        os.replace(new, path)
+        new.replace(path)
         return
     old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
-    os.replace(path, old)
+    path.replace(old)
     try:
-        os.replace(new, path)
+        new.replace(path)
     except BaseException:
-        os.replace(old, path)
+        old.replace(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
+    """Name `path`, which the user knows, rather than a temporary name within it."""
     try:
         yield
+    except DiskError as error:
+        raise DiskError(path, error.remedy) from error
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0)
         if remedy is None:
             raise
-        raise BeholderError(f"cannot write {path}: {remedy}; nothing was changed") from error
+        raise DiskError(path, remedy) from error
 
 
 def _umask() -> int:

@@ -47,14 +47,16 @@ class Differences:
         if self.missing and len(self.unexpected) == len(published):
             return "no key is known here; the file belongs to another system or another release's naming"
         if self.reshaped and all(got[1:] == want[1:] for _, got, want in self.reshaped) and not self.missing:
-            return "only the first axis differs: another vocabulary or number of heads; use the config of this checkpoint"
+            return (
+                "only the first axis differs: another vocabulary or number of heads; use this file's config"
+            )
         if self.reshaped:
             return "another size of the same architecture; use the config.json that came with this checkpoint"
         if self.missing and not self.unexpected:
             return "the file is incomplete: a shard or part of it was left out when it was saved"
         if self.unexpected and not self.missing:
             return "the file holds more than this system uses; check that the config belongs to it"
-        return "the config and the file are of different releases; use the config.json that came with this checkpoint"
+        return "config and file are of different releases; use the config.json that came with this checkpoint"
 
 
 class Mismatch(WeightsError):
@@ -73,17 +75,14 @@ class Mismatch(WeightsError):
             if items
         ]
         where = f"{origins[0]}: " if origins else ""
-        super().__init__(
-            "\n".join(
-                [f"{where}weights do not fit: {', '.join(counts)}; {differences.cause(published)}"]
-                + _list("missing", [f"{key} -> {name}" for key, name in differences.missing])
-                + _list("unexpected", differences.unexpected)
-                + _list(
-                    "reshaped",
-                    [f"{key}: {got} in the file, {want} here" for key, got, want in differences.reshaped],
-                )
-            )
-        )
+        reshaped = [f"{key}: {got} in the file, {want} here" for key, got, want in differences.reshaped]
+        lines = [
+            f"{where}weights do not fit: {', '.join(counts)}; {differences.cause(published)}",
+            *_list("missing", [f"{key} -> {name}" for key, name in differences.missing]),
+            *_list("unexpected", differences.unexpected),
+            *_list("reshaped", reshaped),
+        ]
+        super().__init__("\n".join(lines))
 
 
 def _name(items: list[tuple[str, str]] | list[str] | list[tuple[str, Shape, Shape]]) -> str:

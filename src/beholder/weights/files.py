@@ -1,4 +1,4 @@
-"""Weight files: safetensors, single or in shards, checked before they are mapped, and written deterministically."""
+"""Weight files: safetensors, single or in shards, checked before they are mapped, written deterministically."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def open_weights(path: str | Path) -> dict[str, LazyTensor]:
 
 
 def read_header(path: str | Path) -> tuple[dict[str, Entry], dict[str, str]]:
-    """Tensors and metadata of one safetensors file, read from its header and checked against the file's size."""
+    """Tensors and metadata of one safetensors file, from its header, checked against the file's size."""
     path = Path(path)
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -114,8 +114,9 @@ def write_weights(
 ) -> list[Path]:
     """Write `model.safetensors`, or shards with an index where the tensors exceed `max_shard_bytes`.
 
-    The same tensors give the same bytes. All files are complete under temporary names before the first is renamed, so
-    an error (`BeholderError` for no space) leaves earlier weights in `folder` as they were. Returns the files.
+    The same tensors give the same bytes. All files are complete under temporary names before the first is
+    renamed, so an error (`DiskError` for no space) leaves earlier weights in `folder` as they were.
+    Returns the files.
     """
     folder = Path(folder)
     named = {name: lazy(name, t) if isinstance(t, Tensor) else t for name, t in sorted(tensors.items())}
@@ -141,7 +142,7 @@ def write_weights(
 def write_safetensors(
     path: str | Path, tensors: Mapping[str, Tensor | LazyTensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write one safetensors file whole, or leave the old one as it was. The same tensors give the same bytes."""
+    """Write one safetensors file whole, or leave the old one. The same tensors give the same bytes."""
     named = {name: lazy(name, t) if isinstance(t, Tensor) else t for name, t in tensors.items()}
     with atomic_file(path) as temporary:
         _write_file(temporary, named, metadata or {})
@@ -208,7 +209,7 @@ def _open_shards(index: Path) -> dict[str, LazyTensor]:
 
 
 def _lazy_entry(entry: Entry, mapped: mmap.mmap, origin: str) -> LazyTensor:
-    def read(dtype: torch.dtype | None) -> Tensor:
+    def read(_: torch.dtype | None) -> Tensor:
         count = entry.end - entry.begin
         if not count:
             return torch.empty(entry.shape, dtype=entry.dtype)
@@ -308,7 +309,7 @@ def _write_values(file: BinaryIO, tensor: LazyTensor) -> None:
             f"{tensor.name}: {values.dtype} {tuple(values.shape)} instead of {tensor.dtype} {tensor.shape}"
         )
     if values.numel():
-        file.write(memoryview(values.reshape(-1).view(torch.uint8).numpy()))
+        file.write(values.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _nbytes(tensor: LazyTensor) -> int:
@@ -324,6 +325,6 @@ def _damaged(path: Path, what: str) -> WeightsError:
 
 def _pickle_refused(path: Path) -> WeightsError:
     return WeightsError(
-        f"{path}: pickle files can run code and are not opened; use the .safetensors release, or convert it with "
-        "safetensors' own converter where you trust its origin"
+        f"{path}: pickle files can run code and are not opened; use the .safetensors release, or convert it "
+        "with the safetensors package where you trust its origin"
     )

@@ -1,6 +1,6 @@
-"""Two-way names: a layout maps one publisher's names of one part to ours; bindings place layouts under prefixes.
+"""Two-way names: a layout maps one publisher's names of one part to ours; a binding puts it under a prefix.
 
-The engine is lazy: `to_own` and `to_published` look at names and shapes, and values are read when a result is loaded.
+The engine is lazy: `to_own` and `to_published` look at names and shapes; loading a result reads its values.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from beholder.weights.ops import Fuse, Numbers, OneToOne, Op, Rename, Split, Tie
 class Layout:
     """Rules from published names (relative to a prefix) to ours.
 
-    A key is a pattern in which `{}` stands for one segment between dots and, in dropped keys, a final `*` for any rest.
-    A value is our pattern with as many `{}`, None for a key dropped on purpose, or an operation of `beholder.weights.ops`.
-    `stages` names what a recorded reference holds of this part, for the parity tool.
+    A key is a pattern in which `{}` stands for one segment between dots and, in dropped keys, a final `*` for
+    any rest. A value is our pattern with as many `{}`, None for a key dropped on purpose, or an operation of
+    `beholder.weights.ops`. `stages` names what a recorded reference holds of this part, for the parity tool.
     """
 
     rules: Mapping[str, str | Op | None]
@@ -77,8 +77,8 @@ class Rule:
 class Binding:
     """A layout under a published prefix and one of ours, with the numbers that its operations name.
 
-    `drop` lists published patterns (relative to the prefix) that this system leaves unused although the layout knows
-    them, such as encoder layers past the one that is read.
+    `drop` lists published patterns (relative to the prefix) that this system leaves unused although the
+    layout knows them, such as encoder layers past the one that is read.
     """
 
     prefix: str
@@ -118,8 +118,9 @@ def to_own(
 ) -> dict[str, LazyTensor]:
     """Published tensors as ours, one for every name of `own_shapes`, values unread.
 
-    `aliases` maps further names of a shared parameter to the one in `own_shapes`; what is published under them is a tied
-    copy. Raises `Mismatch` with all differences: parameters without a source, keys that no rule uses, other shapes.
+    `aliases` maps further names of a shared parameter to the one in `own_shapes`; what is published under
+    them is a tied copy. Raises `Mismatch` with all differences: parameters without a source, keys that no
+    rule uses, other shapes.
     """
     found = _Found(published, bindings, own_shapes, aliases or {})
     for key in published:
@@ -132,7 +133,8 @@ def to_published(
 ) -> dict[str, LazyTensor]:
     """Our tensors under published names and forms, values uncomputed: the exact inverse of `to_own`.
 
-    Dropped keys and tied copies are not written. Raises `WeightsError` for a name of ours that no rule publishes.
+    Dropped keys and tied copies are not written. Raises `WeightsError` for a name of ours that no rule
+    publishes.
     """
     tensors = {name: lazy(name, t) if isinstance(t, Tensor) else t for name, t in own.items()}
     result: dict[str, LazyTensor] = {}
@@ -157,7 +159,7 @@ def to_published(
 
 
 def published_name(name: str, bindings: Sequence[Binding]) -> str | None:
-    """The published key (the first, where there are several) of a parameter of ours; None where no rule has it."""
+    """The first published key of a parameter of ours; None where no rule has it."""
     claims = _claims_on_own(name, bindings)
     return claims[0].key if claims else None
 
@@ -271,7 +273,8 @@ def _checked(first: LazyTensor, copy: LazyTensor, source: str) -> LazyTensor:
         values = first.load(dtype)
         if not torch.equal(values, copy.load(dtype)):
             raise WeightsError(
-                f"{copy.name} should be a copy of {source} but differs; load it with a layout that does not tie them"
+                f"{copy.name} should be a copy of {source} but differs; "
+                "load it with a layout that does not tie them"
             )
         return values
 

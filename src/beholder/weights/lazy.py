@@ -23,8 +23,8 @@ class LazyTensor:
     origin: str = ""
 
     def load(self, dtype: torch.dtype | None = None) -> Tensor:
-        """The values, as `dtype` where given (tensors of whole numbers keep their type). May share memory with the
-        file; writing to it never changes the file.
+        """The values, as `dtype` where given (tensors of whole numbers keep their type). May share memory
+        with the file; writing to it never changes the file.
         """
         wanted = dtype if dtype is not None and self.dtype.is_floating_point else None
         tensor = self.read(wanted)
@@ -36,4 +36,4 @@ LazyTensors = Mapping[str, LazyTensor]
 
 def lazy(name: str, tensor: Tensor, origin: str = "") -> LazyTensor:
     """A tensor in memory as a `LazyTensor`."""
-    return LazyTensor(name, tuple(tensor.shape), tensor.dtype, lambda dtype: tensor, origin)
+    return LazyTensor(name, tuple(tensor.shape), tensor.dtype, lambda _: tensor, origin)

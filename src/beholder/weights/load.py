@@ -23,8 +23,10 @@ class Place:
     tensor: Tensor
 
     def fill(self, values: Tensor) -> None:
-        slots = self.owner._parameters if self.attribute in self.owner._parameters else self.owner._buffers
-        slots[self.attribute] = values
+        if isinstance(values, nn.Parameter):
+            self.owner._parameters[self.attribute] = values
+        else:
+            self.owner._buffers[self.attribute] = values
 
 
 def load_state(
@@ -37,9 +39,10 @@ def load_state(
 ) -> None:
     """Fill every parameter and persistent buffer of `module` from `published`.
 
-    `module` may be on the meta device: its tensors are replaced, not copied into, so no memory is used twice. `dtype`
-    converts floating-point values; None keeps what is published. Shared parameters stay shared. Raises `Mismatch`
-    (names and shapes, before any value is read) or `WeightsError`, and then leaves `module` as it was.
+    `module` may be on the meta device: its tensors are replaced, not copied into, so no memory is used twice.
+    `dtype` converts floating-point values; None keeps what is published. Shared parameters stay shared.
+    Raises `Mismatch` (names and shapes, before any value is read) or `WeightsError`, and then leaves `module`
+    as it was.
     """
     places = _places(module)
     shapes = {group[0].name: tuple(group[0].tensor.shape) for group in places}
@@ -61,7 +64,7 @@ def state_shapes(module: nn.Module) -> dict[str, Shape]:
 
 
 def state_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Name and values (detached) of every parameter and persistent buffer; a shared one under its first name only."""
+    """Name and detached values of every parameter and persistent buffer, as `state_shapes` lists them."""
     return {group[0].name: group[0].tensor.detach() for group in _places(module)}
 
 
@@ -83,6 +86,6 @@ def _all_places(module: nn.Module) -> Iterator[Place]:
 
 
 def _check_buffers(module: nn.Module) -> None:
-    """Buffers outside the state have no values in a module built on the meta device; parts may not rely on them."""
+    """Buffers outside the state have no values in a module built on the meta device."""
     left = [name for name, buffer in module.named_buffers() if buffer.is_meta]
     assert not left, f"these buffers are computed at build time and have no values now: {', '.join(left[:3])}"

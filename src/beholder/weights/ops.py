@@ -1,7 +1,8 @@
 """The closed list of what may happen to values between a published checkpoint and our parameters.
 
-Every operation has an exact inverse, so that loading and exporting again gives the same bytes. `OneToOne` operations
-nest: `Reshape(Transpose("patch.weight", (1, 0)), shape=(-1, 16))` reshapes the published tensor, then transposes it.
+Every operation has an exact inverse, so that loading and exporting again gives the same bytes. `OneToOne`
+operations nest: `Reshape(Transpose("patch.weight", (1, 0)), shape=(-1, 16))` reshapes the published tensor,
+then transposes it.
 """
 
 from __future__ import annotations
@@ -114,8 +115,8 @@ class Transpose(OneToOne):
 
 @dataclass(frozen=True)
 class Reshape(OneToOne):
-    """The same values in the same order under another shape. `shape` is the published one: counts, names of numbers,
-    and at most one -1 for what is left.
+    """The same values in the same order under another shape. `shape` is the published one: counts, names of
+    numbers, and at most one -1 for what is left.
     """
 
     target: str | OneToOne
@@ -139,8 +140,9 @@ class Reshape(OneToOne):
 
 @dataclass(frozen=True)
 class RopePermute(OneToOne):
-    """Rows of a query or key projection, head by head: published as pairs (x0, y0, x1, y1, ...) that rotate together,
-    ours as halves (x0, x1, ..., y0, y1, ...). GGUF files of Llama models and the original Llama release have pairs.
+    """Rows of a query or key projection, head by head: published as pairs (x0, y0, x1, y1, ...) that rotate
+    together, ours as halves (x0, x1, ..., y0, y1, ...). GGUF files of Llama models and the original Llama
+    release have pairs.
     """
 
     target: str | OneToOne
@@ -193,7 +195,7 @@ class Split(Op):
             raise WeightsError(
                 f"{self.targets}: shapes {shapes} do not join along axis {dim} in {groups} groups"
             )
-        return shapes[0][:dim] + (sum(shape[dim] for shape in shapes),) + shapes[0][dim + 1 :]
+        return (*shapes[0][:dim], sum(shape[dim] for shape in shapes), *shapes[0][dim + 1 :])
 
     def load(self, published: Tensor, own: Sequence[Shape], numbers: Numbers) -> list[Tensor]:
         """The published values as our parameters of the shapes `own`."""
@@ -220,8 +222,8 @@ class Split(Op):
 class Fuse(Op):
     """This published tensor is piece `index` of one of ours, pieces following each other along `dim`.
 
-    `share` gives the relative sizes of all pieces, as counts or names of numbers: q of a fused qkv under grouped-query
-    attention is `Fuse("qkv.weight", 0, ("num_heads", "num_kv_heads", "num_kv_heads"))`.
+    `share` gives the relative sizes of all pieces, as counts or names of numbers: q of a fused qkv under
+    grouped-query attention is `Fuse("qkv.weight", 0, ("num_heads", "num_kv_heads", "num_kv_heads"))`.
     """
 
     target: str
@@ -245,7 +247,7 @@ class Fuse(Op):
 
     def published_shape(self, own: Shape, numbers: Numbers) -> Shape:
         """The shape of this piece for a parameter of shape `own`."""
-        return own[: self.dim] + (self.span(own, numbers)[1],) + own[self.dim + 1 :]
+        return (*own[: self.dim], self.span(own, numbers)[1], *own[self.dim + 1 :])
 
     def save(self, own: Tensor, numbers: Numbers) -> Tensor:
         """This piece of our values."""
@@ -254,8 +256,8 @@ class Fuse(Op):
 
 @dataclass(frozen=True)
 class Tied(Op):
-    """A published copy of the parameter `target`, which another rule fills as well. Not needed on loading, must be
-    equal where present, stands in where the first one is absent, and is not written on export.
+    """A published copy of the parameter `target`, which another rule fills as well. Not needed on loading,
+    must be equal where present, stands in where the first one is absent, and is not written on export.
     """
 
     target: str
