@@ -74,7 +74,7 @@ DEFAULT_LIMITS = Limits()
 
 
 def decode(source: Source, *, name: str = "image 1", limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
-    """The upright picture as (H, W, 3) uint8.
+    """The upright picture as (H, W, 3) uint8, which may be read-only.
 
     source: a path, the bytes of a file, a uint8 array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a Pillow
             picture
@@ -178,23 +178,23 @@ def _from_bytes(data: bytes, name: str, limits: Limits) -> np.ndarray:
     broken = f"{name}: the {kind} file is truncated or damaged; send the whole file"
     try:
         image = opener(io.BytesIO(data))
+        many_pages = kind == "TIFF" and _has_second_page(image)
     except Image.DecompressionBombError:
         raise MediaError(
             f"{name}: more than the limit of {limits.max_pixels:,} pixels; scale it down"
         ) from None
     except DAMAGE:
         raise MediaError(broken) from None
+    if many_pages:
+        raise MediaError(f"{name}: a TIFF file of several pages; send one page")
     with image:
-        if kind == "TIFF" and _has_second_page(image):
-            raise MediaError(f"{name}: a TIFF file of several pages; send one page")
         return _from_pillow(image, name, limits, broken)
 
 
 def _has_second_page(image: Image.Image) -> bool:
     try:
         image.seek(1)
-    except DAMAGE:
-        image.seek(0)
+    except EOFError:
         return False
     return True
 
@@ -252,7 +252,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray | None:
     if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or image.info.get("transparency") is not None:
         image = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _from_grey16(image: Image.Image) -> np.ndarray:

@@ -56,7 +56,7 @@ class Geometry(Config):
         """
         raise NotImplementedError
 
-    def pieces(self, views: tuple[View, ...], grids: tuple[Grid, ...]) -> tuple[Tag | Features, ...]:  # noqa: ARG002
+    def pieces(self, views: tuple[View, ...], grids: tuple[Grid, ...]) -> tuple[Tag | Features, ...]:
         """What stands in the prompt. grids: the connector's output grid of each view."""
         return (in_order(grids),)
 
@@ -165,11 +165,10 @@ class AnyRes(Geometry):
         """
         base, *tiles = grids
         rows, columns = (side // self.tile for side in best_resolution(views[0].original, self.pinpoints))
-        order_HW = base.num_tokens + np.arange(sum(grid.num_tokens for grid in tiles))
-        order_HW = order_HW.reshape(rows, columns, tiles[0].height, tiles[0].width).swapaxes(1, 2)
-        order_HW = _unpadded(
-            order_HW.reshape(rows * tiles[0].height, columns * tiles[0].width), views[0].original
-        )
+        height, width = tiles[0].height, tiles[0].width
+        tokens_N = base.num_tokens + np.arange(rows * columns * height * width)
+        tokens_HW = tokens_N.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, -1)
+        order_HW = _unpadded(tokens_HW, views[0].original)
         if self.newline:
             order_HW = np.pad(order_HW, ((0, 0), (0, 1)), constant_values=NEWLINE)
         return (Features(np.concatenate([np.arange(base.num_tokens), order_HW.ravel()])),)

@@ -1,0 +1,119 @@
+"""A drawing of what a system sees of a picture: the original with every view's place, and each view with its
+tokens.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from beholder.media.geometry import Geometry
+from beholder.media.pixels import view_pixels
+from beholder.media.plan import NEWLINE, Box, Features, Grid, PicturePlan, View
+
+ORIGINAL_SIDE = 480  # pixels the longer side of the original (with padding) is drawn at
+ROWS_HEIGHT = 480  # pixels the rows of views share
+MARGIN, GAP, TITLE, CAPTION = 24, 12, 44, 20
+PAPER, INK, PADDING = "#ffffff", "#222222", "#e4e4e4"
+COLOURS = ("#d1495b", "#00798c", "#edae49", "#6a4c93", "#2e933c", "#ef6f2e", "#30638e", "#b56576")
+
+
+def contact_sheet(pixels_HWC: np.ndarray, plan: PicturePlan, geometry: Geometry) -> np.ndarray:
+    """A picture (height, width, 3) uint8: on the left the original (H, W, 3), padding in grey, with the frame
+    of each view in its colour; on the right the views as the encoder gets them, tiles in their places, with
+    token counts.
+    """
+    shown = [Image.fromarray(pixels) for pixels in view_pixels(pixels_HWC, plan.views, geometry)]
+    original = _draw_original(pixels_HWC, plan.views)
+    places, (width, height) = _arrange(plan.views)
+    left = MARGIN + original.width + 2 * GAP
+    inner = max(original.height, height)
+    sheet = Image.new("RGB", (max(left + width + MARGIN, 560), TITLE + inner + MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, TITLE // 2), title(plan), INK, ImageFont.load_default(16), anchor="lm")
+    sheet.paste(original, (MARGIN, TITLE))
+    for i, (image, grid, place) in enumerate(zip(shown, plan.grids, places)):
+        x, y = left + round(place.left), TITLE + round(place.top)
+        high, wide = place.size
+        sheet.paste(image.resize((wide, high), Image.Resampling.LANCZOS), (x, y))
+        draw.rectangle((x - 2, y - 2, x + wide + 1, y + high + 1), outline=_colour(i), width=2)
+        font = ImageFont.load_default(11)
+        draw.text((x, y + high + 4), _caption(i, plan.views[i], grid, wide), INK, font)
+    return np.asarray(sheet)
+
+
+def title(plan: PicturePlan) -> str:
+    """One line: the picture's size, its views and its tokens in the prompt."""
+    runs = [piece.order for piece in plan.pieces if isinstance(piece, Features)]
+    breaks = sum(int((order == NEWLINE).sum()) for order in runs)
+    height, width = plan.original
+    views = "1 view" if len(plan.views) == 1 else f"{len(plan.views)} views"
+    within = f" ({breaks} of them row breaks)" if breaks else ""
+    return f"{width} x {height} pixels: {views}, {plan.num_tokens:,} tokens{within}"
+
+
+def _draw_original(pixels_HWC: np.ndarray, views: tuple[View, ...]) -> Image.Image:
+    """The original, padded to hold every view's frame, with the frames drawn from the largest to the
+    smallest.
+    """
+    height, width = pixels_HWC.shape[:2]
+    frames = [Box(*view.to_original(0, 0), *view.to_original(view.size[1], view.size[0])) for view in views]
+    edges = np.array([(0, 0, width, height), *frames])
+    left, top = edges[:, :2].min(axis=0)
+    right, bottom = edges[:, 2:].max(axis=0)
+    scale = ORIGINAL_SIDE / max(right - left, bottom - top)
+    size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
+    sheet = Image.new("RGB", size, PADDING)
+    inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = Image.fromarray(pixels_HWC).resize(inner, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    sheet.paste(picture, (round(-left * scale), round(-top * scale)))
+    draw = ImageDraw.Draw(sheet)
+    for i, frame in sorted(enumerate(frames), key=lambda pair: -pair[1].size[0] * pair[1].size[1]):
+        x0, y0 = (frame.left - left) * scale, (frame.top - top) * scale
+        x1, y1 = (frame.right - left) * scale - 1, (frame.bottom - top) * scale - 1
+        draw.rectangle((x0, y0, max(x1, x0), max(y1, y0)), outline=_colour(i), width=3)
+        if views[i].role == "tile":
+            draw.rectangle((x0, y0, x0 + 22, y0 + 19), fill=_colour(i))
+            draw.text((x0 + 11, y0 + 10), str(i + 1), PAPER, ImageFont.load_default(13), anchor="mm")
+    return sheet
+
+
+def _arrange(views: tuple[View, ...]) -> tuple[list[Box], tuple[int, int]]:
+    """Where each view is drawn, and (width, height) of all: tiles as they lie in the picture, others in rows
+    between.
+    """
+    rows: list[list[int]] = []
+    for i, view in enumerate(views):
+        above = views[i - 1]
+        if rows and view.role == above.role == "tile" and view.crop.top == above.crop.top:
+            rows[-1].append(i)
+        else:
+            rows.append([i])
+    side = max(72, ROWS_HEIGHT // len(rows) - CAPTION - GAP)
+    places: list[Box] = [Box(0, 0, 0, 0)] * len(views)
+    top, widest = 2, 0
+    for row in rows:
+        left, bottom = 2, top
+        for i in row:
+            height, width = views[i].size
+            scale = side / max(height, width)
+            place = Box(left, top, left + max(1, round(width * scale)), top + max(1, round(height * scale)))
+            places[i], left, bottom = place, round(place.right) + GAP, max(bottom, round(place.bottom))
+        top, widest = bottom + CAPTION + GAP, max(widest, left)
+    return places, (widest, top)
+
+
+def _caption(i: int, view: View, grid: Grid, room: int) -> str:
+    """Number, role and token grid of a view, in what fits."""
+    grid_text = f"{grid.height} x {grid.width} = {grid.num_tokens}"
+    texts = (
+        f"{i + 1}  {view.role}, {grid_text} tokens",
+        f"{i + 1}  {grid_text}",
+        f"{i + 1}: {grid.num_tokens}",
+    )
+    font = ImageFont.load_default(11)
+    return next((text for text in texts if font.getlength(text) <= room), texts[-1])
+
+
+def _colour(i: int) -> str:
+    return COLOURS[i % len(COLOURS)]
