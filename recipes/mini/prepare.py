@@ -11,22 +11,21 @@ import argparse
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
 import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from concepts import ALIASES, DROP, EXTRA, KEEP, KINDS, RENAME
 from PIL import Image
 from rich.progress import track
+from vocabulary import Vocabulary, json_member
 
-from beholder.data.cutouts import INDEX, PIXELS, Concept, CutOut, CutOuts
+from beholder.data.cutouts import INDEX, PIXELS, CutOut, CutOuts
 from beholder.data.easy_vqa import EASY_VQA
 from beholder.data.packages import Package, cache_folder, fetch
 from beholder.errors import BeholderError
@@ -93,7 +92,12 @@ def prepare(out: Path, limit: int | None = None) -> None:
     shutil.copyfile(fetch(EASY_VQA, downloads), out / EASY_VQA.filename)
     vocabulary = Vocabulary.read(fetch(LABELS, downloads))
     collections, sets = read_sets(fetch(ICONS, downloads))
-    icons = choose_icons(collections, sets, vocabulary)[:limit]
+    icons = choose_icons(collections, sets, vocabulary, limit)
+    stamp, digest = out / "prepared.txt", digest_of(SIZE, ICONS.sha256, *icons)
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == digest:
+        print(f"{out} is prepared already")
+        return
+    stamp.unlink(missing_ok=True)
     cutouts = render_sets(icons, sets, out / "parts", out / PIXELS)
     names = sorted({row.concept for row in cutouts})
     split = CutOuts(
@@ -105,6 +109,7 @@ def prepare(out: Path, limit: int | None = None) -> None:
     )
     split.save_index(out)
     write_attribution(out / "ATTRIBUTION.md", collections, Counter(row.style for row in cutouts))
+    write_whole(stamp, digest)
     shutil.rmtree(out / "parts")
     print(
         f"{len(cutouts):,} cut-outs of {len(names):,} concepts ({len(split.test_concepts)} held out) in {out}"
@@ -114,71 +119,6 @@ def prepare(out: Path, limit: int | None = None) -> None:
 def held_out(concept: str) -> bool:
     """One concept in ten, by its name alone, so that the choice survives changes of the vocabulary."""
     return hashlib.sha256(concept.encode()).digest()[0] % 10 == 0
-
-
-def squash(name: str) -> str:
-    """Letters and digits only, so that `hot-dog`, `hotdog` and `Hot dog` are one."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """The concepts, and which squashed icon name shows which. `emoji` names hold only in sets of emoji."""
-
-    concepts: dict[str, Concept]
-    common: dict[str, str]
-    emoji: dict[str, str]
-
-    @classmethod
-    def read(cls, package: Path) -> Vocabulary:
-        """From the labels and tags of emojibase and the tables of `concepts.py`."""
-        with tarfile.open(package) as archive:
-            labels = json_member(archive, "package/en/data.json")
-            groups = json_member(archive, "package/meta/groups.json")["subgroups"]
-            shortcodes = [
-                json_member(archive, f"package/en/shortcodes/{name}.json")
-                for name in ("emojibase", "joypixels", "iamcal")
-            ]
-        concepts: dict[str, Concept] = {}
-        common: dict[str, str] = {}
-        emoji: dict[str, str] = {}
-        for entry in labels:
-            label = entry["label"].lower()
-            kind = KEEP.get(label) or KINDS.get(groups.get(str(entry.get("subgroup")), ""))
-            if kind is None or label in DROP or "o’clock" in label or "-thirty" in label:
-                continue
-            name = RENAME.get(label, label)
-            found = concepts.setdefault(name, Concept(name, kind))
-            tags = {*found.tags, *(tag.lower() for tag in entry.get("tags", ())), label} - {name}
-            concepts[name] = replace(found, tags=tuple(sorted(tags)))
-            codes = [code for table in shortcodes for code in as_list(table.get(entry["hexcode"]))]
-            for alias in (label, *codes):
-                emoji.setdefault(squash(alias), name)
-        for slug, kind in EXTRA.items():
-            name = slug.replace("-", " ")
-            concepts.setdefault(name, Concept(name, kind))
-        for name in concepts:
-            common[squash(name)] = emoji[squash(name)] = name
-        common.update({alias: name for alias, name in ALIASES.items() if name in concepts})
-        return cls(concepts, common, emoji)
-
-    def concept_of(self, icon: str, *, is_emoji: bool) -> str | None:
-        """The concept that an icon's name stands for, if any."""
-        if is_emoji:
-            return self.emoji.get(squash(icon)) or self.common.get(squash(icon))
-        return self.common.get(squash(icon))
-
-
-def as_list(value: Any) -> list[str]:
-    return [] if value is None else [value] if isinstance(value, str) else list(value)
-
-
-def json_member(archive: tarfile.TarFile, name: str) -> Any:
-    """The JSON file `name` of an open archive."""
-    stream = archive.extractfile(name)
-    if stream is None:
-        raise BeholderError(f"{archive.name!r} holds no {name}")
-    return json.load(stream)
 
 
 def read_sets(package: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -202,16 +142,22 @@ def read_sets(package: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def acceptable(name: str, fact: dict[str, Any]) -> bool:
     """Permissive licence, pictures of things, not withdrawn."""
-    visible = (not fact.get("hidden") or name in KEPT_HIDDEN) and name not in LOOKALIKES
     return (
-        visible
+        (not fact.get("hidden") or name in KEPT_HIDDEN)
+        and name not in LOOKALIKES
+        and "Contains Animations" not in fact.get("tags", ())
         and fact["license"].get("spdx") in LICENCES
         and fact.get("category") not in LEFT_OUT_CATEGORIES
     )
 
 
-def choose_icons(collections: dict[str, Any], sets: dict[str, Any], vocabulary: Vocabulary) -> list[Icon]:
-    """All coloured icons of known concepts, and up to MAX_STENCILS single-colour ones, one from a set."""
+def choose_icons(
+    collections: dict[str, Any], sets: dict[str, Any], vocabulary: Vocabulary, limit: int | None = None
+) -> list[Icon]:
+    """All coloured icons of known concepts, and up to MAX_STENCILS single-colour ones, one from a set.
+
+    With a `limit`, whole concepts in a fixed order until it is reached.
+    """
     coloured: dict[tuple[str, str, str], Icon] = {}
     stencils: dict[str, dict[str, tuple[int, Icon]]] = defaultdict(dict)
     for style in sorted(sets):
@@ -234,8 +180,14 @@ def choose_icons(collections: dict[str, Any], sets: dict[str, Any], vocabulary: 
         ranked = sorted(found.values(), key=lambda item: (item[0], mixed(concept, item[1].style)))
         icons += [icon for _, icon in ranked[:MAX_STENCILS]]
     counts = Counter(icon.concept for icon in icons)
-    kept = (icon for icon in icons if counts[icon.concept] >= MIN_PICTURES)
+    kept = [icon for icon in icons if counts[icon.concept] >= MIN_PICTURES]
+    kept = sorted(kept, key=lambda icon: mixed(icon.concept))[:limit]
     return sorted(kept, key=lambda icon: (icon.style, icon.name))
+
+
+def digest_of(*parts: object) -> str:
+    """A short digest of what things say about themselves."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def mixed(*words: str) -> bytes:
@@ -261,7 +213,7 @@ def render_sets(icons: list[Icon], sets: dict[str, Any], parts: Path, target: Pa
     for icon in icons:
         by_style[icon.style].append(icon)
     for style, chosen in track(by_style.items(), description="rendering icon sets"):
-        wanted = hashlib.sha256(repr(chosen).encode()).hexdigest()[:16]
+        wanted = digest_of(*chosen)
         if (parts / f"{style}.{wanted}.json").exists():
             continue
         drawn = [(icon, rgba) for icon in chosen if (rgba := render(icon, sets[style])) is not None]
@@ -295,7 +247,7 @@ def join_parts(styles: list[str], parts: Path, target: Path) -> list[CutOut]:
         cutouts += [CutOut(row=start + offset, **row) for offset, row in enumerate(rows)]
     joined.flush()
     (target.parent / INDEX).unlink(missing_ok=True)
-    os.replace(partial, target)
+    partial.replace(target)
     return cutouts
 
 
@@ -343,7 +295,7 @@ def write_whole(path: Path, text: str) -> None:
     """Writes a file under another name first, so that it is whole as soon as it is there."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def write_attribution(path: Path, collections: dict[str, Any], used: Counter[str]) -> None:

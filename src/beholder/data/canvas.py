@@ -25,6 +25,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "white": (246, 246, 246),
     "gray": (140, 140, 140),
 }
+NEUTRAL = frozenset({"black", "white", "gray"})
 JITTER = 12
 READABLE = 75.0
 
@@ -47,7 +48,10 @@ class Placed:
 
 def shade(rng: np.random.Generator, name: str) -> np.ndarray:
     """A colour near the named one, (3,) float RGB."""
-    return np.clip(np.asarray(COLOURS[name]) + rng.uniform(-JITTER, JITTER, 3), 0, 255)
+    jitter_C = rng.uniform(-JITTER, JITTER, 3)
+    if name in NEUTRAL:
+        jitter_C = jitter_C[0] + jitter_C / 6
+    return np.clip(np.asarray(COLOURS[name]) + jitter_C, 0, 255)
 
 
 def colour_apart(rng: np.random.Generator, means: list[tuple[int, int, int]]) -> str:
@@ -89,9 +93,9 @@ def background(rng: np.random.Generator, name: str, size: int) -> np.ndarray:
 def lay_out(
     rng: np.random.Generator, cutouts: list[CutOut], size: int, sides: tuple[float, float]
 ) -> list[Placed]:
-    """Places cut-outs at random without overlap; their longer side is drawn from `sides`, shares of the scene's side.
+    """Places cut-outs at random without overlap, smaller when they do not fit after some tries.
 
-    When they do not fit after some tries, all become smaller.
+    The longer side of each is drawn from `sides`, the least and the largest share of the scene's side.
     """
     shrink = 1.0
     while True:

@@ -1,4 +1,4 @@
-"""Pictures of single things on a transparent ground: one memory-mapped array, and an index of what each row shows."""
+"""Pictures of single things on a transparent ground: a memory-mapped array, and an index of what rows show."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Concept:
 class CutOut:
     """One row of the array, drawn in the style of one icon set.
 
-    `width` and `height` are its extent in pixels from the top left corner of the row. `mean` is the mean RGB of what
-    is opaque, or None for a stencil: a shape without colours, to be tinted.
+    `width` and `height` are its extent in pixels from the top left corner of the row. `mean` is the mean RGB of
+    what is opaque, or None for a stencil: a shape without colours, to be tinted.
     """
 
     row: int
@@ -87,8 +87,8 @@ class CutOuts:
     def pool(self, split: str) -> dict[str, list[CutOut]]:
         """Concept -> its cut-outs in one of SPLITS, in a fixed order.
 
-        `train` has neither held-out concepts nor the held-out style; `test-concepts` has the held-out concepts in the
-        styles of training; `test-style` has concepts of training in the held-out style.
+        `train` has neither held-out concepts nor the held-out style; `test-concepts` has the held-out concepts in
+        the styles of training; `test-style` has concepts of training in the held-out style.
         """
         if split not in SPLITS:
             raise ValueError(f"scenes have the splits {', '.join(SPLITS)}, not {split!r}")

@@ -1,4 +1,4 @@
-"""easy-VQA: 5,000 pictures of one coloured shape with questions, a fixed public benchmark (MIT, package `easy-vqa`)."""
+"""easy-VQA: 5,000 pictures of one coloured shape with questions, a fixed public benchmark (MIT licence)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TASKS = ("easy-vqa/shape", "easy-vqa/colour", "easy-vqa/yes-no")
 
 
 class EasyVQA:
-    """The official `train` or `test` questions, those about one picture together, pictures at their own 64 px.
+    """The official `train` or `test` questions, those about one picture together; pictures are 64 px square.
 
     With `questions`, a picture with more of them becomes several samples of at most that many turns.
     `folder` holds the package's wheel. Raises BeholderError when it is missing.

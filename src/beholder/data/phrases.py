@@ -1,4 +1,4 @@
-"""How questions about scenes are worded. Several wordings for each, so that a model learns the question, not the phrase."""
+"""How questions about scenes are worded: several ways each, so that a model learns more than one phrase."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ PRESENCE = (
     "Do you see {a_thing}?",
     "Can you see {a_thing} in this picture?",
 )
+PRESENCE_OF_MANY = ("Are there {a_thing} in the picture?", "Are there {a_thing}?", *PRESENCE[2:])
 BACKGROUND = (
     "What color is the background?",
     "What colour is the background?",
@@ -73,88 +74,26 @@ NEIGHBOUR = {
 READING = ("What word is written?", "What does the text say?", "Read the word in the picture.")
 CAPTION = ("Describe the picture.", "Describe this image.", "Write a short caption.")
 
-UNCOUNTABLE = frozenset(
-    [
-        "fish",
-        "deer",
-        "sheep",
-        "bison",
-        "popcorn",
-        "bread",
-        "rice",
-        "salt",
-        "butter",
-        "honey",
-        "milk",
-        "coffee",
-        "tea",
-        "beer",
-        "soda",
-        "juice",
-        "whiskey",
-        "champagne",
-        "chocolate",
-        "corn",
-        "lettuce",
-        "broccoli",
-        "garlic",
-        "ginger",
-        "meat",
-        "bacon",
-        "curry",
-        "salad",
-        "stew",
-        "soup",
-        "paella",
-        "spaghetti",
-        "sushi",
-        "tofu",
-        "lightning",
-        "fire",
-        "confetti",
-        "toast",
-        "yarn",
-        "thread",
-        "film",
-        "soap",
-        "lotion",
-        "money",
-        "railroad",
-        "wheat",
-        "squid",
-        "shrimp",
-        "kimono",
-        "moose",
-        "salmon",
-        "sheet",
-        "music",
-        "toilet",
-        "paper",
-        "bowling",
-        "golf",
-        "table",
-        "tennis",
-        "skis",
-        "wind",
-        "pudding",
-        "cheese",
-        "candy",
-        "flying",
-        "money",
-    ]
-)
+SAME_PLURAL = frozenset({"bison", "deer", "fish", "moose", "sheep", "shrimp", "squid"})
+UNCOUNTABLE = frozenset({
+    "bacon", "bowling", "bread", "broccoli", "butter", "confetti", "corn", "fire", "fog", "garlic", "ginger", "golf",
+    "honey", "lettuce", "lightning", "meat", "milk", "money", "music", "paella", "paper", "popcorn", "rice", "salt",
+    "soap", "spaghetti", "sushi", "tennis", "toast", "tofu", "wheat", "wind",
+})  # fmt: skip
 IRREGULAR = {
     "mouse": "mice", "goose": "geese", "man": "men", "woman": "women", "tooth": "teeth", "foot": "feet",
-    "leaf": "leaves", "knife": "knives", "wolf": "wolves", "loaf": "loaves", "scarf": "scarves", "elf": "elves",
-    "shelf": "shelves", "cactus": "cactuses", "ox": "oxen", "piano": "pianos", "radio": "radios",
+    "leaf": "leaves", "knife": "knives", "wolf": "wolves", "scarf": "scarves", "elf": "elves", "dice": "dice",
+    "potato": "potatoes", "tomato": "tomatoes", "volcano": "volcanoes", "mango": "mangoes", "dwarf": "dwarves",
 }  # fmt: skip
-PLURAL_ALREADY = re.compile(
-    r"(glasses|jeans|shorts|socks|gloves|pants|scissors|scales|swords|grapes|cherries|blueberries|peanuts|peas|fries"
-    r"|headphones|chopsticks|maracas|beers|footprints|eyes|lips|lungs|books|houses|goggles|sunglasses|binoculars"
-    r"|fireworks|noodles|pancakes|stairs|playing cards|hands|knobs|thumbs up|thumbs down|ballet shoes|theater masks"
-    r"|stars|skates|boots|slippers|skis|pliers|earrings|chains|speech bubbles)$"
-)
-NUMBERED = re.compile(r"(.*) (of .*|with .*)$")
+ALREADY_PLURAL = frozenset({
+    "ballet shoes", "beers", "binoculars", "blueberries", "books", "cherries", "chopsticks", "eyes", "fireworks",
+    "footprints", "fries", "glasses", "gloves", "goggles", "grapes", "headphones", "houses", "jeans", "knobs", "lips",
+    "lungs", "maracas", "noodles", "pancakes", "pants", "peanuts", "peas", "playing cards", "pliers",
+    "praying hands", "scales", "scissors", "shorts", "skis", "slippers", "socks", "stairs", "sunglasses", "swords",
+    "theater masks", "thumbs down", "thumbs up", "clapping hands",
+})  # fmt: skip
+VOWEL_SOUND = re.compile(r"(?!uni|ufo|usb|eu|one|ukulele)[aeiou]|hourglass|x-ray")
+QUALIFIED = re.compile(r"(.+?) ((?:of|with|and) .+)")
 
 
 def pick(rng: np.random.Generator, wordings: tuple[str, ...], **words: str) -> str:
@@ -162,35 +101,32 @@ def pick(rng: np.random.Generator, wordings: tuple[str, ...], **words: str) -> s
     return wordings[int(rng.integers(len(wordings)))].format(**words)
 
 
+def presence_of(noun: str) -> tuple[str, ...]:
+    """Wordings that ask whether a thing is there."""
+    return PRESENCE_OF_MANY if noun in ALREADY_PLURAL else PRESENCE
+
+
 def plural(noun: str) -> str:
     """`dog` -> `dogs`; nouns that are plural or uncountable stay."""
-    if match := NUMBERED.match(noun):
+    if match := QUALIFIED.fullmatch(noun):
         return f"{plural(match[1])} {match[2]}"
-    head, _, last = noun.rpartition(" ")
-    prefix = f"{head} " if head else ""
-    if PLURAL_ALREADY.search(noun) or last in UNCOUNTABLE:
+    head, space, last = noun.rpartition(" ")
+    if noun in ALREADY_PLURAL or last in SAME_PLURAL | UNCOUNTABLE:
         return noun
     if last in IRREGULAR:
-        return prefix + IRREGULAR[last]
-    if last.endswith(("s", "x", "z", "ch", "sh")) or last in ("potato", "tomato", "volcano", "mango"):
+        return head + space + IRREGULAR[last]
+    if last.endswith(("s", "x", "z", "ch", "sh")):
         return f"{noun}es"
-    if last.endswith("y") and last[-2:-1] not in ("a", "e", "o", "u"):
+    if re.search("[^aeiou]y$", last):
         return f"{noun[:-1]}ies"
     return f"{noun}s"
 
 
 def with_article(noun: str) -> str:
     """`dog` -> `a dog`; nouns that are plural or uncountable stay bare."""
-    if PLURAL_ALREADY.search(noun) or noun.split(" ")[-1] in UNCOUNTABLE - {
-        "fish",
-        "deer",
-        "sheep",
-        "bison",
-        "moose",
-    }:
+    if noun in ALREADY_PLURAL or noun.split(" ")[-1] in UNCOUNTABLE:
         return noun
-    vowel = noun[0] in "aeiou" and not noun.startswith(("uni", "ufo", "usb", "eu", "one", "ukulele"))
-    return f"{'an' if vowel or noun == 'x-ray' or noun == 'hourglass' else 'a'} {noun}"
+    return f"{'an' if VOWEL_SOUND.match(noun) else 'a'} {noun}"
 
 
 def counted(noun: str, count: int) -> str:
@@ -198,6 +134,6 @@ def counted(noun: str, count: int) -> str:
     return with_article(noun) if count == 1 else f"{count} {plural(noun)}"
 
 
-def listed(phrases: list[str]) -> str:
+def listed(parts: list[str]) -> str:
     """`a dog, a cat and a tree`."""
-    return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,4 +1,4 @@
-"""Questions that a scene's own composition answers. Each maker gives a turn, or None where the scene has no clear answer."""
+"""Questions that the composition of a scene answers; a maker gives None where the answer would not be clear."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from beholder.data.samples import Turn
 # how far, as a share of the picture's side, a centre must be from a line to be called on one side of it
 CLEAR = 0.09
 # a thing larger than this share of the picture's side is everywhere
-SMALL = 0.6
+SMALL = 0.45
 
 
 @dataclass(frozen=True)
@@ -155,14 +155,8 @@ def _pair(rng: np.random.Generator, scene: Scene) -> tuple[Placed, Placed, str] 
     if len(lone) < 2:
         return None
     first, second = (lone[int(i)] for i in rng.choice(len(lone), 2, replace=False))
-    along_x = bool(rng.random() < 0.5)
-    for answers in (
-        (("left", "right"), ("above", "below")) if along_x else (("above", "below"), ("left", "right"))
-    ):
-        for answer in answers:
-            if _direction(first, second, scene.size, answer):
-                return first, second, answer
-    return None
+    seen = [answer for answer in phrases.NEIGHBOUR if _direction(first, second, scene.size, answer)]
+    return (first, second, seen[int(rng.integers(len(seen)))]) if seen else None
 
 
 def _direction(thing: Placed, other: Placed, size: int, direction: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a data set gives: pictures with questions and answers, addressed by number so that a run can resume exactly."""
+"""What a data set gives: pictures with questions and answers, by number, so that a run resumes exactly."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Dataset(Protocol):
 class Mixture:
     """Draws every sample from one of several data sets, chosen with fixed odds by the sample's own number.
 
-    `length` is how many samples the mixture has; the default is the sum of its parts. Raises ValueError when the
-    weights are not one positive number per data set.
+    `length` is how many samples the mixture has; the default is the sum of its parts. Raises ValueError when
+    the weights are not one positive number per data set.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Mixture:
     ) -> None:
         if not datasets or len(datasets) != len(weights) or min(weights) <= 0:
             raise ValueError(
-                f"{len(datasets)} data sets and weights {list(weights)}: give one positive weight for each data set"
+                f"{len(datasets)} data sets but weights {list(weights)}: give one positive weight for each"
             )
         self.datasets = tuple(datasets)
         self.odds = np.asarray(weights, dtype=float) / sum(weights)

@@ -1,4 +1,4 @@
-"""Pictures composed on the fly from cut-outs, with questions whose answers follow from how they were composed.
+"""Pictures composed on the fly from cut-outs, with questions that their composition answers.
 
 Counts are answered in digits, everything else in lower-case words.
 """
@@ -6,11 +6,13 @@ Counts are answered in digits, everything else in lower-case words.
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from beholder.data import phrases, questions
+from beholder.data import phrases
+from beholder.data import questions as ask
 from beholder.data.canvas import (
     COLOURS,
     Placed,
@@ -30,31 +32,19 @@ from beholder.data.samples import Sample, Turn, checked_index
 KINDS_OF_SCENE = ("single", "several", "repeated", "word")
 ODDS = (0.45, 0.28, 0.25, 0.02)
 # kinds too vague to ask for
-VAGUE_KINDS = frozenset(
-    {
-        "object",
-        "sign",
-        "place",
-        "music",
-        "science",
-        "paper",
-        "mail",
-        "money",
-        "award",
-        "sport",
-        "game",
-        "heart",
-    }
-)
+VAGUE_KINDS = frozenset({
+    "award", "game", "heart", "mail", "money", "music", "object", "paper", "place", "science", "sign", "sport",
+})  # fmt: skip
 MAX_THINGS = 5
 LENGTHS = {"train": 1_000_000, "test-concepts": 400, "test-style": 400}
 
 
 class Scenes:
-    """`length` composed pictures of `size` px square with `questions` turns each, from one split of the cut-outs.
+    """`length` composed pictures of `size` px square with `questions` turns each, from one split of cut-outs.
 
-    `train` never shows a held-out concept nor the held-out style; `test-concepts` and `test-style` show only them.
-    With another `seed`, `train` gives fresh pictures of the same things.
+    `train` never shows a held-out concept nor the held-out style; `test-concepts` shows only the former and
+    `test-style` only the latter. With another `seed`, `train` gives fresh pictures of the same things.
+    Raises ValueError for settings out of range, BeholderError when `folder` was not prepared.
     """
 
     def __init__(
@@ -136,7 +126,7 @@ class Scenes:
             colour_C = None if tint is None else shade(rng, tint)
             flip = bool(rng.random() < 0.5) and self.concepts[thing.cutout.concept].kind != "sign"
             paste(scene_HWC, self.pixels[thing.cutout.row], thing, flip=flip, colour_C=colour_C)
-            coloured.append(Placed(thing.cutout, thing.left, thing.top, thing.width, thing.height, tint))
+            coloured.append(replace(thing, tint=tint))
         return scene_HWC, Scene(self.size, tuple(coloured), ground)
 
     def _compose_word(self, rng: np.random.Generator) -> tuple[np.ndarray, Scene]:
@@ -173,13 +163,13 @@ class Scenes:
     # what is asked
 
     def _ask(self, rng: np.random.Generator, kind: str, scene: Scene) -> tuple[Turn, ...]:
-        """`questions` different turns: makers in random order by weight, again from the start when they run out."""
+        """`questions` different turns from makers in random order by weight, round after round until enough."""
         makers, weights = zip(*self._makers(kind), strict=True)
         odds = np.asarray(weights) / sum(weights)
         turns: dict[str, Turn] = {}
         for round_number in range(8):
             for place in rng.choice(len(makers), len(makers), replace=False, p=odds):
-                if round_number and makers[place] in questions.ONCE:
+                if round_number and makers[place] in ask.ONCE:
                     continue
                 turn = makers[place](rng, scene)
                 if turn is not None:
@@ -189,26 +179,27 @@ class Scenes:
         return tuple(turns.values())
 
     def _makers(self, kind: str) -> list[tuple[Maker, float]]:
+        """What is asked about a kind of scene, with weights."""
         if kind == "single":
             return [
-                (questions.naming, 12), (self._presence, 2), (self._category, 2), (questions.where, 1.5), (questions.background_colour, 1.5),
-                (questions.colour_of, 2), (self._caption, 0.8), (questions.count_all, 0.5),
+                (ask.naming, 12.0), (self._presence, 2.0), (self._category, 2.0), (ask.where, 3.0),
+                (ask.colour_of, 2.0), (ask.background_colour, 1.5), (self._caption, 0.8), (ask.count_all, 0.3),
             ]  # fmt: skip
         if kind == "several":
             return [
-                (questions.beside, 3), (questions.neighbour, 3), (questions.side, 3), (self._presence, 3), (questions.count_all, 2), (questions.where, 1),
-                (questions.colour_of, 2), (questions.background_colour, 1), (self._caption, 0.8),
+                (ask.beside, 3.0), (ask.neighbour, 3.0), (ask.side, 3.0), (ask.where, 1.0), (self._presence, 3.0),
+                (ask.count_all, 2.0), (ask.colour_of, 2.0), (ask.background_colour, 1.0), (self._caption, 0.8),
             ]  # fmt: skip
         if kind == "repeated":
             return [
-                (questions.count_most, 8), (self._presence, 3), (questions.count_other, 2), (self._count_absent, 0.4), (questions.side, 1.5),
-                (questions.colour_of, 2), (questions.background_colour, 1), (self._caption, 0.8),
+                (ask.count_most, 10.0), (ask.count_other, 1.2), (self._count_absent, 0.5), (self._presence, 3.0),
+                (ask.side, 1.5), (ask.colour_of, 2.0), (ask.background_colour, 1.0), (self._caption, 0.8),
             ]  # fmt: skip
         return [
-            (questions.reading, 4),
-            (questions.word_colour, 2),
-            (questions.background_colour, 2),
-            (self._presence, 1),
+            (ask.reading, 4.0),
+            (ask.word_colour, 2.0),
+            (ask.background_colour, 2.0),
+            (self._presence, 1.0),
         ]
 
     def _presence(self, rng: np.random.Generator, scene: Scene) -> Turn | None:
@@ -220,7 +211,8 @@ class Scenes:
             if absent is None:
                 return None
             name, answer = absent, "no"
-        return Turn(pick(rng, phrases.PRESENCE, a_thing=phrases.with_article(name)), answer, "presence")
+        question = pick(rng, phrases.presence_of(name), a_thing=phrases.with_article(name))
+        return Turn(question, answer, "presence")
 
     def _absent(self, rng: np.random.Generator, present: list[str]) -> str | None:
         """A concept that nothing in the picture could pass for, often of the same kind as something in it."""
@@ -235,7 +227,7 @@ class Scenes:
 
     def _count_absent(self, rng: np.random.Generator, scene: Scene) -> Turn | None:
         name = self._absent(rng, sorted(scene.counts))
-        return None if name is None else questions.count_of(rng, name, 0)
+        return None if name is None else ask.count_of(rng, name, 0)
 
     def _category(self, rng: np.random.Generator, scene: Scene) -> Turn | None:
         kind = self.concepts[scene.placed[0].cutout.concept].kind
@@ -244,8 +236,5 @@ class Scenes:
     def _caption(self, rng: np.random.Generator, scene: Scene) -> Turn:
         parts = [phrases.counted(name, count) for name, count in scene.counts.most_common()]
         article = "an" if scene.ground[0] in "aeiou" else "a"
-        return Turn(
-            pick(rng, phrases.CAPTION),
-            f"{phrases.listed(parts)} on {article} {scene.ground} background",
-            "caption",
-        )
+        answer = f"{phrases.listed(parts)} on {article} {scene.ground} background"
+        return Turn(pick(rng, phrases.CAPTION), answer, "caption")
