@@ -145,11 +145,17 @@ class LayerPart(Protocol):
 
 
 class LanguageConfig(Config):
-    """Settings of a language part. `dim` is its width."""
+    """Settings of a language part. `dim` is its width; `context`: most tokens of a sequence."""
 
     dim: int
     vocab_size: int
     num_layers: int
+    context: int
+
+    @property
+    def fills_context(self) -> bool:
+        """Whether texts must be padded to `context` tokens, as the model was trained (SigLIP)."""
+        return False
 
     @property
     def feature_dim(self) -> int:

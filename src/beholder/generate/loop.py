@@ -1,0 +1,258 @@
+"""The generation loop: one pass over the prompts, then one token per row and step.
+
+B rows, T positions, D width, V words of the vocabulary.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from beholder.errors import BeholderError
+from beholder.generate.results import Piece, Result, Timings, Usage
+from beholder.generate.sampling import Sampling, next_ids
+from beholder.generate.stops import StopFilter
+from beholder.model import Batch, Model
+from beholder.parts.blocks.masks import Visibility
+from beholder.parts.contracts import BranchOutput, LanguageOutput
+from beholder.parts.language.state import State
+
+ROOM = 512  # tokens of answer that memory is set aside for at first
+
+
+class TextStream(Protocol):
+    """Ids to text, one by one."""
+
+    def add(self, token_id: int) -> str: ...
+    def finish(self) -> str: ...
+
+
+def generate(
+    model: Model,
+    batch: Batch,
+    samplings: Sequence[Sampling],
+    *,
+    eos_ids: Sequence[int],
+    decode: Callable[[], TextStream],
+) -> Iterator[Piece]:
+    """Answers to the batch's prompts, piece by piece; each row's last piece holds its `Result`.
+
+    samplings: one per row. eos_ids end an answer. decode: makes a row's ids-to-text stream, `Tokenizer.stream`.
+    Rows that are done leave the batch. Raises `BeholderError` before any computation where a prompt leaves no room for an
+    answer in the model's context.
+    """
+    ids_BT = batch.ids_BT
+    assert ids_BT is not None
+    if len(samplings) != len(ids_BT):
+        raise BeholderError(f"{len(samplings)} sampling settings for {len(ids_BT)} prompts; give one for each")
+    usages = check_context(model, batch)
+    rows = [_Row(i, usages[i], samplings[i], decode(), set(eos_ids)) for i in range(len(ids_BT))]
+    return _run(model, batch, rows)
+
+
+def answers(pieces: Iterator[Piece]) -> list[Result]:
+    """The results of all rows, in order, once the last is done."""
+    done = {piece.row: piece.result for piece in pieces if piece.result is not None}
+    return [done[row] for row in sorted(done)]
+
+
+def check_context(model: Model, batch: Batch) -> list[Usage]:
+    """Each row's prompt counted; raises `BeholderError` where one is empty or fills the context."""
+    main = model.card.main
+    assert main is not None and batch.ids_BT is not None
+    usages = []
+    for row, length in enumerate(_lengths(batch)):
+        pictures = [plan.num_tokens for plan in batch.plans[row]] if batch.plans else []
+        usage = Usage(prompt=length, image=sum(pictures))
+        if length == 0:
+            raise BeholderError(f"prompt {row + 1} is empty; give at least one token")
+        if length >= main.context:
+            parts = f"{usage.text} of text, {usage.image} of {len(pictures)} pictures"
+            raise BeholderError(
+                f"prompt {row + 1} has {length} tokens ({parts}) and {model.card.name} takes fewer than {main.context}; "
+                "shorten the text or give fewer or smaller pictures"
+            )
+        usages.append(usage)
+    return usages
+
+
+@torch.inference_mode()
+def encode(model: Model, batch: Batch) -> dict[str, BranchOutput]:
+    """The pictures' features."""
+    return model.encode(batch)
+
+
+@torch.inference_mode()
+def prefill(model: Model, batch: Batch, branches: dict[str, BranchOutput], state: State) -> Tensor:
+    """Scores (B, V) for the token after each prompt; `state` then holds the prompts."""
+    output = model.read(batch, branches, state)
+    return _last_logits(model, output, _lengths(batch))
+
+
+@torch.inference_mode()
+def advance(model: Model, ids: Sequence[int], state: State, tail: Tail | None = None) -> Tensor:
+    """Scores (B, V) after one more token per row. tail: where prompts were not plain causal text."""
+    batch = Batch(ids_BT=torch.tensor(list(ids), device=model.device)[:, None])
+    if tail is not None:
+        batch = replace(batch, visibility=tail.visibility(), positions=tail.positions)
+    return _last_logits(model, model.read(batch, {}, state), (1,) * len(ids))
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Segment, block and position that the next token of each row gets after prompts with a visibility or positions of
+    their own: the segment of the last token, one block and one position further.
+    """
+
+    segments_B1: Tensor
+    blocks_B1: Tensor
+    positions: Tensor
+    parents: tuple[int, ...]
+
+    @classmethod
+    def of(cls, batch: Batch) -> Tail | None:
+        """None where prompts are plain causal text."""
+        if batch.visibility is None and batch.positions is None:
+            return None
+        assert batch.ids_BT is not None
+        lengths = _lengths(batch)
+        seen = batch.visibility or Visibility.causal_rows(lengths, batch.ids_BT.shape[1], device=batch.ids_BT.device)
+        last_B1 = torch.tensor(lengths, device=batch.ids_BT.device)[:, None] - 1
+        positions = seen.blocks_BT if batch.positions is None else batch.positions
+        places = last_B1.expand(*positions.shape[:-1], 1)
+        segments_B1, blocks_B1 = (table.gather(-1, last_B1) for table in (seen.segments_BT, seen.blocks_BT))
+        return cls(segments_B1, blocks_B1 + 1, positions.gather(-1, places) + 1, seen.parents)
+
+    def visibility(self) -> Visibility:
+        """Of the next token."""
+        return Visibility(self.segments_B1, self.blocks_B1, self.parents)
+
+    def later(self) -> Tail:
+        """One token further."""
+        return replace(self, blocks_B1=self.blocks_B1 + 1, positions=self.positions + 1)
+
+    def reorder(self, rows: Sequence[int]) -> Tail:
+        """For some of the rows."""
+        index = torch.tensor(list(rows), device=self.blocks_B1.device)
+        positions = self.positions.index_select(-2, index)
+        return Tail(self.segments_B1[index], self.blocks_B1[index], positions, self.parents)
+
+
+@dataclass
+class _Row:
+    """A prompt's answer in the making."""
+
+    number: int
+    usage: Usage
+    sampling: Sampling
+    stream: TextStream
+    eos_ids: set[int]
+    ids: list[int] = field(default_factory=list)
+    text: str = ""
+    finish: str = ""
+
+    def __post_init__(self) -> None:
+        self.generator = self.sampling.generator()
+        self.stops = StopFilter(self.sampling.stops)
+
+    def add(self, token_id: int, context: int) -> str:
+        """Take a token; gives the text that has become certain and sets `finish` with the last one."""
+        self.ids.append(token_id)
+        if token_id in self.eos_ids:
+            self.finish = "end"
+            text = ""
+        else:
+            text = self.stops.add(self.stream.add(token_id))
+            if len(self.ids) >= self.sampling.max_tokens:
+                self.finish = "length"
+            elif self.usage.prompt + len(self.ids) >= context:
+                self.finish = "context"
+        if self.finish:
+            text += self.stops.add(self.stream.finish())
+            text += self.stops.finish()
+        if self.stops.stopped:
+            self.finish = "stop"
+        self.text += text
+        return text
+
+    def result(self, timings: Timings) -> Result:
+        usage = replace(self.usage, new=len(self.ids))
+        return Result(self.text, tuple(self.ids), self.finish, usage, timings)
+
+
+def _run(model: Model, batch: Batch, rows: list[_Row]) -> Iterator[Piece]:
+    main = model.card.main
+    assert main is not None and batch.ids_BT is not None
+    room = min(ROOM, max(row.sampling.max_tokens for row in rows))
+    state = State(rows=len(rows), capacity=min(main.context, batch.ids_BT.shape[1] + room))
+    clock = _Clock(model.device)
+    branches = encode(model, batch)
+    vision = clock.lap()
+    logits_BV = prefill(model, batch, branches, state)
+    timings = Timings(vision=vision, prefill=clock.lap())
+    del branches
+    seen_BV, tail = _seen(batch, rows, logits_BV), Tail.of(batch)
+    while True:
+        ids = next_ids(logits_BV, [r.sampling for r in rows], [r.generator for r in rows], seen_BV)
+        timings = replace(timings, answer=timings.answer + clock.lap())
+        for row, token_id in zip(rows, ids, strict=True):
+            text = row.add(token_id, main.context)
+            result = row.result(timings) if row.finish else None
+            if text or result:
+                yield Piece(row.number, text, result)
+        going = [i for i, row in enumerate(rows) if not row.finish]
+        if not going:
+            return
+        if len(going) < len(rows):
+            rows, ids, state = [rows[i] for i in going], [ids[i] for i in going], state.reorder(going)
+            seen_BV = None if seen_BV is None else seen_BV[going]
+            tail = None if tail is None else tail.reorder(going)
+        if seen_BV is not None:
+            seen_BV[range(len(ids)), ids] = True
+        clock.lap()  # what the caller did with the pieces is not counted
+        logits_BV = advance(model, ids, state, tail)
+        tail = None if tail is None else tail.later()
+
+
+def _last_logits(model: Model, output: LanguageOutput, lengths: Sequence[int]) -> Tensor:
+    """Scores at each row's last token alone, so that no (B, T, V) table is made."""
+    rows_B = torch.arange(len(lengths), device=output.hidden_BTD.device)
+    last_B = torch.tensor(list(lengths), device=output.hidden_BTD.device) - 1
+    return model.language.logits(output.hidden_BTD[rows_B, last_B])
+
+
+def _seen(batch: Batch, rows: Sequence[_Row], logits_BV: Tensor) -> Tensor | None:
+    """Words of the prompts, (B, V); None where no row has a penalty."""
+    if all(row.sampling.repetition_penalty == 1 for row in rows):
+        return None
+    assert batch.ids_BT is not None
+    seen_BV = torch.zeros_like(logits_BV, dtype=torch.bool)
+    for row, length in enumerate(_lengths(batch)):
+        ids_T = batch.ids_BT[row, :length]
+        seen_BV[row, ids_T[(ids_T >= 0) & (ids_T < logits_BV.shape[-1])]] = True
+    return seen_BV
+
+
+def _lengths(batch: Batch) -> tuple[int, ...]:
+    assert batch.ids_BT is not None
+    return batch.lengths or (batch.ids_BT.shape[1],) * len(batch.ids_BT)
+
+
+class _Clock:
+    """Seconds between events on a device that may run behind."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._start = time.perf_counter()
+
+    def lap(self) -> float:
+        """Since the last lap, all work done."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        start, self._start = self._start, time.perf_counter()
+        return self._start - start

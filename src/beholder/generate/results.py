@@ -1,0 +1,66 @@
+"""What generation reports: text as it becomes certain, counts and times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens. prompt: all of the prompt; image: those of them that are features of pictures; new: of the answer, its end
+    token included.
+    """
+
+    prompt: int = 0
+    image: int = 0
+    new: int = 0
+
+    @property
+    def text(self) -> int:
+        """Prompt tokens that are not features."""
+        return self.prompt - self.image
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds. plan: prompt and media plan; media: decoding and resizing pictures; vision: encoders and connector;
+    prefill: the prompt through the language model; answer: all steps after it. Rows of one batch share them.
+    """
+
+    plan: float = 0.0
+    media: float = 0.0
+    vision: float = 0.0
+    prefill: float = 0.0
+    answer: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Sum of all."""
+        return self.plan + self.media + self.vision + self.prefill + self.answer
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row's answer. finish: `end` (an end token), `stop` (a stop string), `length` (max_tokens), `context` (the model's
+    context is full).
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    finish: str
+    usage: Usage
+    timings: Timings = field(default_factory=Timings)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """New tokens after the first over the time they took; 0 where there is one at most."""
+        return (self.usage.new - 1) / self.timings.answer if self.usage.new > 1 and self.timings.answer else 0.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text of row `row` that has become certain. `result` comes with a row's last piece."""
+
+    row: int
+    text: str
+    result: Result | None = None
