@@ -48,17 +48,21 @@ OPTIONAL = {
 FORBIDDEN = {"transformers"}
 SYSTEMS = f"{SRC}catalogue/systems.json"
 PLAIN_WORDS = {
-    "alpha",
-    "clip",
-    "closed",
-    "dense",
-    "frozen",
-    "mini",
-    "omni",
-    "slow",
-    "speech",
-    "unified",
-    "vision",
+    *(
+        "alpha",
+        "clip",
+        "closed",
+        "dense",
+        "frozen",
+        "mini",
+        "multimodal",
+        "next",
+        "omni",
+        "seed",
+        "slow",
+        "speech",
+    ),
+    *("unified", "vary", "video", "vision"),
 }
 
 
