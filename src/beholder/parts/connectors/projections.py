@@ -91,10 +91,13 @@ class MlpConnector(Connector):
 
 @dataclass(frozen=True)
 class Pooled(ConnectorConfig):
-    """The encoder's one vector per view, through a matrix where `project` (CLIP), as it is otherwise (SigLIP)."""
+    """The encoder's one vector per view, through a matrix where `project` (CLIP), as it is otherwise (SigLIP).
+    width: of the projection where no language part decides it.
+    """
 
     project: bool = True
     bias: bool = False
+    width: int | None = None
 
     def grid(self, grid: Grid) -> Grid:
         return Grid(1, 1, 1)
@@ -102,7 +105,7 @@ class Pooled(ConnectorConfig):
     def build(self, in_dim: int, out_dim: int) -> Connector:
         if not self.project and in_dim != out_dim:
             raise BeholderError(f"pooled vectors of {in_dim} channels need a projection to reach {out_dim}")
-        return PooledConnector(self, in_dim, out_dim)
+        return PooledConnector(self, in_dim, self.width or out_dim)
 
 
 class PooledConnector(Connector):

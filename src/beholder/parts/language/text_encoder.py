@@ -25,7 +25,7 @@ from beholder.parts.language.state import State
 @dataclass(frozen=True)
 class TextEncoder(LanguageConfig):
     """context: rows of the position table. pool: `end` reads the first `end_id`; `highest` the largest id, as CLIP
-    checkpoints with the old end id 2 do; `last` the last position. projection: width of the pooled vector.
+    checkpoints with the old end id 2 do; `last` the last position. projection: width of the pooled vector, 0 to leave it as it is.
     """
 
     vocab_size: int
@@ -43,7 +43,7 @@ class TextEncoder(LanguageConfig):
 
     @property
     def feature_dim(self) -> int:
-        return self.projection
+        return self.projection or self.dim
 
     def __post_init__(self) -> None:
         if self.pool not in ("end", "highest", "last"):
@@ -69,7 +69,11 @@ class TextEncoderModel(Language):
             for index in range(config.num_layers)
         )
         self.norm = config.norm.build(config.dim)
-        self.projection = nn.Linear(config.dim, config.projection, bias=config.projection_bias)
+        self.projection = (
+            nn.Linear(config.dim, config.projection, bias=config.projection_bias)
+            if config.projection
+            else nn.Identity()
+        )
 
     def embed(self, ids_BT: Tensor) -> Tensor:
         return self.embedding(ids_BT)

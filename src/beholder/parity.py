@@ -1,0 +1,200 @@
+"""Does a checkpoint give what its official implementation gave? Compared stage by stage with a recorded reference.
+
+A folder holds `config.json`, `model.safetensors`, `inputs.safetensors` (the official forward's arguments, placeholders
+already expanded) and `reference.safetensors` (its outputs). Tolerance: largest difference over the reference's spread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from beholder.errors import BeholderError
+from beholder.media.geometry import plan_picture
+from beholder.media.pixels import load_views
+from beholder.media.plan import Box, PicturePlan, View, in_order
+from beholder.model import Batch, Model, Output
+from beholder.parts.contracts import Packed
+from beholder.parts.language.state import State
+from beholder.weights.files import open_weights
+from beholder.weights.open import Opened, open_official
+from beholder.weights.readers.systems import Recorded
+
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """One stage: `error` is max |ours - theirs| / std(theirs); for ids, the share that differ."""
+
+    stage: str
+    reference: str
+    shape: tuple[int, ...]
+    error: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        return self.error <= self.tolerance
+
+
+def compare_folder(folder: str | Path, *, tolerance: float = TOLERANCE) -> list[StageResult]:
+    """All stages that the folder records and its reader names. Raises `BeholderError` where nothing can be compared."""
+    folder = Path(folder)
+    for name in ("inputs.safetensors", "reference.safetensors"):
+        if not (folder / name).is_file():
+            raise BeholderError(f"{folder} has no {name}; a parity folder needs config, model, inputs and reference")
+    opened = open_official(folder, dtype=torch.float32)
+    inputs = {name: tensor.load() for name, tensor in open_weights(folder / "inputs.safetensors").items()}
+    reference = open_weights(folder / "reference.safetensors")
+    batch = planned_batch(opened.model, inputs)
+    results = _pixels(folder, opened, tolerance)
+    with torch.inference_mode():
+        ours = _stages(opened.model, batch, reference)
+    for stage, recorded in opened.stages.items():
+        if recorded.name in reference and stage in ours:
+            theirs = reference[recorded.name].load()
+            results.append(_compare(stage, recorded, ours[stage], theirs, inputs.get("attention_mask"), tolerance))
+    if not results:
+        raise BeholderError(f"{folder}: the reference holds none of the stages {', '.join(opened.stages)}")
+    return results
+
+
+def planned_batch(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
+    """The official forward's arguments as a batch: rows are moved to the left, pictures get plans. With `image_sizes`
+    the geometry plans each picture; without, every view counts as a picture of its own.
+    """
+    ids_BT, lengths = _left_aligned(inputs.get("input_ids"), inputs.get("attention_mask"))
+    pixels = inputs.get("pixel_values")
+    if pixels is None:
+        return Batch(ids_BT, lengths)
+    branch = model.card.branches[0]
+    grids = (branch.encoders[0].grid, branch.connector.grid if branch.connector else lambda grid: grid)
+    plans: list[PicturePlan] = []
+    views: list[Tensor] = []
+    if "image_sizes" in inputs:
+        if branch.geometry is None:
+            raise BeholderError("the inputs give picture sizes but the checkpoint has no preprocessor_config.json")
+        for size, tiles in zip(inputs["image_sizes"].tolist(), pixels, strict=True):
+            plan = plan_picture((size[0], size[1]), branch.geometry, *grids, branch.name)
+            plans.append(plan)
+            views.extend(tiles[: len(plan.views)])
+    else:
+        views.extend(pixels.flatten(0, -4))
+        for view in views:
+            size = (view.shape[-2], view.shape[-1])
+            planned = View(size, (), Box(0, 0, size[1], size[0]))
+            out = (grids[1](grids[0](size)),)
+            plans.append(PicturePlan(branch.name, size, (planned,), out, (in_order(out),)))
+    rows = 1 if ids_BT is None else len(ids_BT)
+    return Batch(ids_BT, lengths, {branch.name: views}, _per_row(model, plans, ids_BT, rows))
+
+
+def _per_row(
+    model: Model, plans: Sequence[PicturePlan], ids_BT: Tensor | None, rows: int
+) -> tuple[tuple[PicturePlan, ...], ...]:
+    """Pictures dealt out to rows by the number of placeholders each row has."""
+    placeholder = next((p for p in (fusion.placeholder() for fusion in model.card.fusion) if p), None)
+    if placeholder is None or ids_BT is None:
+        return (tuple(plans),) + ((),) * (rows - 1)
+    dealt, rest = [], list(plans)
+    for ids_T in ids_BT:
+        room, mine = int((ids_T == placeholder[1]).sum()), []
+        while rest and room > 0:
+            room -= rest[0].num_tokens
+            mine.append(rest.pop(0))
+        dealt.append(tuple(mine))
+    return tuple(dealt)
+
+
+def _left_aligned(ids_BT: Tensor | None, mask_BT: Tensor | None) -> tuple[Tensor | None, tuple[int, ...] | None]:
+    if ids_BT is None or mask_BT is None or bool(mask_BT.all()):
+        return ids_BT, None
+    rows = [ids_T[mask_T.bool()] for ids_T, mask_T in zip(ids_BT, mask_BT, strict=True)]
+    aligned = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    return aligned, tuple(len(row) for row in rows)
+
+
+def _stages(model: Model, batch: Batch, reference: Mapping[str, object]) -> dict[str, Tensor]:
+    """Our tensors by stage name."""
+    ours: dict[str, Tensor] = {}
+    for name, views in batch.views.items():
+        branch = model.branch(name)
+        encoded = branch.encode(views)
+        ours["vision"] = _by_view(encoded[0])
+        ours["connector"] = _by_view(branch.connect(encoded))
+    output = model(batch)
+    if output.language is not None and output.language.pooled_BD is not None:
+        ours["text vectors"] = output.language.pooled_BD
+    if "text" in output.heads:
+        ours["logits"] = output.heads["text"]
+        if "gen/new_ids" in reference:
+            ours["greedy logits"], ours["greedy"] = _greedy(model, batch, reference)
+    likeness = output.heads.get("similarity")
+    if likeness is not None and likeness.scores_VB is not None:
+        ours |= {"connector": likeness.images_VD, "text vectors": likeness.texts_BD, "similarity": likeness.scores_VB}
+    return ours
+
+
+def _by_view(packed: Packed) -> Tensor:
+    counts = {grid.num_tokens for grid in packed.grids}
+    return torch.stack(packed.split()) if len(counts) == 1 else packed.tokens_ND
+
+
+def _greedy(model: Model, batch: Batch, reference: Mapping[str, object]) -> tuple[Tensor, Tensor]:
+    """Logits (B, S, vocabulary) and ids (B, S) of as many greedy steps as were recorded."""
+    steps = reference["gen/new_ids"].shape[1]  # type: ignore[attr-defined]
+    assert batch.ids_BT is not None
+    rows = len(batch.ids_BT)
+    state = State(rows)
+    output: Output = model(batch, state)
+    lengths = batch.lengths or (batch.ids_BT.shape[1],) * rows
+    last = torch.tensor(lengths) - 1
+    logits_BV = output.heads["text"][torch.arange(rows), last]
+    kept = [logits_BV]
+    for _ in range(steps - 1):
+        output = model(Batch(kept[-1].argmax(-1, keepdim=True)), state)
+        kept.append(output.heads["text"][:, -1])
+    logits_BSV = torch.stack(kept, 1)
+    return logits_BSV, logits_BSV.argmax(-1)
+
+
+def _compare(
+    stage: str, recorded: Recorded, ours: Tensor, theirs: Tensor, mask_BT: Tensor | None, tolerance: float
+) -> StageResult:
+    if recorded.skip:
+        theirs = theirs[:, recorded.skip :]
+    if stage == "logits" and mask_BT is not None and not bool(mask_BT.all()):
+        counts = mask_BT.sum(1).tolist()
+        theirs = torch.cat([row[keep.bool()] for row, keep in zip(theirs, mask_BT, strict=True)])
+        ours = torch.cat([row[:count] for row, count in zip(ours, counts, strict=True)])
+    if ours.numel() != theirs.numel():
+        raise BeholderError(f"{stage}: ours is {tuple(ours.shape)}, {recorded.name} is {tuple(theirs.shape)}")
+    ours = ours.reshape(theirs.shape)
+    if not theirs.is_floating_point():
+        return StageResult(stage, recorded.name, tuple(theirs.shape), float((ours != theirs).float().mean()), 0.0)
+    error = float((ours - theirs).abs().max() / theirs.std().clamp(min=1e-12))
+    return StageResult(stage, recorded.name, tuple(theirs.shape), error, tolerance)
+
+
+def _pixels(folder: Path, opened: Opened, tolerance: float) -> list[StageResult]:
+    """The recorded pictures through our media path, in grey levels of 1/255."""
+    path = folder / "preprocess.safetensors"
+    geometry = opened.model.card.branches[0].geometry if opened.model.card.branches else None
+    if geometry is None or not path.is_file():
+        return []
+    recorded = open_weights(path)
+    worst, shape = 0.0, (0,)
+    for index in range(sum(name.startswith("image_") for name in recorded)):
+        picture = recorded[f"image_{index}"].load().numpy()
+        theirs = recorded[f"out_{index}/pixel_values"].load().flatten(0, -4)
+        ours = torch.stack(load_views(picture, geometry.views(picture.shape[:2]), geometry))
+        if ours.shape != theirs.shape:
+            raise BeholderError(f"picture {index}: ours is {tuple(ours.shape)}, theirs {tuple(theirs.shape)}")
+        grey_levels = (ours - theirs).abs() * torch.tensor(geometry.std).view(3, 1, 1) / (geometry.scale * 255)
+        worst, shape = max(worst, float(grey_levels.max())), tuple(theirs.shape)
+    return [StageResult("pixels", "preprocess.safetensors", shape, worst, 1 / 255)]

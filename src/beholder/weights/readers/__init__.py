@@ -1,0 +1,1 @@
+"""Official `config.json` files to cards and bindings, composed by `model_type`."""
