@@ -29,6 +29,7 @@ from beholder.data.cutouts import INDEX, PIXELS, CutOut, CutOuts
 from beholder.data.easy_vqa import EASY_VQA
 from beholder.data.packages import Package, cache_folder, fetch
 from beholder.errors import BeholderError
+from beholder.files import write_text_atomic
 
 ICONS = Package(
     client="npm",
@@ -109,7 +110,7 @@ def prepare(out: Path, limit: int | None = None) -> None:
     )
     split.save_index(out)
     write_attribution(out / "ATTRIBUTION.md", collections, Counter(row.style for row in cutouts))
-    write_whole(stamp, digest)
+    write_text_atomic(stamp, digest)
     shutil.rmtree(out / "parts")
     print(
         f"{len(cutouts):,} cut-outs of {len(names):,} concepts ({len(split.test_concepts)} held out) in {out}"
@@ -227,7 +228,7 @@ def render_sets(icons: list[Icon], sets: dict[str, Any], parts: Path, target: Pa
                 {"concept": icon.concept, "style": style, "width": width, "height": height, "mean": mean}
             )
         np.save(parts / f"{style}.npy", pixels)
-        write_whole(parts / f"{style}.{wanted}.json", json.dumps(rows))
+        write_text_atomic(parts / f"{style}.{wanted}.json", json.dumps(rows))
     return join_parts(list(by_style), parts, target)
 
 
@@ -291,16 +292,9 @@ def mean_colour(rgba: np.ndarray) -> list[int]:
     return [round(value) for value in (rgba[..., :3] * alpha).sum((0, 1)) / alpha.sum()]
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file under another name first, so that it is whole as soon as it is there."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
 def write_attribution(path: Path, collections: dict[str, Any], used: Counter[str]) -> None:
     """Names every icon set used, its author, licence and number of icons, as the CC-BY licences ask."""
-    write_whole(path, "".join(attribution_lines(collections, used)))
+    write_text_atomic(path, "".join(attribution_lines(collections, used)))
 
 
 def attribution_lines(collections: dict[str, Any], used: Counter[str]) -> Iterator[str]:

@@ -90,5 +90,5 @@ def json_member(archive: tarfile.TarFile, name: str) -> Any:
     except KeyError:
         stream = None
     if stream is None:
-        raise BeholderError(f"{archive.name} holds no {name}")
+        raise BeholderError(f"{archive.name!r} holds no {name}")
     return json.load(stream)

@@ -147,15 +147,14 @@ def paste(
 def write_word(
     rng: np.random.Generator, scene_HWC: np.ndarray, word: str, colour_C: np.ndarray
 ) -> np.ndarray:
-    """The scene with a word somewhere on it, as large as fits or smaller."""
+    """The scene, (H, W, 3) uint8, with a word somewhere on it."""
     size = scene_HWC.shape[0]
     image = Image.fromarray(scene_HWC)
     draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default(size=float(rng.uniform(0.1, 0.25)) * size)
+    height = float(rng.uniform(0.1, 0.25)) * size
+    width = draw.textlength(word, font=ImageFont.load_default(height))
+    font = ImageFont.load_default(min(height, height * 0.94 * size / width))
     left, top, right, bottom = draw.textbbox((0, 0), word, font=font)
-    if right - left > 0.94 * size:
-        font = ImageFont.load_default(size=font.size * 0.94 * size / (right - left))
-        left, top, right, bottom = draw.textbbox((0, 0), word, font=font)
     x = rng.uniform(0, size - (right - left)) - left
     y = rng.uniform(0, size - (bottom - top)) - top
     draw.text((x, y), word, font=font, fill=tuple(int(value) for value in colour_C))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from beholder.errors import BeholderError
+from beholder.files import write_text_atomic
 
 SPLITS = ("train", "test-concepts", "test-style")
 INDEX, PIXELS = "cutouts.json", "cutouts.npy"
@@ -82,7 +83,7 @@ class CutOuts:
             "concepts": [asdict(concept) for concept in self.concepts.values()],
             "rows": [asdict(row) for row in self.rows],
         }
-        (Path(folder) / INDEX).write_text(json.dumps(index), encoding="utf-8")
+        write_text_atomic(Path(folder) / INDEX, json.dumps(index))
 
     def pool(self, split: str) -> dict[str, list[CutOut]]:
         """Concept -> its cut-outs in one of SPLITS, in a fixed order.

@@ -183,17 +183,17 @@ class Scenes:
         if kind == "single":
             return [
                 (ask.naming, 12.0), (self._presence, 2.0), (self._category, 2.0), (ask.where, 3.0),
-                (ask.colour_of, 2.0), (ask.background_colour, 1.5), (self._caption, 0.8), (ask.count_all, 0.3),
+                (ask.colour_of, 2.0), (ask.background_colour, 1.5), (self._caption, 0.4), (ask.count_all, 0.3),
             ]  # fmt: skip
         if kind == "several":
             return [
                 (ask.beside, 3.0), (ask.neighbour, 3.0), (ask.side, 3.0), (ask.where, 1.0), (self._presence, 3.0),
-                (ask.count_all, 2.0), (ask.colour_of, 2.0), (ask.background_colour, 1.0), (self._caption, 0.8),
+                (ask.count_all, 2.0), (ask.colour_of, 2.0), (ask.background_colour, 1.0), (self._caption, 0.4),
             ]  # fmt: skip
         if kind == "repeated":
             return [
                 (ask.count_most, 10.0), (ask.count_other, 1.2), (self._count_absent, 0.5), (self._presence, 3.0),
-                (ask.side, 1.5), (ask.colour_of, 2.0), (ask.background_colour, 1.0), (self._caption, 0.8),
+                (ask.side, 1.5), (ask.colour_of, 2.0), (ask.background_colour, 1.0), (self._caption, 0.4),
             ]  # fmt: skip
         return [
             (ask.reading, 4.0),
