@@ -11,6 +11,7 @@ import io
 import os
 import stat
 import struct
+import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,9 @@ from beholder.errors import MediaError
 # H height, W width
 
 Source = str | Path | bytes | bytearray | memoryview | np.ndarray | Image.Image
+
+# Malformed EXIF is ignored, so Pillow's notes on it, which show library paths, are of no use to anybody.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
 
 ALLOWED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
 ORIENTATION = 0x0112

@@ -20,9 +20,9 @@ FILTERS = (
     "bicubic",
     "box",
     "hamming",
-)  # a filter's index is its number in Pillow
+)  # a filter's index is its Pillow number
 BLACK = (0, 0, 0)
-SLAB_PIXELS = 2**22  # framed rows are padded this many pixels at a time
+SLAB_PIXELS = 2**22  # rows of a square frame are padded this many pixels at a time
 
 
 def resize(
@@ -36,9 +36,9 @@ def resize(
 ) -> np.ndarray:
     """The picture, or the part `frame` of it, as (height, width, 3) uint8 of `size`.
 
-    frame:        in whole pixels of the picture; what lies outside is `background`. Equal to cutting first,
-                  but a long strip in a square frame does not need the memory of the square
     filter_name:  one of `FILTERS`
+    frame:        in whole pixels of the picture; what lies outside is `background`. Equal to cutting first, but a
+                  long strip in a square frame does not need the memory of the square
     reducing_gap: Pillow's quicker two-step reduction; None is exact
     """
     if filter_name not in FILTERS:
@@ -46,9 +46,11 @@ def resize(
     if min(size) < 1:
         raise BeholderError(f"cannot resize to {size[0]} x {size[1]}; both sides must be 1 pixel or more")
     if frame is not None and frame != whole(pixels_HWC):
-        pixels_HWC = _widths_of_frame(pixels_HWC, size[1], filter_name, frame, background)
-        top = min(frame.top, 0)
-        pixels_HWC = cut(pixels_HWC, Box(0, top, size[1], top + frame.size[0]), background)
+        if frame.size[0] == frame.size[1] and size[0] == size[1]:
+            pixels_HWC = _rows_of_frame(pixels_HWC, size[1], filter_name, frame, background)
+            top = min(frame.top, 0)
+            frame = Box(0, top, size[1], top + frame.size[0])
+        pixels_HWC = cut(pixels_HWC, frame, background)
     if pixels_HWC.shape[:2] == tuple(size):
         return pixels_HWC
     image = Image.fromarray(pixels_HWC)
@@ -56,9 +58,7 @@ def resize(
 
 
 def cut(pixels_HWC: np.ndarray, box: Box, background: tuple[int, int, int] = BLACK) -> np.ndarray:
-    """The pixels in `box` (whole pixels); `background` where it lies outside the picture. A view where it
-    does not.
-    """
+    """The pixels in `box` (whole pixels), `background` where it lies outside the picture. A view where it does not."""
     height, width = pixels_HWC.shape[:2]
     left, top, right, bottom = (round(edge) for edge in box)
     inner = pixels_HWC[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
@@ -75,11 +75,11 @@ def whole(pixels_HWC: np.ndarray) -> Box:
     return Box(0, 0, pixels_HWC.shape[1], pixels_HWC.shape[0])
 
 
-def _widths_of_frame(
+def _rows_of_frame(
     pixels_HWC: np.ndarray, width: int, filter_name: str, frame: Box, background: tuple[int, int, int]
 ) -> np.ndarray:
-    """The picture's rows inside the frame, padded and resized to `width`. Pillow, too, resamples rows before
-    columns, with 8 bits in between, so that resizing the columns afterwards gives the same pixels.
+    """The picture's rows inside a square frame, padded and resized to `width`. Where both sides are scaled alike,
+    Pillow too resamples along rows first, with 8 bits in between, so resizing the columns next gives its pixels.
     """
     first, last = round(max(frame.top, 0)), round(min(frame.bottom, pixels_HWC.shape[0]))
     step = max(1, SLAB_PIXELS // frame.size[1])
