@@ -26,6 +26,7 @@ from beholder.parts.contracts import (
     LanguageOutput,
     Packed,
     TokenSpan,
+    Vision,
 )
 from beholder.parts.language.state import State
 
@@ -127,6 +128,15 @@ class Model(nn.Module):
         if name not in self.branches:
             raise UnknownName(f"branch of {self.card.name}", name, self.branches)
         return self.branches[name]  # type: ignore[return-value]
+
+    def unused_parameters(self) -> set[str]:
+        """Names of parameters that no forward uses; they are kept for export and cannot train."""
+        unused = set()
+        for name, branch in self.branches.items():
+            assert isinstance(branch, BranchModule) and isinstance(branch.vision, Vision)
+            pooled = branch.config.connector is not None and branch.config.connector.reads_pooled
+            unused |= {f"branches.{name}.vision.{p}" for p in branch.vision.unused_parameters(pooled=pooled)}
+        return unused
 
     def forward(self, batch: Batch, state: State | None = None) -> Output:
         """Run branches, fusions, the language part and the heads; `state` is extended in place."""

@@ -68,9 +68,20 @@ class Vision(nn.Module):
     def forward(self, views: Sequence[Tensor]) -> Packed:
         raise NotImplementedError
 
+    def unused_parameters(self, *, pooled: bool) -> set[str]:
+        """Names of parameters on which the tokens (with `pooled`: the pooled vectors) do not depend. They are kept so that
+        a published checkpoint can be written out again whole, and get no gradient.
+        """
+        return set()
+
 
 class ConnectorConfig(Config):
     """Settings of a map from encoder tokens to tokens of the language model's width."""
+
+    @property
+    def reads_pooled(self) -> bool:
+        """Whether it uses the encoder's pooled vectors in place of its tokens."""
+        return False
 
     def grid(self, grid: Grid) -> Grid:
         """The grid that comes out for one view."""

@@ -99,6 +99,10 @@ class Pooled(ConnectorConfig):
     bias: bool = False
     width: int | None = None
 
+    @property
+    def reads_pooled(self) -> bool:
+        return True
+
     def grid(self, grid: Grid) -> Grid:
         return Grid(1, 1, 1)
 

@@ -45,6 +45,10 @@ class TextEncoder(LanguageConfig):
     def feature_dim(self) -> int:
         return self.projection or self.dim
 
+    @property
+    def fills_context(self) -> bool:
+        return self.pool == "last"
+
     def __post_init__(self) -> None:
         if self.pool not in ("end", "highest", "last"):
             raise UnknownName("text pool", self.pool, ("end", "highest", "last"))

@@ -167,6 +167,9 @@ class EfficientNetLiteModel(Vision):
         grids = tuple(self.config.grid((view.shape[-2], view.shape[-1])) for view in views)
         return Packed(torch.cat(by_size(views, self._encode)), grids)
 
+    def unused_parameters(self, *, pooled: bool) -> set[str]:
+        return {name for name, _ in self.named_parameters() if name.startswith("classifier.")}
+
     def _encode(self, pixels_V3HW: Tensor) -> Tensor:
         """(V, 3, H, W) -> (V, n, C)."""
         config = self.config

@@ -124,6 +124,15 @@ class VisionTransformer(Vision):
             pooled.append(vector_D)
         return Packed(torch.cat(tokens), grids, pooled_VD=torch.stack(pooled) if config.pool else None)
 
+    def unused_parameters(self, *, pooled: bool) -> set[str]:
+        config = self.config
+        reads_pool = pooled and config.pool is not None
+        depth = config.num_layers if reads_pool else max(layer % (config.num_layers + 1) for layer in config.take.layers)
+        unused = [f"blocks.{number}." for number in range(depth, config.num_layers)]
+        unused += [] if reads_pool else ["pool."]
+        unused += [] if reads_pool or config.take.norm else ["post_norm."]
+        return {name for name, _ in self.named_parameters() if name.startswith(tuple(unused))}
+
     def _encode(self, pixels_V3HW: Tensor, depths: Sequence[int], last: int) -> list[tuple[Tensor, Tensor]]:
         """For each view of one size its taken tokens (n, D_out) and its pooled vector (D,)."""
         config = self.config
