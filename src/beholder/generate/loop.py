@@ -42,14 +42,16 @@ def generate(
 ) -> Iterator[Piece]:
     """Answers to the batch's prompts, piece by piece; each row's last piece holds its `Result`.
 
-    samplings: one per row. eos_ids end an answer. decode: makes a row's ids-to-text stream, `Tokenizer.stream`.
-    Rows that are done leave the batch. Raises `BeholderError` before any computation where a prompt leaves no room for an
-    answer in the model's context.
+    samplings: one per row. eos_ids end an answer. decode: makes a row's ids-to-text stream,
+    `Tokenizer.stream`. Rows that are done leave the batch. Raises `BeholderError` before any computation
+    where a prompt leaves no room for an answer in the model's context.
     """
     ids_BT = batch.ids_BT
     assert ids_BT is not None
     if len(samplings) != len(ids_BT):
-        raise BeholderError(f"{len(samplings)} sampling settings for {len(ids_BT)} prompts; give one for each")
+        raise BeholderError(
+            f"{len(samplings)} sampling settings for {len(ids_BT)} prompts; give one for each"
+        )
     usages = check_context(model, batch)
     rows = [_Row(i, usages[i], samplings[i], decode(), set(eos_ids)) for i in range(len(ids_BT))]
     return _run(model, batch, rows)
@@ -74,8 +76,8 @@ def check_context(model: Model, batch: Batch) -> list[Usage]:
         if length >= main.context:
             parts = f"{usage.text} of text, {usage.image} of {len(pictures)} pictures"
             raise BeholderError(
-                f"prompt {row + 1} has {length} tokens ({parts}) and {model.card.name} takes fewer than {main.context}; "
-                "shorten the text or give fewer or smaller pictures"
+                f"prompt {row + 1} has {length} tokens ({parts}) but {model.card.name} takes fewer than "
+                f"{main.context}; shorten the text or give fewer or smaller pictures"
             )
         usages.append(usage)
     return usages
@@ -105,7 +107,8 @@ def advance(model: Model, ids: Sequence[int], state: State, tail: Tail | None = 
 
 @dataclass(frozen=True)
 class Tail:
-    """Segment, block and position that the next token of each row gets after prompts with a visibility or positions of
+    """Segment, block and position that the next token of each row gets after prompts with a visibility or
+    positions of
     their own: the segment of the last token, one block and one position further.
     """
 
@@ -121,7 +124,9 @@ class Tail:
             return None
         assert batch.ids_BT is not None
         lengths = _lengths(batch)
-        seen = batch.visibility or Visibility.causal_rows(lengths, batch.ids_BT.shape[1], device=batch.ids_BT.device)
+        seen = batch.visibility or Visibility.causal_rows(
+            lengths, batch.ids_BT.shape[1], device=batch.ids_BT.device
+        )
         last_B1 = torch.tensor(lengths, device=batch.ids_BT.device)[:, None] - 1
         positions = seen.blocks_BT if batch.positions is None else batch.positions
         places = last_B1.expand(*positions.shape[:-1], 1)

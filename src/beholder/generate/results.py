@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens. prompt: all of the prompt; image: those of them that are features of pictures; new: of the answer, its end
-    token included.
+    """Tokens. prompt: all of the prompt; image: those of them that are features of pictures; new: of the
+    answer, its end token included.
     """
 
     prompt: int = 0
@@ -23,7 +23,8 @@ class Usage:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds. plan: prompt and media plan; media: decoding and resizing pictures; vision: encoders and connector;
+    """Seconds. plan: prompt and media plan; media: decoding and resizing pictures; vision: encoders and
+    connector;
     prefill: the prompt through the language model; answer: all steps after it. Rows of one batch share them.
     """
 
@@ -41,8 +42,8 @@ class Timings:
 
 @dataclass(frozen=True)
 class Result:
-    """One row's answer. finish: `end` (an end token), `stop` (a stop string), `length` (max_tokens), `context` (the model's
-    context is full).
+    """One row's answer. finish: `end` (an end token), `stop` (a stop string), `length` (max_tokens),
+    `context` (the model's context is full).
     """
 
     text: str
@@ -54,7 +55,9 @@ class Result:
     @property
     def tokens_per_second(self) -> float:
         """New tokens after the first over the time they took; 0 where there is one at most."""
-        return (self.usage.new - 1) / self.timings.answer if self.usage.new > 1 and self.timings.answer else 0.0
+        return (
+            (self.usage.new - 1) / self.timings.answer if self.usage.new > 1 and self.timings.answer else 0.0
+        )
 
 
 @dataclass(frozen=True)

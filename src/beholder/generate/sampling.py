@@ -32,12 +32,14 @@ MAX_STOPS = 64
 
 @dataclass(frozen=True)
 class Sampling:
-    """max_tokens: new tokens at most. temperature: 0 takes the best word each time; otherwise scores are divided by it.
+    """max_tokens: new tokens at most. temperature: 0 takes the best word each time; otherwise scores are
+    divided by it.
 
-    top_k: only so many best words, 0 for all. top_p: only the best words that together reach this probability. min_p: only
-    words at least this likely relative to the best. repetition_penalty: scores of words seen before, prompt included, are
-    lowered by this factor (CTRL, 1909.05858). stops: strings that end the answer and are not part of it. seed: the same
-    seed gives the same answer whatever else is in the batch; None draws a new one.
+    top_k: only so many best words, 0 for all. top_p: only the best words that together reach this
+    probability. min_p: only words at least this likely relative to the best. repetition_penalty: scores of
+    words seen before, prompt included, are lowered by this factor (CTRL, 1909.05858). stops: strings that end
+    the answer and are not part of it. seed: the same seed gives the same answer whatever else is in the
+    batch; None draws a new one.
     """
 
     max_tokens: int = 256
@@ -46,7 +48,7 @@ class Sampling:
     top_p: float = 1.0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
-    stops: tuple[str, ...] = ()
+    stops: Sequence[str] = ()
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -91,8 +93,8 @@ def next_ids(
     generators: Sequence[torch.Generator],
     seen_BV: Tensor | None = None,
 ) -> list[int]:
-    """One id per row. seen_BV marks the words a repetition penalty is for. A row draws from its own generator alone, so
-    that it does not depend on the other rows.
+    """One id per row. seen_BV marks the words a repetition penalty is for. A row draws from its own generator
+    alone, so that it does not depend on the other rows.
     """
     logits_BV = logits_BV.float()
     if seen_BV is not None:
@@ -100,7 +102,9 @@ def next_ids(
     ids = logits_BV.argmax(-1).tolist()
     chance = [row for row, sampling in enumerate(samplings) if not sampling.greedy]
     if chance:
-        drawn = _draw(logits_BV[chance], [samplings[row] for row in chance], [generators[row] for row in chance])
+        drawn = _draw(
+            logits_BV[chance], [samplings[row] for row in chance], [generators[row] for row in chance]
+        )
         for row, token_id in zip(chance, drawn, strict=True):
             ids[row] = token_id
     return ids
@@ -114,8 +118,8 @@ def penalised(logits_BV: Tensor, seen_BV: Tensor, penalties: Sequence[float]) ->
 
 
 def filtered(logits_BV: Tensor, samplings: Sequence[Sampling]) -> tuple[Tensor, Tensor]:
-    """Probabilities (B, V) in falling order with those of excluded words at 0, and the ids (B, V) they belong to.
-    Filters apply in the order temperature, top_k, top_p, min_p, each to what the one before left.
+    """Probabilities (B, V) in falling order with those of excluded words at 0, and the ids (B, V) they belong
+    to. Filters apply in the order temperature, top_k, top_p, min_p, each to what the one before left.
     """
 
     def column(values: list[float]) -> Tensor:
@@ -124,15 +128,21 @@ def filtered(logits_BV: Tensor, samplings: Sequence[Sampling]) -> tuple[Tensor, 
     scaled_BV = logits_BV / column([s.temperature for s in samplings])
     scores_BV, ids_BV = scaled_BV.sort(dim=-1, descending=True, stable=True)
     rank_V = torch.arange(logits_BV.shape[-1], device=logits_BV.device)
-    probs_BV = scores_BV.masked_fill(rank_V >= column([s.top_k or math.inf for s in samplings]), -math.inf).softmax(-1)
+    probs_BV = scores_BV.masked_fill(
+        rank_V >= column([s.top_k or math.inf for s in samplings]), -math.inf
+    ).softmax(-1)
     before_BV = probs_BV.cumsum(-1) - probs_BV
     # A row without top_p keeps its whole tail, whatever rounding makes of the sum.
-    probs_BV = probs_BV.masked_fill(before_BV >= column([s.top_p if s.top_p < 1 else math.inf for s in samplings]), 0.0)
+    probs_BV = probs_BV.masked_fill(
+        before_BV >= column([s.top_p if s.top_p < 1 else math.inf for s in samplings]), 0.0
+    )
     floor_B1 = probs_BV[:, :1] * column([s.min_p for s in samplings])
     return probs_BV.masked_fill(probs_BV < floor_B1, 0.0), ids_BV
 
 
-def _draw(logits_BV: Tensor, samplings: Sequence[Sampling], generators: Sequence[torch.Generator]) -> list[int]:
+def _draw(
+    logits_BV: Tensor, samplings: Sequence[Sampling], generators: Sequence[torch.Generator]
+) -> list[int]:
     """The word under a uniform point of each row's cumulated probabilities."""
     probs_BV, ids_BV = filtered(logits_BV, samplings)
     points = [torch.rand((), generator=generator, dtype=torch.float64) for generator in generators]

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 
 class StopFilter:
-    """Lets text through except what may be the beginning of a stop string; nothing passes from where one begins."""
+    """Lets text through except what may be the beginning of a stop string; nothing passes from where one
+    begins.
+    """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)

@@ -1,0 +1,370 @@
+"""A model with its tokenizer and prompt format: pictures and words in, answers or vectors out.
+
+B rows, T positions, V pictures, D width.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from beholder.cards.card import Card
+from beholder.errors import BeholderError
+from beholder.generate.loop import answers, check_context, generate
+from beholder.generate.results import Piece, Result
+from beholder.generate.sampling import Sampling
+from beholder.media.decode import decode_many
+from beholder.media.pixels import load_pictures
+from beholder.media.plan import Box, PicturePlan
+from beholder.model import Batch, Model, Output
+from beholder.parts.contracts import BranchOutput, LanguageOutput, Packed
+from beholder.planning import (
+    Plan,
+    branch_plan,
+    chat_format,
+    check_pictures,
+    image_branches,
+    listed,
+    place_features,
+    placeholders,
+    plan,
+)
+from beholder.prompts.chat import ChatFormat, Prompt, complete, render
+from beholder.prompts.messages import Message, Picture, Regions, parse, pictures_of, user
+from beholder.prompts.tokenizer import Tokenizer
+from beholder.reply import Embeddings, Reply, Stream
+
+if TYPE_CHECKING:
+    from beholder.weights.open import Opened
+
+Messages = Sequence[Message | Mapping[str, Any]]
+
+VIEWS_AT_ONCE = 32  # pictures of `embed` that go through the encoder together
+OFFICIAL_FILES = (  # besides config.json and weights, what a published folder may hold and an export repeats
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "chat_template.json",
+    "chat_template.jinja",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """Conversations ready for the model."""
+
+    batch: Batch
+    plans: tuple[Plan, ...]
+    seconds_plan: float
+    seconds_media: float
+
+
+class Pipeline:
+    """`ask`, `chat`, `stream` and `answer` with systems that write text; `embed` with those that compare.
+
+    model: built, with its weights. tokenizer: None for systems without text. chat: a prompt format in place
+    of the card's.
+    origin: the published folder the weights were read from, for `export`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: Tokenizer | None = None,
+        *,
+        chat: ChatFormat | None = None,
+        origin: Opened | None = None,
+    ) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.origin = origin
+        self._format = chat
+
+    @property
+    def card(self) -> Card:
+        """The system's card."""
+        return self.model.card
+
+    @property
+    def prompt_format(self) -> ChatFormat:
+        """How conversations are written. Raises `BeholderError` where the published template is not a known
+        one.
+        """
+        if self._format is None:
+            self._format = chat_format(self.card, self._need_tokenizer())
+        return self._format
+
+    def ask(
+        self,
+        pictures: Any,
+        question: str,
+        *,
+        regions: Sequence[Box] | None = None,
+        system: str | None = None,
+        **options: Any,
+    ) -> Reply:
+        """The answer to a question about one picture, several in a list, or none (None).
+
+        A picture is a path, bytes, an array (H, W, 3) uint8 or a Pillow picture. regions: boxes in pixels of
+        the first picture. options: the fields of `Sampling`. Raises `BeholderError` (`MediaError` for a
+        picture) with one clear line.
+        """
+        parts: list[Any] = [Picture(source) for source in listed(pictures)]
+        if regions:
+            parts.append(Regions(tuple(Box(*box) for box in regions)))
+        first = [Message("system", complete(system)[0].parts)] if system is not None else []
+        return self.chat([*first, user(*parts, question)], **options)
+
+    def chat(self, messages: Messages, **options: Any) -> Reply:
+        """The next answer of a conversation; see `prompts.messages.parse` for its form."""
+        return self.answer([messages], **options)[0]
+
+    def stream(self, messages: Messages, **options: Any) -> Stream:
+        """`chat`, piece by piece."""
+        prepared, pieces = self._generate([messages], Sampling.of(options))
+        return Stream(pieces, lambda result: _reply(result, prepared, 0))
+
+    def answer(self, conversations: Sequence[Messages], **options: Any) -> list[Reply]:
+        """The next answer of each conversation, all computed together. No answer depends on the others."""
+        if not conversations:
+            return []
+        prepared, pieces = self._generate(conversations, Sampling.of(options))
+        return [_reply(result, prepared, row) for row, result in enumerate(answers(pieces))]
+
+    def embed(self, images: Any = None, texts: str | Sequence[str] | None = None) -> Embeddings:
+        """Unit vectors of pictures and texts, and their likeness where the system has a measure of it.
+
+        Raises `BeholderError` for systems that give no vectors and for texts beyond the context.
+        """
+        sources, words = listed(images), [texts] if isinstance(texts, str) else list(texts or ())
+        check_pictures(self.card, len(sources))
+        if not sources and not words:
+            raise BeholderError("nothing to embed; give images=[...] or texts=[...]")
+        with torch.inference_mode():
+            branches = self._encode_pictures(sources) if sources else {}
+            language = self._read_texts(words) if words else None
+            heads = self.model.apply_heads(Batch(), branches, language)
+        likeness = heads.get("similarity")
+        if likeness is not None:
+            return Embeddings(*(None if t is None else t.float().cpu().numpy() for t in likeness))
+        return Embeddings(
+            _unit(self._pooled(branches)) if sources else None,
+            _unit(None if language is None else language.pooled_BD) if words else None,
+        )
+
+    def plan(self, pictures: Any = (), text: str = "") -> Plan:
+        """What pictures and a question become, before anything is computed."""
+        answers_text = self.tokenizer is not None and self._writes_text
+        return plan(
+            self.card,
+            pictures,
+            text,
+            tokenizer=self.tokenizer if answers_text else None,
+            chat=self.prompt_format if answers_text else None,
+        )
+
+    @torch.inference_mode()
+    def forward_planned(self, batch: Batch) -> Output:
+        """The forward on ids, views and plans that are given: no decoding, no prompt, no sampling."""
+        return self.model(batch)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a beholder folder, which `beholder.load` opens again: the card as data, weights, tokenizer."""
+        from beholder.weights.load import state_tensors
+        from beholder.weights.save import save_folder
+
+        card = self.card if self._format is None else self.card.but(prompt=self._format)
+        with tempfile.TemporaryDirectory() as scratch:
+            if self.tokenizer is not None:
+                self.tokenizer.save(scratch)
+            files = {path.name: path for path in sorted(Path(scratch).iterdir())}
+            return save_folder(folder, card.to_data(), state_tensors(self.model), files)
+
+    def export(self, folder: str | Path) -> Path:
+        """Write a folder in the layout of the publisher, which the official library opens. Raises
+        `BeholderError` for a system that was not read from such a folder.
+        """
+        from beholder.weights.layout import to_published
+        from beholder.weights.load import state_tensors
+        from beholder.weights.save import export_folder
+
+        origin = self.origin
+        if origin is None or not origin.bindings:
+            raise BeholderError(
+                f"{self.card.name} was not read from an official folder; write it with save()"
+            )
+        files = {name: origin.folder / name for name in OFFICIAL_FILES if (origin.folder / name).is_file()}
+        return export_folder(
+            folder, origin.config, to_published(state_tensors(self.model), origin.bindings), files
+        )
+
+    @property
+    def _writes_text(self) -> bool:
+        return "text" in {head.output for head in self.card.heads}
+
+    def _need_tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise BeholderError(f"{self.card.name} has no tokenizer; put tokenizer.json beside its weights")
+        return self.tokenizer
+
+    def _generate(
+        self, conversations: Sequence[Messages], sampling: Sampling
+    ) -> tuple[_Prepared, Iterator[Piece]]:
+        if not self._writes_text:
+            raise BeholderError(
+                f"{self.card.name} writes no text and cannot answer; use embed(images=..., texts=...), or ask a model "
+                "with a language model such as mini"
+            )
+        prepared = self._prepare([parse(messages) for messages in conversations])
+        prompts = [plan.prompt for plan in prepared.plans if plan.prompt is not None]
+        samplings = [replace(sampling, stops=(*sampling.stops, *prompt.stops)) for prompt in prompts]
+        ends = {token_id for prompt in prompts for token_id in prompt.stop_ids}
+        tokenizer = self._need_tokenizer()
+        return prepared, generate(
+            self.model, prepared.batch, samplings, eos_ids=sorted(ends), decode=tokenizer.stream
+        )
+
+    def _prepare(self, conversations: Sequence[Sequence[Message]]) -> _Prepared:
+        """Decode, plan, write the prompts, check the context, and only then scale pictures."""
+        start = time.perf_counter()
+        tokenizer, chat, card = self._need_tokenizer(), self.prompt_format, self.card
+        sources = [_sources(messages) for messages in conversations]
+        check_pictures(card, sum(map(len, sources)))
+        before = time.perf_counter()
+        pictures = decode_many([source for row in sources for source in row])
+        decoding = time.perf_counter() - before
+        rest = iter(pictures)
+        sizes = [[next(rest).shape[:2] for _ in row] for row in sources]
+        branches = image_branches(card)
+        by_branch = [
+            [[branch_plan(card, branch, size) for size in row] for branch in branches] for row in sizes
+        ]
+        prompts = [
+            render(messages, chat, tokenizer, row[0] if row else ())
+            for messages, row in zip(conversations, by_branch, strict=True)
+        ]
+        batch = self._rows(prompts, by_branch)
+        check_context(self.model, batch)
+        planned = time.perf_counter()
+        views = self._views(pictures, by_branch)
+        context = None if card.main is None else card.main.context
+        plans = tuple(
+            Plan(card.name, tuple(row[0] if row else ()), prompt, context)
+            for row, prompt in zip(by_branch, prompts, strict=True)
+        )
+        media = decoding + time.perf_counter() - planned
+        return _Prepared(replace(batch, views=views), plans, planned - start - decoding, media)
+
+    def _rows(self, prompts: Sequence[Prompt], by_branch: Sequence[Sequence[Sequence[PicturePlan]]]) -> Batch:
+        """Prompts as one table, rows left-aligned."""
+        rows = [place_features(prompt, self.card) for prompt in prompts]
+        width = max(map(len, rows))
+        taken = {token_id for _, token_id in placeholders(self.card)}
+        blank = next(token_id for token_id in range(len(taken) + 1) if token_id not in taken)
+        ids_BT = torch.tensor([row + [blank] * (width - len(row)) for row in rows], device=self.model.device)
+        plans = tuple(tuple(plan for branch in row for plan in branch) for row in by_branch)
+        return Batch(ids_BT=ids_BT, lengths=tuple(map(len, rows)), plans=plans)
+
+    def _views(
+        self, pictures: Sequence[np.ndarray], by_branch: Sequence[Sequence[Sequence[PicturePlan]]]
+    ) -> dict[str, list[Tensor]]:
+        """Every branch's views of all pictures, row after row."""
+        views: dict[str, list[Tensor]] = {}
+        for number, branch in enumerate(image_branches(self.card)):
+            plans = [plan for row in by_branch for plan in row[number]]
+            if plans:
+                assert branch.geometry is not None
+                loaded = load_pictures(pictures, plans, branch.geometry)
+                views[branch.name] = [view.to(self.model.device) for picture in loaded for view in picture]
+        return views
+
+    def _encode_pictures(self, sources: Sequence[Any]) -> dict[str, BranchOutput]:
+        """Features of pictures that are not part of a prompt, so many at a time."""
+        branch, tokens, grids, pooled, plans = image_branches(self.card)[0], [], [], [], []
+        for first in range(0, len(sources), VIEWS_AT_ONCE):
+            pictures = decode_many(sources[first : first + VIEWS_AT_ONCE])
+            planned = [branch_plan(self.card, branch, picture.shape[:2]) for picture in pictures]
+            views = self._views(pictures, [[planned]])[branch.name]
+            packed = self.model.branch(branch.name)(views)
+            tokens.append(packed.tokens_ND)
+            grids += packed.grids
+            plans += planned
+            pooled += [] if packed.pooled_VD is None else [packed.pooled_VD]
+        packed = Packed(torch.cat(tokens), tuple(grids), pooled_VD=torch.cat(pooled) if pooled else None)
+        return {branch.name: BranchOutput(packed, (tuple(plans),))}
+
+    def _read_texts(self, words: Sequence[str]) -> LanguageOutput:
+        """Texts through the text tower, each by itself."""
+        main, tokenizer = self.card.main, self._need_tokenizer()
+        if main is None:
+            raise BeholderError(f"{self.card.name} reads no text; give images alone")
+        rows = [list(render(complete(text), self.prompt_format, tokenizer).ids) for text in words]
+        for number, row in enumerate(rows, start=1):
+            if len(row) > main.context:
+                raise BeholderError(
+                    f"text {number} has {len(row)} tokens and {self.card.name} reads at most {main.context}; shorten it"
+                )
+        width = main.context if main.fills_context else max(map(len, rows))
+        blank = tokenizer.pad_id if tokenizer.pad_id is not None else next(iter(tokenizer.eos_ids), 0)
+        ids_BT = torch.tensor([row + [blank] * (width - len(row)) for row in rows], device=self.model.device)
+        lengths = None if main.fills_context else tuple(map(len, rows))
+        return self.model.read(Batch(ids_BT=ids_BT, lengths=lengths), {})
+
+    def _pooled(self, branches: Mapping[str, BranchOutput]) -> Tensor | None:
+        """One vector per picture, where the branch makes one."""
+        for name, output in branches.items():
+            connector = self.card.branch(name).connector
+            if connector is not None and connector.reads_pooled:
+                return output.packed.tokens_ND
+            return output.packed.pooled_VD
+        return None
+
+
+def _sources(messages: Sequence[Message]) -> list[Any]:
+    """What the conversation's pictures are read from."""
+    sources = [picture.source for picture in pictures_of(messages)]
+    for number, source in enumerate(sources, start=1):
+        if source is None:
+            raise BeholderError(
+                f"picture {number} of the messages has no source; give a path, bytes, array or image"
+            )
+    return sources
+
+
+def _reply(result: Result, prepared: _Prepared, row: int) -> Reply:
+    timings = replace(result.timings, plan=prepared.seconds_plan, media=prepared.seconds_media)
+    return Reply(replace(result, timings=timings), prepared.plans[row])
+
+
+def _unit(vectors: Tensor | None) -> np.ndarray:
+    if vectors is None:
+        raise BeholderError(
+            "this system makes no vector of a whole picture or text; choose a dual encoder such as CLIP"
+        )
+    return torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
+
+
+def load(
+    name: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = None, chat: str | None = None
+) -> Pipeline:
+    """A system ready to use. name: a card's name, a beholder folder, a folder in an official layout, or a hub
+    id such as `org/name`. chat: the name of a prompt format where the published one is not known.
+    """
+    from beholder.prompts.formats import format_named
+    from beholder.weights.open import open_pipeline
+
+    pipeline = open_pipeline(name, device=device, dtype=dtype)
+    if chat is not None:
+        return Pipeline(pipeline.model, pipeline.tokenizer, chat=format_named(chat), origin=pipeline.origin)
+    return pipeline

@@ -1,0 +1,141 @@
+"""The plan of a request: what its pictures become, and its prompt, before anything is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from beholder.cards.card import Branch, Card
+from beholder.errors import BeholderError
+from beholder.media.decode import decode_many
+from beholder.media.geometry import plan_picture
+from beholder.media.plan import PicturePlan, Size
+from beholder.prompts.chat import ChatFormat, Prompt, render
+from beholder.prompts.formats import PLAIN, format_from_template
+from beholder.prompts.messages import Picture, user
+from beholder.prompts.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """pictures: plans in prompt order. prompt: None where no tokenizer was given. context: the model's limit
+    in tokens.
+    """
+
+    card: str
+    pictures: tuple[PicturePlan, ...]
+    prompt: Prompt | None = None
+    context: int | None = None
+
+    @property
+    def image_tokens(self) -> int:
+        """Feature tokens of all pictures."""
+        return sum(plan.num_tokens for plan in self.pictures)
+
+    @property
+    def num_tokens(self) -> int | None:
+        """Tokens of the whole prompt, None without a tokenizer."""
+        return None if self.prompt is None else len(self.prompt)
+
+
+def plan(
+    card: Card,
+    pictures: Any = (),
+    text: str = "",
+    *,
+    tokenizer: Tokenizer | None = None,
+    chat: ChatFormat | None = None,
+) -> Plan:
+    """The plan of pictures and a text for a card; no weights are needed.
+
+    pictures: sources as in `media.decode`, or sizes (height, width) in pixels. The prompt is planned where a
+    tokenizer is given. Raises `BeholderError` for what the card cannot take.
+    """
+    given = listed(pictures)
+    check_pictures(card, len(given))
+    sizes = [item if is_size(item) else None for item in given]
+    decoded = iter(decode_many([item for item in given if not is_size(item)]))
+    plans = [prompt_plan(card, size or next(decoded).shape[:2]) for size in sizes]
+    prompt = None
+    if tokenizer is not None:
+        chat = chat or chat_format(card, tokenizer)
+        prompt = render([user(*(Picture() for _ in plans), text)], chat, tokenizer, plans)
+    return Plan(card.name, tuple(plans), prompt, None if card.main is None else card.main.context)
+
+
+def listed(pictures: Any) -> list[Any]:
+    """No picture (None), one or several as a list."""
+    if pictures is None:
+        return []
+    if isinstance(pictures, (list, tuple)) and not is_size(pictures):
+        return list(pictures)
+    return [pictures]
+
+
+def is_size(item: Any) -> bool:
+    """Whether `item` is a (height, width)."""
+    return isinstance(item, tuple) and len(item) == 2 and all(type(side) is int for side in item)
+
+
+def placeholders(card: Card) -> list[tuple[str, int]]:
+    """(branch, token id) of every fusion that puts features into the prompt."""
+    return [place for place in (fusion.placeholder() for fusion in card.fusion) if place is not None]
+
+
+def image_branches(card: Card) -> list[Branch]:
+    """The branches that see pictures; the one whose features stand in the prompt is first."""
+    first = next((branch for branch, _ in placeholders(card)), "")
+    branches = [branch for branch in card.branches if branch.modality == "image"]
+    return sorted(branches, key=lambda branch: branch.name != first)
+
+
+def check_pictures(card: Card, count: int) -> None:
+    """Raises `BeholderError` where the card takes no pictures but `count` are given."""
+    if count and not image_branches(card):
+        pictures = "1 picture" if count == 1 else f"{count} pictures"
+        raise BeholderError(
+            f"{card.name} reads text alone but {pictures} came with it; choose a model that sees pictures"
+        )
+
+
+def branch_plan(card: Card, branch: Branch, size: Size) -> PicturePlan:
+    """What a picture of (height, width) pixels becomes in one branch."""
+    if branch.geometry is None:
+        raise BeholderError(
+            f"{card.name} does not say how pictures are cut and scaled; its folder lacks preprocessor_config.json"
+        )
+    connector = branch.connector
+    return plan_picture(
+        (int(size[0]), int(size[1])),
+        branch.geometry,
+        branch.encoders[0].grid,
+        (lambda grid: grid) if connector is None else connector.grid,
+        branch.name,
+    )
+
+
+def prompt_plan(card: Card, size: Size) -> PicturePlan:
+    """The plan of the branch whose features stand in the prompt."""
+    return branch_plan(card, image_branches(card)[0], size)
+
+
+def chat_format(card: Card, tokenizer: Tokenizer) -> ChatFormat:
+    """The card's own, else the one the tokenizer's published template writes, else plain text."""
+    if card.prompt is not None:
+        return card.prompt
+    return PLAIN if tokenizer.chat_template is None else format_from_template(tokenizer.chat_template)
+
+
+def place_features(prompt: Prompt, card: Card) -> list[int]:
+    """The prompt's ids with the card's own placeholder id where features stand."""
+    ids = np.array(prompt.ids, dtype=np.int64)
+    places = placeholders(card)
+    if prompt.spans and not places:
+        raise BeholderError(
+            f"{card.name} has no place for pictures in its prompt; use embed() to compare pictures and texts"
+        )
+    for start, stop, *_ in prompt.spans:
+        ids[start:stop] = places[0][1]
+    return [int(token_id) for token_id in ids]
