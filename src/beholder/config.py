@@ -60,8 +60,8 @@ class Config:
         return [f.name for f in dataclasses.fields(self) if f.init and _holds_config(getattr(self, f.name))]
 
     def to_data(self) -> dict[str, Any]:
-        """Plain JSON data: `kind` names the class, fields at their default are left out."""
-        data: dict[str, Any] = {"kind": type(self).__name__}
+        """Plain JSON data: `class` names the config, fields at their default are left out."""
+        data: dict[str, Any] = {"class": type(self).__name__}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.init and not _is_default(field, value):
@@ -74,18 +74,18 @@ def from_data(data: Mapping[str, Any], *, at: str = "") -> Any:
 
     Raises `BeholderError` for data that names no config of this package or an unknown field, with the path.
     """
-    if not isinstance(data, Mapping) or "kind" not in data:
-        raise BeholderError(f"{at or 'data'}: expected an object with a 'kind', got {type(data).__name__}")
+    if not isinstance(data, Mapping) or "class" not in data:
+        raise BeholderError(f"{at or 'data'}: expected an object with a 'class', got {type(data).__name__}")
     _import_config_modules()
-    kind = data["kind"]
+    kind = data["class"]
     cls = Config.registry.get(kind) if isinstance(kind, str) else None
     if cls is None:
-        raise UnknownName(f"{at or 'data'}: kind", str(kind), Config.registry)
+        raise UnknownName(f"{at or 'data'}: class", str(kind), Config.registry)
     hints = _type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls) if field.init]
     values = {}
     for key, value in data.items():
-        if key == "kind":
+        if key == "class":
             continue
         path = f"{at}.{key}" if at else key
         if key not in names:
@@ -139,9 +139,9 @@ def _encode(value: Any) -> Any:
 
 
 def _decode(value: Any, hint: Any, path: str) -> Any:
-    """Turn JSON data into the type a field declares; lists become tuples, objects with a kind become configs."""
+    """Turn JSON data into the type a field declares; lists become tuples, objects with a class become configs."""
     if isinstance(value, Mapping):
-        if "kind" in value:
+        if "class" in value:
             return from_data(value, at=path)
         return {key: _decode(item, Any, f"{path}.{key}") for key, item in value.items()}
     if isinstance(value, list):

@@ -1,0 +1,51 @@
+"""Idefics3 (2408.12637) and SmolVLM (2504.05299): split pictures, pixel shuffle, a decoder."""
+
+from beholder.cards.card import Card, Source
+from beholder.media.geometry import Split
+from beholder.parts.connectors.projections import PixelShuffle
+from beholder.parts.fusion.splice import Splice
+from beholder.parts.heads.next_token import NextToken
+from beholder.parts.language import sizes as language
+from beholder.parts.vision import sizes as vision
+from beholder.prompts import formats
+
+IDEFICS3_8B = Card(
+    name="idefics3-8b",
+    system="idefics3",
+    paper="2408.12637",
+    licence="Apache-2.0",
+    vision=vision.SIGLIP_SO400M_14.but(image_size=364, pool=None, positions="bucketed"),
+    connector=PixelShuffle(factor=2),
+    images=Split(tile=364, longest=1456, filter="lanczos"),
+    fusion=(Splice(token_id=128257),),
+    language=language.LLAMA_3_1_8B.but(vocab_size=128259),
+    heads=(NextToken(),),
+    prompt=formats.IDEFICS_3,
+    weights=(Source("hub", "HuggingFaceM4/Idefics3-8B-Llama3"),),
+)
+SMOLVLM_2_2B = IDEFICS3_8B.but(
+    name="smolvlm-2.2b",
+    system="smolvlm",
+    paper="2504.05299",
+    vision=vision.SIGLIP_SO400M_14.but(image_size=384, pool=None, positions="bucketed"),
+    connector=PixelShuffle(factor=3),
+    images=Split(tile=384, longest=1536, filter="lanczos"),
+    fusion=(Splice(token_id=49153),),
+    language=language.SMOLLM2_1_7B.but(vocab_size=49155, tied=False, context=16384, **{"attention.rotary.theta": 273768.0}),
+    prompt=formats.SMOLVLM,
+    weights=(Source("hub", "HuggingFaceTB/SmolVLM-Instruct"),),
+)
+SMOLVLM_256M = SMOLVLM_2_2B.but(
+    name="smolvlm-256m",
+    vision=vision.SIGLIP_B_16.but(image_size=512, pool=None, positions="bucketed"),
+    connector=PixelShuffle(factor=4),
+    images=Split(tile=512, longest=2048, filter="lanczos"),
+    fusion=(Splice(token_id=49190),),
+    language=language.SMOLLM2_135M.but(vocab_size=49280, tied=False),
+    weights=(Source("hub", "HuggingFaceTB/SmolVLM-256M-Instruct"),),
+)
+SMOLVLM_500M = SMOLVLM_256M.but(
+    name="smolvlm-500m",
+    language=language.SMOLLM2_360M.but(vocab_size=49280, tied=False),
+    weights=(Source("hub", "HuggingFaceTB/SmolVLM-500M-Instruct"),),
+)

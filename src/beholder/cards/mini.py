@@ -1,0 +1,67 @@
+"""mini: the small system that comes with the library. EfficientNet-Lite0 and SmolLM2-135M-Instruct (2502.02737), joined
+and trained by `recipes/mini/train.py`.
+"""
+
+from __future__ import annotations
+
+from beholder.cards.card import Card, Stage, Trains
+from beholder.media.geometry import Fixed
+from beholder.parts.blocks.attention import Attention
+from beholder.parts.blocks.mlp import FeedForward
+from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.positions import Rotary
+from beholder.parts.connectors.projections import Mlp
+from beholder.parts.fusion.splice import Splice
+from beholder.parts.heads.next_token import NextToken
+from beholder.parts.language.decoder import Decoder
+from beholder.parts.vision.efficientnet import EfficientNetLite
+from beholder.prompts.formats import CHATML
+
+# config.json of HuggingFaceTB/SmolLM2-135M-Instruct.
+SMOLLM2_135M = Decoder(
+    vocab_size=49152,
+    dim=576,
+    num_layers=30,
+    attention=Attention(num_heads=9, num_kv_heads=3, head_dim=64, rotary=Rotary(theta=1e5)),
+    mlp=FeedForward(1536, act="silu", gated=True, bias=False),
+    norm=Norm("rms", 1e-5),
+    tied=True,
+    context=8192,
+)
+
+# Stages 6 and 7 and the last convolution: ImageNet's features of photos are poor features of drawings.
+LAST_CONVOLUTIONS = ("branches.image.vision.blocks.1[1-5].*", "branches.image.vision.last.*")
+
+MINI = Card(
+    name="mini",
+    licence="Apache-2.0",
+    # The middle stage's finer grid is what counting needs.
+    vision=EfficientNetLite(mid_stage=5),
+    connector=Mlp(depth=2, norm=True, positions=49),
+    images=Fixed(size=(224, 224), fit="pad", mean=(127 / 255,) * 3, std=(128 / 255,) * 3),
+    fusion=(Splice(token_id=49152),),
+    language=SMOLLM2_135M,
+    heads=(NextToken(),),
+    prompt=CHATML,
+    stages=(
+        Stage(
+            "align",
+            rules=(Trains("branches.image.connector.*", lr=1e-3),),
+            data="mini",
+            steps=250,
+            warmup=20,
+        ),
+        Stage(
+            "instruct",
+            rules=(
+                Trains("branches.image.connector.*", lr=4e-4),
+                Trains("languages.main.blocks.*", lr=7e-4, rank=16),
+                Trains(LAST_CONVOLUTIONS[0], lr=1e-4),
+                Trains(LAST_CONVOLUTIONS[1], lr=1e-4),
+            ),
+            data="mini",
+            steps=12000,
+            warmup=100,
+        ),
+    ),
+)
