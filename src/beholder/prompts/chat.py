@@ -86,7 +86,7 @@ class Prompt:
 
     ids:      one per position; those inside spans are markers
     spans:    where the pictures' features go, in order
-    answer:   per position, whether the assistant wrote it (its words and what ends them): what a loss counts
+    answer:   per position, whether the assistant is to write it (its words and what ends them): what a loss counts
     stops:    strings that end the answer
     stop_ids: ids that end it
     """
@@ -132,12 +132,14 @@ def render(
         _system(draft, opening, chat)
         opening = None
     for message in messages:
-        turn = chat.user if message.role == "user" else chat.assistant
-        draft.trusted(turn.prefix)
+        if message.role == "assistant":
+            _answer(draft, message, chat)
+            continue
+        draft.trusted(chat.user.prefix)
         if opening is not None:
             _system(draft, opening, chat)
         _body(draft, message, chat, plans, follows=opening is not None)
-        draft.close(turn.suffix, answer=message.role == "assistant")
+        draft.trusted(chat.user.suffix)
         opening = None
     if generate:
         draft.trusted(chat.generation)
@@ -182,8 +184,9 @@ class _Draft:
             else:
                 self.text(piece)
 
-    def close(self, text: str, *, answer: bool) -> None:
-        """The end of a turn. An assistant writes it up to and including the first control token."""
+    def written(self, text: str) -> None:
+        """Trusted text that the assistant writes itself, up to and including the first control token."""
+        answer = True
         for piece in self.pieces(text):
             if isinstance(piece, Control):
                 self.control(piece, answer=answer)
@@ -222,7 +225,7 @@ class _Draft:
         return self.tokenizer.split(text)
 
     def flush(self, *, strip_end: bool = False) -> None:
-        """Encode the run. A token belongs to the answer if any of its characters does."""
+        """Encode the run. A token belongs to the answer if all its characters do."""
         text = "".join(part for part, _ in self.run)
         written = [flag for part, flag in self.run for _ in part]
         self.run = []
@@ -233,7 +236,7 @@ class _Draft:
             text = text.lstrip()
         for token in self.tokenizer.tokens(text, first=self.first):
             self.ids.append(token.id)
-            self.answer.append(any(written[token.start : max(token.stop, token.start + 1)]))
+            self.answer.append(all(written[token.start : max(token.stop, token.start + 1)]))
 
 
 def _system(draft: _Draft, parts: Sequence[object], chat: ChatFormat) -> None:
@@ -246,14 +249,26 @@ def _system(draft: _Draft, parts: Sequence[object], chat: ChatFormat) -> None:
     draft.trusted(chat.system.suffix)
 
 
+def _answer(draft: _Draft, message: Message, chat: ChatFormat) -> None:
+    """An assistant's turn: all that follows what `generation` gives is the assistant's to write."""
+    prefix = chat.assistant.prefix + (chat.lead if message.parts else "")
+    given = len(chat.generation) if prefix.startswith(chat.generation) else len(prefix)
+    draft.trusted(prefix[:given])
+    draft.written(prefix[given:])
+    texts = [part.text for part in message.parts if isinstance(part, Text)]
+    for text in _stripped(texts) if chat.strip else texts:
+        draft.text(text, answer=True)
+        draft.written(chat.text_suffix)
+    draft.written(chat.assistant.suffix)
+
+
 def _body(
     draft: _Draft, message: Message, chat: ChatFormat, plans: Sequence[PicturePlan], *, follows: bool
 ) -> None:
-    """The parts of a message. `follows`: something of the same turn stands before them."""
+    """The parts of a user message. `follows`: something of the same turn stands before them."""
     parts = list(message.parts)
     if chat.image_place == "first":
         parts.sort(key=lambda part: not isinstance(part, Picture))
-    answer = message.role == "assistant"
     if parts and isinstance(parts[0], Text):
         draft.trusted(chat.lead)
     for i, part in enumerate(parts):
@@ -262,13 +277,19 @@ def _body(
             draft.picture(plans[draft.pictures])
             draft.trusted(chat.image_suffix)
         elif isinstance(part, Text):
-            text = part.text
-            if chat.strip and i == 0 and not follows:
-                text = text.lstrip()
-            if chat.strip and i == len(parts) - 1:
-                text = text.rstrip()
-            draft.text(text, answer=answer)
-            draft.close(chat.text_suffix, answer=answer)
+            ends = (i == 0 and not follows, i == len(parts) - 1)
+            draft.text(_strip(part.text, *ends) if chat.strip else part.text)
+            draft.trusted(chat.text_suffix)
+
+
+def _stripped(texts: Sequence[str]) -> list[str]:
+    """The texts of one message without white space at both ends of it."""
+    return [_strip(text, i == 0, i == len(texts) - 1) for i, text in enumerate(texts)]
+
+
+def _strip(text: str, left: bool, right: bool) -> str:
+    text = text.lstrip() if left else text
+    return text.rstrip() if right else text
 
 
 def _check(

@@ -30,6 +30,18 @@ GGUF_PRE: dict[str, tuple[list[dict[str, Any]], bool]] = {
 }
 
 
+def check(data: Mapping[str, Any], at: str) -> None:
+    """Raise `BeholderError` for what is no tokenizer.json; `at` names the file."""
+    model, added = data.get("model"), data.get("added_tokens") or []
+    vocab = model.get("vocab") if isinstance(model, Mapping) else None
+    if not isinstance(vocab, (Mapping, list)):
+        raise BeholderError(f"{at}: cannot be read as a tokenizer: no vocabulary in it; fetch the file again")
+    if not all(isinstance(entry, Mapping) and {"id", "content"} <= entry.keys() for entry in added):
+        raise BeholderError(
+            f"{at}: cannot be read as a tokenizer: its added tokens are damaged; fetch the file again"
+        )
+
+
 def added_tokens(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The added tokens, each with id, content, special, lstrip, rstrip."""
     flags = {"special": False, "lstrip": False, "rstrip": False}

@@ -95,7 +95,7 @@ class Tokenizer:
         cls, path: str | Path, *, bos: str | None = None, eos: Sequence[str] = (), pad: str | None = None
     ) -> Tokenizer:
         """The tokenizer in a `tokenizer.json`."""
-        return cls(_read_json(Path(path)), bos=bos, eos=eos, pad=pad)
+        return cls(_read_tokenizer(Path(path)), bos=bos, eos=eos, pad=pad)
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> Tokenizer:
@@ -112,7 +112,7 @@ class Tokenizer:
         for name in ("special_tokens_map.json", CONFIG_FILE):
             if (folder / name).is_file():
                 config |= _read_json(folder / name)
-        data = schema.with_config(_read_json(path), config)
+        data = schema.with_config(_read_tokenizer(path), config)
         ids = {entry["id"]: entry["content"] for entry in schema.added_tokens(data)}
         ends = [schema.name_of(config.get("eos_token")), *config.get("eos_tokens", ())]
         if (folder / "generation_config.json").is_file():
@@ -299,6 +299,12 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise BeholderError(f"{path}: is not JSON text; fetch the file again") from None
     if not isinstance(data, dict):
         raise BeholderError(f"{path}: expected an object, got a {type(data).__name__}")
+    return data
+
+
+def _read_tokenizer(path: Path) -> dict[str, Any]:
+    data = _read_json(path)
+    schema.check(data, str(path))
     return data
 
 

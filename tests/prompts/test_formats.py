@@ -1,0 +1,176 @@
+"""Every format writes what its official template writes, space for space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import tokenizers
+
+from beholder.config import from_data
+from beholder.errors import BeholderError, UnknownName
+from beholder.prompts import formats
+from beholder.prompts.chat import ChatFormat, render
+from beholder.prompts.formats import FORMATS, format_from_template, format_named
+from beholder.prompts.messages import Picture, assistant, system, user
+from beholder.prompts.tokenizer import Tokenizer
+
+Pair = tuple[Tokenizer, tokenizers.Tokenizer]
+
+VICUNA_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+LLAVA_SYSTEM = (
+    "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
+    "provides, and assist the user with a variety of tasks using natural language."
+)
+SMOL = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+QWEN = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+
+# Each: one question about a picture; then system, question, answer, question without one.
+GOLDEN = {
+    "plain": ("<s><image>Q1", "<s>SQ1A1</s>Q2"),
+    "vicuna-v1": (
+        f"<s>{VICUNA_SYSTEM} USER: <image>\nQ1 ASSISTANT:",
+        "<s>S USER: Q1 ASSISTANT: A1</s>USER: Q2 ASSISTANT:",
+    ),
+    "llava-hf": ("<s>USER: <image>\nQ1 ASSISTANT:", "<s>S USER: Q1 ASSISTANT: A1 USER: Q2 ASSISTANT:"),
+    "llama-2": (
+        "<s>[INST] <image>\nQ1 [/INST]",
+        "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nQ1 [/INST] A1 </s><s>[INST] Q2 [/INST]",
+    ),
+    "llava-llama-2": (
+        f"<s>[INST] <<SYS>>\n{LLAVA_SYSTEM}\n<</SYS>>\n\n<image>\nQ1 [/INST]",
+        "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nQ1 [/INST] A1 </s><s>[INST] Q2 [/INST]",
+    ),
+    "mistral": ("<s> [INST] <image>\nQ1 [/INST]", "<s> [INST] S\n\nQ1 [/INST] A1</s> [INST] Q2 [/INST]"),
+    "llava-next-mistral": (
+        "<s>[INST] <image>\nQ1 [/INST]",
+        "<s><<SYS>>\nS\n<</SYS>>\n\n[INST] Q1 [/INST] A1</s> [INST] Q2 [/INST]",
+    ),
+    "chatml": (
+        "<|im_start|>user\n<image>Q1<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nQ1<|im_end|>\n<|im_start|>assistant\nA1<|im_end|>\n"
+        "<|im_start|>user\nQ2<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    "smolvlm": (
+        "<|im_start|>User:<image>Q1<end_of_utterance>\nAssistant:",
+        "<|im_start|>System: S<end_of_utterance>\nUser: Q1<end_of_utterance>\nAssistant: A1<end_of_utterance>\n"
+        "User: Q2<end_of_utterance>\nAssistant:",
+    ),
+}
+GOLDEN["idefics-3"] = tuple(text.replace("<|im_start|>", "<|begin_of_text|>") for text in GOLDEN["smolvlm"])
+for _name, _system in (("qwen-2", "You are a helpful assistant."), ("qwen-2.5", QWEN), ("smollm-2", SMOL)):
+    _one, _two = GOLDEN["chatml"]
+    GOLDEN[_name] = (f"<|im_start|>system\n{_system}<|im_end|>\n{_one}", _two)
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_golden_strings(byte_pair: Pair, plan: Any, name: str) -> None:
+    tokenizer, raw = byte_pair
+    one, two = GOLDEN[name]
+    asked = render([user(Picture(), "Q1")], FORMATS[name], tokenizer, [plan(1)])
+    assert tokenizer.decode(asked.ids, skip_special=False) == one
+    talk = render([system("S"), user("Q1"), assistant("A1"), user("Q2")], FORMATS[name], tokenizer)
+    assert tokenizer.decode(talk.ids, skip_special=False) == two
+    for prompt, text in ((asked, one), (talk, two)):
+        assert list(prompt.ids) == raw.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize(
+    ("name", "inline"),
+    [
+        ("chatml", "<|im_start|>user\nLook <image> here<|im_end|>\n"),
+        ("smolvlm", "<|im_start|>User: Look <image> here<end_of_utterance>\n"),
+        ("llava-hf", "<s>USER: <image>\nLook   here "),
+        ("mistral", "<s> [INST] <image>\nLook  here [/INST]"),
+    ],
+)
+def test_a_picture_between_words(byte_pair: Pair, plan: Any, name: str, inline: str) -> None:
+    tokenizer, _ = byte_pair
+    prompt = render([user("Look ", Picture(), " here")], FORMATS[name], tokenizer, [plan(1)])
+    assert tokenizer.decode(prompt.ids, skip_special=False).startswith(inline)
+
+
+def test_llama_2_strips_messages(byte_pair: Pair) -> None:
+    tokenizer, _ = byte_pair
+    prompt = render([user(" a\n"), assistant(" b "), user("c")], formats.LLAMA_2, tokenizer)
+    assert tokenizer.decode(prompt.ids, skip_special=False) == "<s>[INST] a [/INST] b </s><s>[INST] c [/INST]"
+
+
+@pytest.mark.parametrize("chat", FORMATS.values(), ids=lambda chat: chat.name)
+def test_formats_are_data(chat: ChatFormat) -> None:
+    assert from_data(chat.to_data()) == chat
+    assert format_named(chat.name) is chat
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(UnknownName, match="nearest: chatml"):
+        format_named("chat-ml")
+
+
+CHATML_LOOP = (
+    "{% for message in messages %}FIRST{{'<|im_start|>' + message['role'] + '\\n' + message['content'] "
+    "+ '<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+DEFAULT = (
+    "{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\\nWHO<|im_end|>\\n' }}{% endif %}"
+)
+ROLES = (
+    "{{message['role'] | capitalize}}"
+    "{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}"
+)
+LINES = (
+    "{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}"
+    "{% else %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+TEMPLATES = {
+    "chatml": CHATML_LOOP.replace("FIRST", ""),
+    "qwen-2": CHATML_LOOP.replace("FIRST", DEFAULT.replace("WHO", "You are a helpful assistant.")),
+    "qwen-2.5": CHATML_LOOP.replace("FIRST", DEFAULT.replace("WHO", QWEN)),
+    "smollm-2": CHATML_LOOP.replace("FIRST", DEFAULT.replace("WHO", SMOL)).replace("\\n", "\n"),
+    "smolvlm": "<|im_start|>{% for message in messages %}" + ROLES + LINES,
+    "idefics-3": "<|begin_of_text|>{% for message in messages %}" + ROLES + LINES,
+    "llava-hf": (
+        "{% for message in messages %}{{ message['role'].upper() + ': '}}{% for content in message['content'] "
+        "| selectattr('type', 'equalto', 'image') %}{{ '<image>\\n' }}{% endfor %}"
+        "{{ content['text'] + ' '}}{% endfor %}{{ 'ASSISTANT:' }}"
+    ),
+    "llava-next-mistral": (
+        "{% if message['role'] == 'system' %}{{ '<<SYS>>\\n' + message['content'][0]['text'] + '\\n<</SYS>>\\n\\n' }}"
+        "{% else %}{{ '[INST] ' }}{{ '<image>\\n' }}{{ content['text'] }}{{' [/INST]' }}{% endif %}"
+    ),
+    "llama-2": (
+        "{% set content = '<<SYS>>\\n' + system_message + '\\n<</SYS>>\\n\\n' + message['content'] %}"
+        "{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{{ ' '  + content.strip() + ' ' + eos_token }}"
+    ),
+    "mistral": (
+        "{{- bos_token }}{{- ' [INST] ' + system_message + '\\n\\n' + message['content'] + ' [/INST]' }}\n"
+        "    {{- ' ' + message['content'] + eos_token}}"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(TEMPLATES))
+def test_published_templates_are_recognised(name: str) -> None:
+    assert format_from_template(TEMPLATES[name]) is FORMATS[name]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "",
+        "{{ ''.__class__.__mro__ }}",
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}{% endfor %}",
+        TEMPLATES["qwen-2"].replace("a helpful assistant.", "a pirate."),
+        TEMPLATES["chatml"]
+        .replace("FIRST", "")
+        .replace("message['content']", "'<image>' + message['content']"),
+    ],
+)
+def test_other_templates_are_not_guessed(template: str) -> None:
+    with pytest.raises(BeholderError, match=r"chat=NAME.*chatml.*vicuna-v1"):
+        format_from_template(template)
