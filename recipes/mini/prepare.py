@@ -245,7 +245,7 @@ def join_parts(styles: list[str], parts: Path, target: Path) -> list[CutOut]:
     for style, rows in found:
         start = len(cutouts)
         joined[start : start + len(rows)] = np.load(parts / f"{style}.npy")
-        cutouts += [CutOut(row=start + offset, **row) for offset, row in enumerate(rows)]
+        cutouts += [CutOut.of({"row": start + offset, **row}) for offset, row in enumerate(rows)]
     joined.flush()
     (target.parent / INDEX).unlink(missing_ok=True)
     partial.replace(target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,11 @@ class CutOut:
     height: int
     mean: tuple[int, int, int] | None
 
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> CutOut:
+        """From the fields as JSON keeps them."""
+        return cls(**{**facts, "mean": facts["mean"] and tuple(facts["mean"])})
+
 
 @dataclass(frozen=True)
 class CutOuts:
@@ -65,11 +71,10 @@ class CutOuts:
             raise BeholderError(
                 f"{folder} has {len(pixels)} pictures for {len(index['rows'])} rows; prepare it again"
             )
-        rows = (CutOut(**{**row, "mean": row["mean"] and tuple(row["mean"])}) for row in index["rows"])
         concepts = (Concept(item["name"], item["kind"], tuple(item["tags"])) for item in index["concepts"])
         return cls(
             pixels=pixels,
-            rows=tuple(rows),
+            rows=tuple(CutOut.of(row) for row in index["rows"]),
             concepts={concept.name: concept for concept in concepts},
             test_concepts=frozenset(index["test_concepts"]),
             test_style=index["test_style"],

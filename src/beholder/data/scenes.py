@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from beholder.data.canvas import (
     shade,
     write_word,
 )
-from beholder.data.cutouts import CutOut, CutOuts
+from beholder.data.cutouts import PIXELS, CutOut, CutOuts
 from beholder.data.phrases import pick
 from beholder.data.questions import Maker, Scene
 from beholder.data.samples import Sample, Turn, checked_index
@@ -62,6 +63,7 @@ class Scenes:
                 f"questions={questions}, size={size}: a scene needs a question and at least 32 px"
             )
         cutouts = CutOuts.open(folder)
+        self.folder = Path(folder)
         self.pixels = cutouts.pixels
         self.concepts = cutouts.concepts
         self.pool = cutouts.pool(split)
@@ -78,6 +80,14 @@ class Scenes:
 
     def __len__(self) -> int:
         return self.length
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a worker process maps the file again rather than receiving all of it
+        return self.__dict__ | {"pixels": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.pixels = np.load(self.folder / PIXELS, mmap_mode="r")
 
     def __getitem__(self, index: int) -> Sample:
         index = checked_index(index, self.length)
