@@ -234,21 +234,16 @@ class Split(Geometry):
 
 
 def best_resolution(original: Size, pinpoints: Iterable[Size]) -> Size:
-    """The resolution that keeps most pixels of the picture, then wastes fewest (`select_best_resolution`).
-    Raises `MediaError` for a strip so narrow that nothing of it would be left.
+    """The resolution that keeps most pixels of the picture, then wastes fewest, then comes first
+    (`select_best_resolution`).
     """
-    best, most, least = None, 0, math.inf
-    for height, width in pinpoints:
-        scale = min(width / original[1], height / original[0])
+
+    def merit(point: Size) -> tuple[int, int]:
+        scale = min(point[1] / original[1], point[0] / original[0])
         kept = min(int(original[1] * scale) * int(original[0] * scale), original[0] * original[1])
-        waste = height * width - kept
-        if kept > most or (kept == most and waste < least):
-            best, most, least = (height, width), kept, waste
-    if best is None or most == 0:
-        raise MediaError(
-            f"a picture of {original[1]} x {original[0]} pixels is too narrow for this system; crop it"
-        )
-    return best
+        return kept, kept - point[0] * point[1]
+
+    return max(pinpoints, key=merit)
 
 
 def _at_origin(size: Size) -> Box:
