@@ -216,8 +216,8 @@ def test_a_wrapped_text_gets_what_the_tokenizer_puts_around_it(byte_pair: Pair) 
     ("messages", "chat", "num_plans", "words"),
     [
         ([], CHATML, 0, "no messages"),
-        ([user(Picture())], CHATML, 0, "1 pictures but 0 were planned"),
-        ([user("<image>")], CHATML, 1, "0 pictures but 1 were planned"),
+        ([user(Picture())], CHATML, 0, "in the messages: 1, pictures planned: 0"),
+        ([user("<image>")], CHATML, 1, "in the messages: 0, pictures planned: 1"),
         ([user(Picture())], CHATML.but(image_place="none"), 1, "chatml takes no pictures"),
         ([user("a"), user(Clip())], CHATML, 0, "message 2, part 1: chat format chatml cannot write a Clip"),
         (

@@ -269,8 +269,35 @@ def test_gguf_fields() -> None:
         Tokenizer.from_gguf_fields(tokens, merges, types, pre="smolm")
     with pytest.raises(UnknownName, match="model 'llama'"):
         Tokenizer.from_gguf_fields(tokens, merges, types, model="llama")
+    with pytest.raises(BeholderError, match="eos token 9999"):
+        Tokenizer.from_gguf_fields(tokens, merges, types, eos_id=9999)
     with pytest.raises(BeholderError, match="types"):
         Tokenizer.from_gguf_fields(tokens, merges, types[1:])
+
+
+@pytest.mark.parametrize(
+    ("pre", "digits", "accent"),
+    [
+        ("smollm", ["1", "2", "3", "4"], "e\u0301"),
+        ("llama-bpe", ["123", "4"], "e\u0301"),
+        ("qwen2", [*"1234"], "é"),
+    ],
+)
+def test_gguf_ways_to_cut(pre: str, digits: list[str], accent: str) -> None:
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "12", "123", "34"]
+    merges = ["1 2", "12 3", "3 4"]
+    tokenizer = Tokenizer.from_gguf_fields(tokens, merges, [1] * len(tokens), pre=pre)
+    assert [tokenizer.name(i) for i in tokenizer.encode("1234")] == digits
+    assert tokenizer.decode(tokenizer.encode("e\u0301")) == accent
+
+
+def test_a_chat_template_in_a_file_of_its_own(byte_pair: Pair, tmp_path: Path) -> None:
+    byte_pair[0].save(tmp_path)
+    assert Tokenizer.from_folder(tmp_path).chat_template is None
+    write(tmp_path, chat_template={"chat_template": "from json"})
+    assert Tokenizer.from_folder(tmp_path).chat_template == "from json"
+    (tmp_path / "chat_template.jinja").write_text("from jinja")
+    assert Tokenizer.from_folder(tmp_path).chat_template == "from jinja"
 
 
 def test_bad_files(byte_pair: Pair, tmp_path: Path) -> None:

@@ -299,11 +299,12 @@ def _check(
         raise BeholderError("there are no messages to render")
     num_pictures = len(pictures_of(messages))
     if num_pictures and chat.image_place == "none":
-        raise BeholderError(f"chat format {chat.name} takes no pictures but the messages have {num_pictures}")
+        raise BeholderError(
+            f"chat format {chat.name} takes no pictures; pictures in the messages: {num_pictures}"
+        )
     if num_pictures != len(plans):
         raise BeholderError(
-            f"the messages have {num_pictures} pictures but {len(plans)} were planned; "
-            "give one picture for each place"
+            f"pictures in the messages: {num_pictures}, pictures planned: {len(plans)}; give one for each place"
         )
     turns = [message.role for message in messages]
     for i, message in enumerate(messages, 1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,14 +116,6 @@ def parse(messages: Sequence[Message | Mapping[str, Any]]) -> list[Message]:
     return [_message(message, f"message {i}") for i, message in enumerate(messages, 1)]
 
 
-_SOURCE_KEYS: dict[str, tuple[type[Picture | Clip | Sound], tuple[str, ...]]] = {
-    "image": (Picture, ("image", "path", "url")),
-    "video": (Clip, ("video", "path", "url")),
-    "audio": (Sound, ("audio", "path", "url")),
-}
-_PART_TYPES = ("text", "image", "image_url", "video", "audio")
-
-
 def _typed(parts: Iterable[str | Part]) -> tuple[Part, ...]:
     return tuple(Text(part) if isinstance(part, str) else part for part in parts)
 
@@ -156,27 +148,9 @@ def _part(data: Any, at: str) -> Part:
         return _text(data, at)
     if not isinstance(data, Mapping) or not isinstance(data.get("type"), str):
         raise BeholderError(f"{at}: expected a str or an object with a 'type', got {type(data).__name__}")
-    kind = data["type"]
-    if kind == "text":
-        _check_keys(data, ("text",), at)
-        if "text" not in data:
-            raise BeholderError(f"{at}: a text part needs 'text'")
-        return _text(data["text"], at)
-    if kind == "image_url":
-        _check_keys(data, ("image_url",), at)
-        url = data.get("image_url")
-        url = url.get("url") if isinstance(url, Mapping) else url
-        if not isinstance(url, str):
-            raise BeholderError(f"{at}: an image_url part needs image_url.url")
-        return Picture(url)
-    if kind not in _SOURCE_KEYS:
-        raise UnknownName(f"type of {at}", kind, _PART_TYPES)
-    part, keys = _SOURCE_KEYS[kind]
-    _check_keys(data, keys, at)
-    given = [key for key in keys if key in data]
-    if len(given) > 1:
-        raise BeholderError(f"{at}: has both {given[0]!r} and {given[1]!r}; give one")
-    return part(data[given[0]] if given else None)
+    if data["type"] not in _READERS:
+        raise UnknownName(f"type of {at}", data["type"], _READERS)
+    return _READERS[data["type"]](data, at)
 
 
 def _text(value: Any, at: str) -> Text:
@@ -184,6 +158,44 @@ def _text(value: Any, at: str) -> Text:
         return Text(value)
     except BeholderError as error:
         raise BeholderError(f"{at}: {error}") from None
+
+
+def _text_part(data: Mapping[str, Any], at: str) -> Text:
+    _check_keys(data, ("text",), at)
+    return _text(data.get("text"), at)
+
+
+def _url_part(data: Mapping[str, Any], at: str) -> Picture:
+    _check_keys(data, ("image_url",), at)
+    url = data.get("image_url")
+    if isinstance(url, Mapping):
+        url = url.get("url")
+    if not isinstance(url, str):
+        raise BeholderError(f"{at}: an image_url part needs image_url.url")
+    return Picture(url)
+
+
+def _media_part(part: type[Picture | Clip | Sound], key: str) -> Callable[[Mapping[str, Any], str], Part]:
+    """A reader of parts whose source stands under `key`, "path" or "url", or is given apart."""
+    keys = (key, "path", "url")
+
+    def read(data: Mapping[str, Any], at: str) -> Part:
+        _check_keys(data, keys, at)
+        given = [key for key in keys if key in data]
+        if len(given) > 1:
+            raise BeholderError(f"{at}: has both {given[0]!r} and {given[1]!r}; give one")
+        return part(data[given[0]] if given else None)
+
+    return read
+
+
+_READERS: dict[str, Callable[[Mapping[str, Any], str], Part]] = {
+    "text": _text_part,
+    "image_url": _url_part,
+    "image": _media_part(Picture, "image"),
+    "video": _media_part(Clip, "video"),
+    "audio": _media_part(Sound, "audio"),
+}
 
 
 def _check_keys(data: Mapping[str, Any], keys: Sequence[str], at: str) -> None:

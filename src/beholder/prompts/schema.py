@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from beholder.errors import BeholderError, UnknownName
 
@@ -16,17 +16,34 @@ LLAMA_3_SPLIT = (
 )
 
 
-def _by_regex(pattern: str) -> list[dict[str, Any]]:
-    return [{"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}]
+class Pre(NamedTuple):
+    """What a name in `tokenizer.ggml.pre` stands for.
+
+    steps:         pre-tokenizers before the byte-level one
+    cuts_words:    the byte-level one cuts words too
+    normalizer:    before all
+    ignore_merges: a word that is a token stays whole, whatever the merges say
+    """
+
+    steps: tuple[dict[str, Any], ...] = ()
+    cuts_words: bool = True
+    normalizer: dict[str, Any] | None = None
+    ignore_merges: bool = False
 
 
-# The name in `tokenizer.ggml.pre` -> the steps before the byte-level one, and whether that one cuts words too;
-# from each model's published tokenizer.json.
-GGUF_PRE: dict[str, tuple[list[dict[str, Any]], bool]] = {
-    "smollm": ([{"type": "Digits", "individual_digits": True}], True),
-    "gpt-2": ([], True),
-    "llama-bpe": (_by_regex(LLAMA_3_SPLIT), False),
-    "qwen2": (_by_regex(LLAMA_3_SPLIT.replace(r"\p{N}{1,3}", r"\p{N}")), False),
+def _by_regex(pattern: str) -> tuple[dict[str, Any], ...]:
+    return ({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},)
+
+
+GGUF_PRE = {  # each from the model's published tokenizer.json
+    "smollm": Pre(({"type": "Digits", "individual_digits": True},)),
+    "gpt-2": Pre(),
+    "llama-bpe": Pre(_by_regex(LLAMA_3_SPLIT), cuts_words=False, ignore_merges=True),
+    "qwen2": Pre(
+        _by_regex(LLAMA_3_SPLIT.replace(r"\p{N}{1,3}", r"\p{N}")),
+        cuts_words=False,
+        normalizer={"type": "NFC"},
+    ),
 }
 
 
@@ -55,10 +72,10 @@ def is_control(entry: Mapping[str, Any]) -> bool:
     return bool(entry["special"] or re.search(r"[<>\[\]{}|]", entry["content"]))
 
 
-def vocabulary(data: Mapping[str, Any]) -> set[str]:
-    """The names of the model's own tokens."""
+def vocabulary(data: Mapping[str, Any]) -> dict[str, int]:
+    """The model's own tokens, name to id."""
     vocab = data["model"]["vocab"]
-    return set(vocab) if isinstance(vocab, Mapping) else {name for name, _ in vocab}
+    return dict(vocab) if isinstance(vocab, Mapping) else {name: i for i, (name, _) in enumerate(vocab)}
 
 
 def with_hidden(data: Mapping[str, Any], hidden: Mapping[str, str]) -> dict[str, Any]:
@@ -72,12 +89,16 @@ def with_hidden(data: Mapping[str, Any], hidden: Mapping[str, str]) -> dict[str,
     else:
         model["vocab"] = [[hidden.get(name, name), score] for name, score in vocab]
     if "merges" in model:
-        pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
-        model["merges"] = [pair for pair in pairs if not hidden.keys() & {*pair, "".join(pair)}]
+        pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
+        model["merges"] = [
+            (left, right)
+            for left, right in pairs
+            if left not in hidden and right not in hidden and left + right not in hidden
+        ]
     if model.get("unk_token") in hidden:
         model["unk_token"] = hidden[model["unk_token"]]
     added = [
-        entry | {"content": hidden.get(entry["content"], entry["content"])} for entry in data["added_tokens"]
+        entry | {"content": hidden.get(entry["content"], entry["content"])} for entry in added_tokens(data)
     ]
     return {
         **data,
@@ -137,9 +158,8 @@ def with_config(data: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str,
     named = _special_names(config)
     for entry in added:
         entry["special"] = entry["special"] or entry["content"] in named
-    own = data["model"]["vocab"]
-    if isinstance(own, Mapping):
-        added += [_added(own[name], name) for name in sorted(named - known) if name in own]
+    own = vocabulary(data)
+    added += [_added(own[name], name) for name in sorted(named - known) if name in own]
     data = {**data, "added_tokens": added}
     if "add_bos_token" in config or "add_eos_token" in config:
         data["post_processor"] = _template_processing(data, config)
@@ -205,8 +225,13 @@ def from_gguf(
         raise UnknownName("tokenizer.ggml.pre", pre, GGUF_PRE)
     if len(tokens) != len(token_types):
         raise BeholderError(f"GGUF tokenizer: {len(tokens)} tokens but {len(token_types)} token types")
-    steps, cut = GGUF_PRE[pre]
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": cut}
+    cut = GGUF_PRE[pre]
+    byte_level = {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": cut.cuts_words,
+    }
     controls = [
         _added(i, name) | {"special": kind != 4}
         for i, (name, kind) in enumerate(zip(tokens, token_types, strict=True))
@@ -215,14 +240,14 @@ def from_gguf(
     return {
         "version": "1.0",
         "added_tokens": controls,
-        "normalizer": {"type": "NFC"} if pre == "qwen2" else None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*steps, byte_level]},
+        "normalizer": cut.normalizer,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*cut.steps, byte_level]},
         "post_processor": None if bos_id is None else template_processing((bos_id,), ()),
         "decoder": byte_level,
         "model": {
             "type": "BPE",
             "vocab": {name: i for i, name in enumerate(tokens)},
             "merges": [merge.split(" ") for merge in merges],
-            "ignore_merges": pre == "llama-bpe",
+            "ignore_merges": cut.ignore_merges,
         },
     }

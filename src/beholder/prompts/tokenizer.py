@@ -118,7 +118,7 @@ class Tokenizer:
         if (folder / "generation_config.json").is_file():
             found = _read_json(folder / "generation_config.json").get("eos_token_id")
             ends += [ids.get(i) for i in (found if isinstance(found, list) else [found])]
-        known = set(ids.values()) | schema.vocabulary(data)
+        known = {*ids.values(), *schema.vocabulary(data)}
         return cls(
             data,
             bos=_known(config.get("bos_token"), known),
@@ -148,12 +148,16 @@ class Tokenizer:
         data = schema.from_gguf(
             tokens, merges, token_types, model=model, pre=pre, bos_id=bos_id if add_bos else None
         )
-        name = dict(enumerate(tokens)).get
+        for role, token_id in (("bos", bos_id), ("eos", eos_id), ("padding", pad_id)):
+            if token_id is not None and not 0 <= token_id < len(tokens):
+                raise BeholderError(
+                    f"GGUF tokenizer: {role} token {token_id} of {len(tokens)}; the file is damaged"
+                )
         return cls(
             data,
-            bos=None if bos_id is None else name(bos_id),
+            bos=None if bos_id is None else tokens[bos_id],
             eos=() if eos_id is None else (tokens[eos_id],),
-            pad=None if pad_id is None else name(pad_id),
+            pad=None if pad_id is None else tokens[pad_id],
             chat_template=chat_template,
         )
 
