@@ -1,4 +1,4 @@
-"""Checkpoints to models: official folders by their `config.json`."""
+"""Names and folders to models with their weights."""
 
 from __future__ import annotations
 
@@ -6,18 +6,28 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from beholder.errors import WeightsError
+from beholder.cards import card, card_names
+from beholder.cards.card import Card
+from beholder.config import from_data
+from beholder.errors import UnknownName, WeightsError
 from beholder.media.geometry import Geometry
 from beholder.media.settings import geometry_from_official
 from beholder.model import Model, build
+from beholder.prompts.tokenizer import Tokenizer
 from beholder.weights.files import open_weights
-from beholder.weights.layout import Binding
-from beholder.weights.load import load_state
+from beholder.weights.layout import Binding, Layout
+from beholder.weights.load import load_state, state_shapes
+from beholder.weights.pull import pull
 from beholder.weights.readers.systems import Naming, Reading, Recorded, read_system
+from beholder.weights.save import CARD_FILE, is_beholder_folder, read_folder
+from beholder.weights.sources import resolve
+
+if TYPE_CHECKING:
+    from beholder.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,59 @@ def open_official(folder: str | Path, *, dtype: torch.dtype | None = None, devic
     return Opened(model.eval(), folder, naming, reading.stages, config)
 
 
+def open_beholder(folder: str | Path, *, dtype: torch.dtype | None = None, device: str = "cpu") -> Opened:
+    """Build the card that a beholder folder holds and load its weights strictly."""
+    folder = Path(folder)
+    saved = read_folder(folder)
+    system = from_data(saved.card, at=f"{folder.name}/{CARD_FILE}")
+    if not isinstance(system, Card):
+        raise WeightsError(f"{folder / CARD_FILE}: holds a {type(system).__name__}, not a card")
+    model = build(system, device="meta")
+    names = Layout({name: name for name in state_shapes(model)}, name="beholder")
+    load_state(model, saved.tensors, (Binding("", "", names),), dtype=dtype, device=device)
+    return Opened(model.eval(), folder)
+
+
+def open_pipeline(name: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Pipeline:
+    """A system by a card's name, a beholder folder, a folder in an official layout, or a hub id.
+
+    A card's weights are fetched where they are not at hand. dtype None keeps what the files hold, but for half precision
+    on a processor that would emulate it. Raises `BeholderError` in one line for a name that stands for nothing.
+    """
+    from beholder.pipeline import Pipeline
+
+    folder = Path(name)
+    chosen = None
+    if not folder.is_dir():
+        if name in card_names():
+            chosen = card(str(name))
+            folder = pull(str(name))
+        elif "/" in str(name):
+            folder = resolve(name)
+        else:
+            raise UnknownName("model (a card, a folder or a hub id)", str(name), card_names())
+    is_ours = is_beholder_folder(folder)
+    opened = (open_beholder if is_ours else open_official)(folder, dtype=dtype, device=device)
+    if dtype is None:
+        slow_half_to_float(opened.model)
+    has_tokenizer = (folder / "tokenizer.json").is_file()
+    tokenizer = Tokenizer.from_folder(folder) if has_tokenizer else None
+    chat = chosen.prompt if chosen is not None and not is_ours else None
+    return Pipeline(opened.model, tokenizer, chat=chat, origin=None if is_ours else opened)
+
+
+def slow_half_to_float(model: Model) -> None:
+    """Turn half-precision parameters into float32, in place, on processors that have no instructions for them."""
+    if model.device.type != "cpu":
+        return
+    flags = torch.backends.cpu.get_cpu_capability()
+    has_bfloat16 = flags == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    for parameter in model.parameters():
+        slow = parameter.dtype == torch.float16 or (parameter.dtype == torch.bfloat16 and not has_bfloat16)
+        if slow:
+            parameter.data = parameter.data.float()
+
+
 def read_folder_config(folder: Path, config: Mapping[str, Any]) -> Reading:
     """The reading of a folder's `config.json`, with the geometry of its processor settings."""
     return read_system(config, name=folder.resolve().name, geometry=folder_geometry(folder, config))
@@ -68,7 +131,9 @@ def choose_naming(reading: Reading, keys: Iterable[str]) -> Naming:
     """
     keys = list(keys)
     for naming in reading.namings:
-        required = [b.prefix for b in naming if b.prefix and any(op is not None for op in b.layout.rules.values())]
+        required = [
+            b.prefix for b in naming if b.prefix and any(op is not None for op in b.layout.rules.values())
+        ]
         optional = {b.prefix for b in naming if b.layout.name.startswith("tied")}
         if all(any(key.startswith(prefix) for key in keys) for prefix in required if prefix not in optional):
             return naming

