@@ -82,6 +82,12 @@ def test_a_pickled_copy_is_small_and_equal(folder: Path) -> None:
     assert np.array_equal(pickle.loads(pickled)[9].pixels, scenes[9].pixels)
 
 
+def test_odds_choose_kinds_of_scene(folder: Path) -> None:
+    scenes = Scenes(folder, odds=(0, 0, 0, 1))
+    assert all(turn.task != "naming" for index in range(10) for turn in scenes[index].turns)
+    assert all(any(turn.task == "reading" for turn in scenes[index].turns) for index in range(10))
+
+
 def test_another_seed_or_split_is_another_picture(folder: Path) -> None:
     one, other = Scenes(folder, seed=0)[5], Scenes(folder, seed=1)[5]
     assert not np.array_equal(one.pixels, other.pixels)
@@ -213,7 +219,12 @@ def test_grounds_keep_their_colour(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"questions": 0}, "questions=0"), ({"size": 8}, "size=8"), ({"split": "validation"}, "test-concepts")],
+    [
+        ({"questions": 0}, "questions=0"),
+        ({"size": 8}, "size=8"),
+        ({"split": "validation"}, "test-concepts"),
+        ({"odds": (1, 1, 0, 0)}, "sum to 1"),
+    ],
 )
 def test_settings_out_of_range(folder: Path, settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -6,6 +6,7 @@ Counts are answered in digits, everything else in lower-case words.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ class Scenes:
     """`length` composed pictures of `size` px square with `questions` turns each, from one split of cut-outs.
 
     `train` never shows a held-out concept nor the held-out style; `test-concepts` shows only the former and
-    `test-style` only the latter. With another `seed`, `train` gives fresh pictures of the same things.
+    `test-style` only the latter. With another `seed`, `train` gives fresh pictures of the same things. `odds` are
+    those of KINDS_OF_SCENE.
     Raises ValueError for settings out of range, BeholderError when `folder` was not prepared.
     """
 
@@ -57,11 +59,14 @@ class Scenes:
         size: int = 224,
         questions: int = 4,
         length: int | None = None,
+        odds: Sequence[float] = ODDS,
     ) -> None:
         if questions < 1 or size < 32:
             raise ValueError(
                 f"questions={questions}, size={size}: a scene needs a question and at least 32 px"
             )
+        if len(odds) != len(KINDS_OF_SCENE) or min(odds) < 0 or abs(sum(odds) - 1) > 1e-6:
+            raise ValueError(f"odds {list(odds)}: give {len(KINDS_OF_SCENE)}, none negative, that sum to 1")
         cutouts = CutOuts.open(folder)
         self.folder = Path(folder)
         self.pixels = cutouts.pixels
@@ -77,6 +82,7 @@ class Scenes:
             self.by_kind.setdefault(self.concepts[name].kind, []).append(name)
         self.split, self.seed, self.size, self.questions = split, seed, size, questions
         self.length = LENGTHS[split] if length is None else length
+        self.odds = tuple(odds)
 
     def __len__(self) -> int:
         return self.length
@@ -92,7 +98,7 @@ class Scenes:
     def __getitem__(self, index: int) -> Sample:
         index = checked_index(index, self.length)
         rng = np.random.default_rng([self.seed, zlib.crc32(self.split.encode()), index])
-        kind = str(rng.choice(KINDS_OF_SCENE, p=ODDS))
+        kind = str(rng.choice(KINDS_OF_SCENE, p=self.odds))
         pixels_HWC, scene = self._compose(rng, kind)
         return Sample(pixels_HWC, self._ask(rng, kind, scene), f"scenes/{self.split}/{self.seed}/{index}")
 
