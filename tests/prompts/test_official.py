@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
+
 from beholder.media.geometry import plan_picture
 from beholder.media.plan import Grid, Size
 from beholder.media.settings import geometry_from_official
@@ -15,7 +17,6 @@ from beholder.prompts.chat import complete, render
 from beholder.prompts.formats import PLAIN
 from beholder.prompts.messages import Picture
 from beholder.prompts.tokenizer import Tokenizer
-from safetensors.numpy import load_file
 
 pytestmark = pytest.mark.parity
 
