@@ -238,9 +238,9 @@ class Pipeline:
     def _prepare(self, conversations: Sequence[Sequence[Message]]) -> _Prepared:
         """Decode, plan, write the prompts, check the context, and only then scale pictures."""
         start = time.perf_counter()
-        tokenizer, chat, card = self._need_tokenizer(), self.prompt_format, self.card
-        sources = [_sources(messages) for messages in conversations]
+        card, sources = self.card, [_sources(messages) for messages in conversations]
         check_pictures(card, sum(map(len, sources)))
+        tokenizer, chat = self._need_tokenizer(), self.prompt_format
         before = time.perf_counter()
         pictures = decode_many([source for row in sources for source in row])
         decoding = time.perf_counter() - before

@@ -74,10 +74,10 @@ def check_context(model: Model, batch: Batch) -> list[Usage]:
         if length == 0:
             raise BeholderError(f"prompt {row + 1} is empty; give at least one token")
         if length >= main.context:
-            parts = f"{usage.text} of text, {usage.image} of {len(pictures)} pictures"
+            counts = " + ".join(map(str, pictures)) if pictures else "none"
             raise BeholderError(
-                f"prompt {row + 1} has {length} tokens ({parts}) but {model.card.name} takes fewer than "
-                f"{main.context}; shorten the text or give fewer or smaller pictures"
+                f"prompt {row + 1} has {length} tokens ({usage.text} of text, {counts} of pictures) but "
+                f"{model.card.name} takes fewer than {main.context}; shorten the text or give fewer or smaller pictures"
             )
         usages.append(usage)
     return usages
