@@ -80,8 +80,7 @@ DEFAULT_LIMITS = Limits()
 def decode(source: Source, *, name: str = "image 1", limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
     """The upright picture as (H, W, 3) uint8, which may be read-only.
 
-    source: a path, the bytes of a file, a uint8 array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a Pillow
-            picture
+    source: a path, the bytes of a file, a uint8 array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a Pillow picture
     name:   what errors call it
 
     EXIF orientation is applied, malformed EXIF ignored. Transparency is laid over white, 16-bit channels keep
@@ -108,9 +107,7 @@ def decode(source: Source, *, name: str = "image 1", limits: Limits = DEFAULT_LI
 def decode_many(
     sources: Sequence[Source], *, workers: int | None = None, limits: Limits = DEFAULT_LIMITS
 ) -> list[np.ndarray]:
-    """`decode` on every source, in threads, in order. Errors name `image 1`, `image 2`, ...; the first one is
-    raised.
-    """
+    """`decode` on every source, in threads, in order. Errors name `image 1`, `image 2`, ...; the first is raised."""
     if not sources:
         return []
     names = [f"image {i + 1}" for i in range(len(sources))]

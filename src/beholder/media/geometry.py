@@ -28,6 +28,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 
 MAX_RESIZED = 64 * 10**6  # pixels; a narrow strip scaled up by its shorter side must not fill the memory
+MAX_SQUARE = 2**14  # pixels per side of a padded square; resampling a larger one takes many seconds
 TINY_TILE = 28  # pixels per side of a tiny system's views
 
 
@@ -51,8 +52,8 @@ class Geometry(Config):
             raise UnknownName(f"{type(self).__name__} filter", self.filter, FILTERS)
 
     def views(self, original: Size) -> tuple[View, ...]:
-        """The views of a picture of (height, width) pixels, in the encoder's order. Raises `MediaError` for a
-        size the system cannot take.
+        """The views of a picture of (height, width) pixels, in the encoder's order. Raises `MediaError` for a size
+        the system cannot take.
         """
         raise NotImplementedError
 
@@ -75,9 +76,7 @@ def plan_picture(
     connector_grid: Callable[[Grid], Grid],
     branch: str = "image",
 ) -> PicturePlan:
-    """The plan of one picture of (height, width) pixels: views, the connector's grids and pieces of the
-    prompt.
-    """
+    """The plan of one picture of (height, width) pixels: views, the connector's grids, pieces of the prompt."""
     views = geometry.views(original)
     grids = tuple(connector_grid(vision_grid(view.size)) for view in views)
     return PicturePlan(branch, original, views, grids, geometry.pieces(views, grids))
@@ -87,10 +86,9 @@ def plan_picture(
 class Fixed(Geometry):
     """One view of one size.
 
-    fit: `stretch` resizes to `size` (official `SiglipImageProcessor`); `crop` resizes the shorter side to
-         `edge` and cuts `size` from the middle (`CLIPImageProcessor`); `pad` first puts the picture in the
-         middle of a square of the background colour (`LlavaImageProcessor`, and `expand2square` of the LLaVA
-         repository)
+    fit:  `stretch` resizes to `size` (official `SiglipImageProcessor`); `crop` resizes the shorter side to
+          `edge` and cuts `size` from the middle (`CLIPImageProcessor`); `pad` first puts the picture in the
+          middle of a square of the background colour (`LlavaImageProcessor`, and the LLaVA repository)
     edge: pixels of the shorter side before the cut; None is the shorter side of `size`
     """
 
@@ -160,9 +158,7 @@ class AnyRes(Geometry):
         return base, *tiles
 
     def pieces(self, views: tuple[View, ...], grids: tuple[Grid, ...]) -> tuple[Tag | Features, ...]:
-        """The base view's features, then the joint grid of the tiles without the rows or columns that are
-        padding.
-        """
+        """The base view's features, then the tiles' joint grid without the rows or columns that are padding."""
         base, *tiles = grids
         rows, columns = (side // self.tile for side in best_resolution(views[0].original, self.pinpoints))
         height, width = tiles[0].height, tiles[0].width
@@ -189,8 +185,7 @@ class Split(Geometry):
     longest: pixels the longer side is resized to before it is rounded up to whole tiles
     limit:   the longer side is never larger than this
     splits:  False keeps the whole picture only
-    around, whole, place: tags before and after, for the whole picture, and for row `r`, column `c`, both from
-    1
+    around, whole, place: tags before and after, for the whole picture, and for row `r`, column `c`, from 1
     """
 
     tile: int
@@ -261,6 +256,11 @@ def _middle(outer: Size, inner: Size) -> Box:
 def _square_around(original: Size) -> Box:
     """The square with the picture in its middle; an odd pixel of padding is on the right or at the bottom."""
     side = max(original)
+    if side > MAX_SQUARE:
+        raise MediaError(
+            f"a picture of {original[1]} x {original[0]} pixels is too long for this system; scale it down to "
+            f"at most {MAX_SQUARE} pixels a side"
+        )
     top, left = -((side - original[0]) // 2), -((side - original[1]) // 2)
     return Box(left, top, left + side, top + side)
 

@@ -53,9 +53,7 @@ def title(plan: PicturePlan) -> str:
 
 
 def _draw_original(pixels_HWC: np.ndarray, views: tuple[View, ...]) -> Image.Image:
-    """The original, padded to hold every view's frame, with the frames drawn from the largest to the
-    smallest.
-    """
+    """The original, padded to hold every view's frame, with the frames drawn from the largest to the smallest."""
     height, width = pixels_HWC.shape[:2]
     frames = [Box(*view.to_original(0, 0), *view.to_original(view.size[1], view.size[0])) for view in views]
     edges = np.array([(0, 0, width, height), *frames])
@@ -79,9 +77,7 @@ def _draw_original(pixels_HWC: np.ndarray, views: tuple[View, ...]) -> Image.Ima
 
 
 def _arrange(views: tuple[View, ...]) -> tuple[list[Box], tuple[int, int]]:
-    """Where each view is drawn, and (width, height) of all: tiles as they lie in the picture, others in rows
-    between.
-    """
+    """Where each view is drawn, and (width, height) of all: tiles as they lie in the picture, others in own rows."""
     rows: list[list[int]] = []
     for i, view in enumerate(views):
         above = views[i - 1]

@@ -86,8 +86,6 @@ def normalised(pixels_HWC: np.ndarray, geometry: Geometry) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _table(scale: float, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
-    """The normalised value of each 8-bit value, (3, 256) float32; rescaled in double, normalised in single
-    precision.
-    """
+    """The normalised values of 0 to 255, (3, 256) float32; rescaled in double, normalised in single precision."""
     values_256 = (np.arange(256, dtype=np.float64) * scale).astype(np.float32)
     return (values_256 - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]

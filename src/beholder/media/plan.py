@@ -62,11 +62,9 @@ class View:
     original: (height, width) of the upright original
     resizes:  sizes (height, width) the framed picture is resized to, one after the other; the official
               processors of some systems resample more than once, and equal pixels need the same chain
-    crop:     the part of the last resize that is shown, in whole pixels; what lies outside the picture is
-              padding
+    crop:     the part of the last resize that is shown, in whole pixels; what lies outside the picture is padding
     role:     image | thumbnail | tile; a fusion may route views by it
-    frame:    the part of the original that is resized, in whole pixels; what lies outside it is padding. None
-              is all
+    frame:    the part of the original that is resized, in whole pixels; what lies outside it is padding. None is all
     """
 
     original: Size

@@ -91,12 +91,10 @@ class Settings:
 def geometry_from_official(
     preprocessor: Mapping[str, Any], model: Mapping[str, Any] | None = None
 ) -> Geometry:
-    """The geometry of an official `preprocessor_config.json` (or a `processor_config.json`, which holds the
-    same under `image_processor`). model: the model's `config.json`, checked against it where both say the
-    same.
+    """The geometry of an official `preprocessor_config.json` (or a `processor_config.json`, which holds the same under
+    `image_processor`). model: the model's `config.json`, checked against it where both say the same.
 
-    Raises `UnknownName` for an unknown processor type and `BeholderError` for a setting that is not
-    understood.
+    Raises `UnknownName` for an unknown processor type and `BeholderError` for a setting that is not understood.
     """
     data = preprocessor.get("image_processor", preprocessor)
     if not isinstance(data, Mapping):
