@@ -89,8 +89,8 @@ def test_the_error_prints_all_lists_and_the_first_line_stands_alone():
     lines = str(error.value).splitlines()
     assert lines[0] == (
         "model.safetensors: weights do not fit: 1 missing (model.layers.0.fc.weight), 1 unexpected (adapter.x), "
-        "1 reshaped (model.layers.0.fc.bias); another size of the same architecture; use the config.json that came with this "
-        "checkpoint"
+        "1 reshaped (model.layers.0.fc.bias); another size of the same architecture; "
+        "use the config.json that came with this checkpoint"
     )
     assert lines[1:] == [
         "  missing (1):",
@@ -145,10 +145,15 @@ def test_pieces_must_be_complete():
 
 
 def test_layouts_are_checked_when_written():
-    with pytest.raises(ValueError, match="differ in their number of {}"):
-        Layout({"a.{}.b": "a.b"})
-    with pytest.raises(ValueError, match=r"ends in \* but is not dropped"):
-        Layout({"a.*": "b"})
+    for rules in ({"a.{}.b": "a.b"}, {"a.*": "b"}, {"a.*": "b.{}"}, {"a.{}": Split(("b.{}", "c"))}):
+        with pytest.raises(ValueError, match="differ in their wildcards"):
+            Layout(rules)
+
+
+def test_a_star_keeps_any_rest():
+    bindings = [Binding("ema.", "model.", Layout({"x.{}.*": "y.{}.*"})), Binding("", "", Layout({"*": "*"}))]
+    own = to_own(tensors("ema.x.1.a.b", "c.d"), bindings, {"model.y.1.a.b": (2,), "c.d": (2,)})
+    assert sorted(to_published(own, bindings)) == ["c.d", "ema.x.1.a.b"]
 
 
 def test_but_replaces_rules_and_keeps_stages():

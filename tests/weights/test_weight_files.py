@@ -96,6 +96,24 @@ def test_a_loaded_tensor_is_ours_to_change(tmp_path):
     assert (tmp_path / "x.safetensors").read_bytes() == before
 
 
+def test_tensors_are_aligned_to_their_type(tmp_path):
+    mixed = {
+        "a": torch.zeros(3, dtype=torch.uint8),
+        "b": torch.ones(3),
+        "c": torch.ones(1, dtype=torch.int64),
+    }
+    write_safetensors(tmp_path / "x.safetensors", mixed)
+    assert all(
+        entry.begin % entry.dtype.itemsize == 0
+        for entry in read_header(tmp_path / "x.safetensors")[0].values()
+    )
+    header = {"a": one("U8", (1,), (0, 1)), "b": one("F32", (2,), (1, 9))}
+    crooked = open_weights(header_file(tmp_path / "y.safetensors", header, b"\1" + struct.pack("<2f", 2, 3)))
+    values = crooked["b"].load()
+    assert values.tolist() == [2, 3]
+    assert values.data_ptr() % 4 == 0
+
+
 def test_loading_as_another_type(tmp_path):
     write_safetensors(tmp_path / "x.safetensors", {"a": torch.ones(3) / 3, "n": torch.arange(3)})
     back = open_weights(tmp_path / "x.safetensors")

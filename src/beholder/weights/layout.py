@@ -19,14 +19,16 @@ from beholder.weights.differences import Differences
 from beholder.weights.lazy import LazyTensor, LazyTensors, Shape, lazy
 from beholder.weights.ops import Fuse, Numbers, OneToOne, Op, Rename, Split, Tied
 
+WILDCARD = re.compile(r"\{\}|\*$")
+
 
 @dataclass(frozen=True, eq=False)
 class Layout:
     """Rules from published names (relative to a prefix) to ours.
 
-    A key is a pattern in which `{}` stands for one segment between dots and, in dropped keys, a final `*` for
-    any rest. A value is our pattern with as many `{}`, None for a key dropped on purpose, or an operation of
-    `beholder.weights.ops`. `stages` names what a recorded reference holds of this part, for the parity tool.
+    A key is a pattern in which `{}` stands for one segment between dots, and a final `*` for any rest. A value is our
+    pattern with the same wildcards, None for a key dropped on purpose, or an operation of `beholder.weights.ops`.
+    `stages` names what a recorded reference holds of this part, for the parity tool.
     """
 
     rules: Mapping[str, str | Op | None]
@@ -36,12 +38,10 @@ class Layout:
     def __post_init__(self) -> None:
         for rule in self.parsed:
             for target in rule.targets:
-                if target.count("{}") != rule.key.count("{}"):
+                if _wildcards(target) != _wildcards(rule.key):
                     raise ValueError(
-                        f"layout {self.name}: {rule.key!r} and {target!r} differ in their number of {{}}"
+                        f"layout {self.name}: {rule.key!r} and {target!r} differ in their wildcards"
                     )
-            if rule.op is not None and rule.key.endswith("*"):
-                raise ValueError(f"layout {self.name}: {rule.key!r} ends in * but is not dropped")
 
     @cached_property
     def parsed(self) -> tuple[Rule, ...]:
@@ -349,10 +349,16 @@ def _by_length(name: str, prefixed: Iterable[tuple[str, Binding]]) -> list[list[
 
 
 def _regex(pattern: str) -> re.Pattern[str]:
-    body, star = (pattern[:-1], ".*") if pattern.endswith("*") else (pattern, "")
-    return re.compile("([^.]+)".join(re.escape(piece) for piece in body.split("{}")) + star)
+    pieces = WILDCARD.split(pattern)
+    groups = ("([^.]+)" if wildcard == "{}" else "(.*)" for wildcard in _wildcards(pattern))
+    rest = (group + re.escape(piece) for group, piece in zip(groups, pieces[1:], strict=True))
+    return re.compile(re.escape(pieces[0]) + "".join(rest))
 
 
 def _fill(pattern: str, values: Sequence[str]) -> str:
-    pieces = pattern.split("{}")
+    pieces = WILDCARD.split(pattern)
     return pieces[0] + "".join(value + piece for value, piece in zip(values, pieces[1:], strict=True))
+
+
+def _wildcards(pattern: str) -> list[str]:
+    return WILDCARD.findall(pattern)
