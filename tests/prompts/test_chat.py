@@ -127,11 +127,20 @@ def test_white_space_beside_greedy_control_tokens(byte_pair: Pair) -> None:
         entry["rstrip"] = entry["content"] == "<|im_start|>"
     official = tokenizers.Tokenizer.from_str(json.dumps(data))
     tokenizer = Tokenizer(data, eos=("</s>",))
+    chat = ChatFormat("bare", user=Turn("<|im_start|>", "<|im_end|>"), assistant=Turn(" ", "<|im_end|> \n"))
     for text in ("  hi  ", "\n\n", "", " a"):
-        prompt = render([user(text), assistant(text)], CHATML, tokenizer, generate=False)
-        whole = f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n{text}<|im_end|>\n"
+        prompt = render([user(text), assistant(text), user("b")], chat, tokenizer)
+        whole = f"<|im_start|>{text}<|im_end|> {text}<|im_end|> \n<|im_start|>b<|im_end|>"
         assert list(prompt.ids) == official.encode(whole, add_special_tokens=False).ids
-    assert answered(prompt, tokenizer) == " a<|im_end|>"
+        assert answered(prompt, tokenizer) == f" {text}".rstrip() + "<|im_end|>"
+
+
+def test_a_text_after_a_picture_is_not_first(pair: Pair, plan: Any) -> None:
+    tokenizer, raw = pair
+    for text in ("a cup", " a cup"):
+        prompt = render(complete(Picture(), text), PLAIN, tokenizer, [plan(1)])
+        assert list(prompt.ids) == raw.encode("<image>" + text).ids
+        assert list(render(complete(text), PLAIN, tokenizer).ids) == raw.encode(text).ids
 
 
 def test_spans_and_offsets(byte_pair: Pair, plan: Any) -> None:
