@@ -46,10 +46,16 @@ MINI = Card(
     stages=(
         Stage(
             "align",
-            rules=(Trains("branches.image.connector.*", lr=1e-3),),
-            data="mini",
-            steps=250,
-            warmup=20,
+            rules=(
+                Trains("branches.image.connector.*", lr=1e-3),
+                Trains(LAST_CONVOLUTIONS[0], lr=3e-4),
+                Trains(LAST_CONVOLUTIONS[1], lr=3e-4),
+            ),
+            data="single things",
+            objective="words",
+            steps=1000,
+            batch=64,
+            warmup=50,
         ),
         Stage(
             "instruct",
@@ -59,9 +65,9 @@ MINI = Card(
                 Trains(LAST_CONVOLUTIONS[0], lr=1e-4),
                 Trains(LAST_CONVOLUTIONS[1], lr=1e-4),
             ),
-            data="mini",
-            steps=12000,
-            warmup=100,
+            data="scenes and easy-VQA",
+            steps=6000,
+            warmup=60,
         ),
     ),
 )

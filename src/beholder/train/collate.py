@@ -1,0 +1,147 @@
+"""Samples to batches: the questions about a picture stand as siblings behind one prefix that holds the picture, so that
+the picture is read once, and every question sees just what it would see alone.
+
+B rows, T positions, A answer tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from beholder.cards.card import Card
+from beholder.data.samples import Sample, Turn
+from beholder.errors import BeholderError
+from beholder.media.geometry import plan_picture
+from beholder.media.pixels import load_views
+from beholder.media.plan import PicturePlan
+from beholder.model import Batch
+from beholder.parts.blocks.masks import PADDING, Visibility
+from beholder.prompts.chat import render
+from beholder.prompts.messages import Picture, assistant, user
+from beholder.prompts.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Where answer tokens are predicted: at (rows_A, places_A) the token targets_A comes next."""
+
+    rows_A: Tensor
+    places_A: Tensor
+    targets_A: Tensor
+
+
+@dataclass(frozen=True)
+class TrainBatch:
+    """A batch, where its answers stand, and the turns of each sample."""
+
+    batch: Batch
+    answers: Answers
+    turns: tuple[tuple[Turn, ...], ...]
+
+    @property
+    def num_questions(self) -> int:
+        return sum(len(turns) for turns in self.turns)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A sample's tokens: a shared prefix, then per question its tokens and which of them are answer."""
+
+    prefix: list[int]
+    questions: list[tuple[list[int], list[bool]]]
+
+    @property
+    def width(self) -> int:
+        return len(self.prefix) + sum(len(ids) for ids, _ in self.questions)
+
+
+class Collator:
+    """Makes batches for a card with one branch and a splice, in the token layout that answering uses."""
+
+    def __init__(self, card: Card, tokenizer: Tokenizer) -> None:
+        if card.prompt is None or card.main is None:
+            raise BeholderError(f"card {card.name} has no chat format or no language part; it cannot learn to answer")
+        self.card, self.tokenizer, self.chat = card, tokenizer, card.prompt
+        self.branch = card.branch()
+        placeholder = next((p for fusion in card.fusion if (p := fusion.placeholder()) is not None), None)
+        if placeholder is None or self.branch.geometry is None or self.branch.connector is None:
+            raise BeholderError(f"card {card.name} has no placeholders for its picture's features in the prompt")
+        self.placeholder = placeholder[1]
+
+    def __call__(self, samples: Sequence[Sample]) -> TrainBatch:
+        plans = [self.plan(sample) for sample in samples]
+        assert self.branch.geometry is not None
+        views = [
+            view
+            for sample, plan in zip(samples, plans, strict=True)
+            for view in load_views(sample.pixels, plan.views, self.branch.geometry)
+        ]
+        rows = [self._row(sample, plan) for sample, plan in zip(samples, plans, strict=True)]
+        ids_BT, visibility, answers = pack(rows)
+        batch = Batch(
+            ids_BT=ids_BT,
+            lengths=tuple(row.width for row in rows),
+            views={self.branch.name: views},
+            plans=tuple((plan,) for plan in plans),
+            visibility=visibility,
+        )
+        return TrainBatch(batch, answers, tuple(sample.turns for sample in samples))
+
+    def plan(self, sample: Sample) -> PicturePlan:
+        """The plan of a sample's picture."""
+        geometry, connector = self.branch.geometry, self.branch.connector
+        assert geometry is not None and connector is not None
+        height, width = sample.pixels.shape[:2]
+        grid = self.branch.encoders[0].grid
+        return plan_picture((height, width), geometry, grid, connector.grid, self.branch.name)
+
+    def _row(self, sample: Sample, plan: PicturePlan) -> _Row:
+        if not sample.turns:
+            raise BeholderError(f"sample {sample.key} has no question to learn from")
+        prefix: list[int] = []
+        questions = []
+        for turn in sample.turns:
+            ids, answer, start = self._conversation(turn, plan)
+            if questions and ids[:start] != prefix:
+                raise BeholderError(f"sample {sample.key}: the tokens before {turn.question!r} depend on the question")
+            prefix = ids[:start]
+            questions.append((ids[start:], answer[start:]))
+        return _Row(prefix, questions)
+
+    def _conversation(self, turn: Turn, plan: PicturePlan) -> tuple[list[int], list[bool], int]:
+        """Ids up to the end of the answer, which of them are answer, and where the picture ends."""
+        messages = [user(Picture(), turn.question), assistant(turn.answer)]
+        prompt = render(messages, self.chat, self.tokenizer, [plan], generate=False)
+        ids = list(prompt.ids)
+        for span in prompt.spans:
+            ids[span.start : span.stop] = [self.placeholder] * (span.stop - span.start)
+        end = len(ids) - prompt.answer[::-1].index(True)
+        return ids[:end], list(prompt.answer[:end]), prompt.spans[-1].stop
+
+
+def pack(rows: Sequence[_Row]) -> tuple[Tensor, Visibility, Answers]:
+    """Ids (B, T), who sees whom, and the answers' places. Segment 0 is a row's prefix, 1, 2, ... its questions; blocks
+    are positions, which go on from the prefix's end in every question.
+    """
+    width = max(row.width for row in rows)
+    ids_BT = torch.zeros(len(rows), width, dtype=torch.long)
+    segments_BT = torch.full_like(ids_BT, PADDING)
+    blocks_BT = torch.zeros_like(ids_BT)
+    places: list[tuple[int, int, int]] = []
+    for b, row in enumerate(rows):
+        pieces = [(row.prefix, [False] * len(row.prefix), 0), *((ids, answer, len(row.prefix)) for ids, answer in row.questions)]
+        at = 0
+        for segment, (ids, answer, first) in enumerate(pieces):
+            stop = at + len(ids)
+            ids_BT[b, at:stop] = torch.tensor(ids)
+            segments_BT[b, at:stop] = segment
+            blocks_BT[b, at:stop] = torch.arange(first, first + len(ids))
+            places += [(b, at + i - 1, ids[i]) for i, counts in enumerate(answer) if counts]
+            at = stop
+    parents = (PADDING,) + (0,) * max(len(row.questions) for row in rows)
+    rows_A, places_A, targets_A = torch.tensor(places).unbind(1)
+    return ids_BT, Visibility(segments_BT, blocks_BT, parents), Answers(rows_A, places_A, targets_A)

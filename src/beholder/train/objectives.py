@@ -1,0 +1,71 @@
+"""What a stage minimises. An objective takes the model and a batch and gives one scalar.
+
+V views, N feature tokens of a view, D width, W words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from beholder.errors import BeholderError
+from beholder.model import Model
+from beholder.prompts.tokenizer import Tokenizer
+from beholder.train.collate import TrainBatch
+
+Objective = Callable[[Model, TrainBatch], Tensor]
+
+
+def next_token(model: Model, item: TrainBatch) -> Tensor:
+    """Mean cross-entropy of the answers' tokens. Scores over the vocabulary are computed at those places alone."""
+    language = model.read(item.batch, model.encode(item.batch))
+    answers = item.answers
+    logits = model.language.logits(language.hidden_BTD[answers.rows_A, answers.places_A])
+    return F.cross_entropy(logits.float(), answers.targets_A)
+
+
+class Words:
+    """A picture's tokens should lie, in the language model's space of words, near the words that answer its questions.
+
+    Each token scores each word by its product with the word's direction; a picture says a word as well as the token that
+    says it best (a soft maximum), so tokens learn to name what is where they are. No language layer runs, which makes
+    this an order of magnitude cheaper than `next_token`.
+
+    words: task -> all answers it has. Turns of other tasks do not count.
+    """
+
+    SHARPNESS = 20.0  # score of a token that is exactly a word
+
+    def __init__(self, model: Model, tokenizer: Tokenizer, words: Mapping[str, Sequence[str]]) -> None:
+        self.index = {task: {word: i for i, word in enumerate(answers)} for task, answers in words.items()}
+        self.directions_DW = {task: self._directions(model, tokenizer, answers) for task, answers in words.items()}
+
+    @torch.no_grad()
+    def _directions(self, model: Model, tokenizer: Tokenizer, answers: Sequence[str]) -> Tensor:
+        """One column per word: what sets it apart from the others."""
+        rows = [model.language.embed(torch.tensor(tokenizer.encode(answer))).float().mean(0) for answer in answers]
+        words_WD = torch.stack(rows)
+        apart_WD = words_WD - words_WD.mean(0)
+        return (F.normalize(apart_WD, dim=1) * self.SHARPNESS / apart_WD.norm(dim=1).mean()).T.contiguous()
+
+    def __call__(self, model: Model, item: TrainBatch) -> Tensor:
+        (features,) = model.encode(item.batch).values()
+        tokens_VND = torch.stack(features.packed.split()).float()
+        losses = []
+        for task, index in self.index.items():
+            asked = [
+                (view, index[turn.answer])
+                for view, turns in enumerate(item.turns)
+                for turn in turns
+                if turn.task == task and turn.answer in index
+            ]
+            if asked:
+                views, targets = (torch.tensor(numbers) for numbers in zip(*asked, strict=True))
+                scores_VNW = tokens_VND[views] @ self.directions_DW[task]
+                losses.append(F.cross_entropy(scores_VNW.logsumexp(1), targets))
+        if not losses:
+            raise BeholderError(f"no sample of the batch has a turn of {', '.join(self.index)}")
+        return torch.stack(losses).sum()
