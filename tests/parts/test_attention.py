@@ -26,7 +26,11 @@ def plain_attention(q, k, v, allowed=None):
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @pytest.mark.parametrize("num_queries", [1, 5])
 def test_shared_keys_equal_repeated_ones(kv_heads, num_queries):
-    q, k, v = torch.randn(2, 4, num_queries, 8), torch.randn(2, kv_heads, 5, 8), torch.randn(2, kv_heads, 5, 8)
+    q, k, v = (
+        torch.randn(2, 4, num_queries, 8),
+        torch.randn(2, kv_heads, 5, 8),
+        torch.randn(2, kv_heads, 5, 8),
+    )
     repeated = [x[:, [head * kv_heads // 4 for head in range(4)]] for x in (k, v)]
     assert torch.allclose(attend(q, k, v, AttentionMask()), plain_attention(q, *repeated), atol=1e-6)
 
@@ -36,7 +40,9 @@ def test_masks_reach_the_scores(kv_heads):
     q, k, v = torch.randn(2, 4, 5, 8), torch.randn(2, kv_heads, 5, 8), torch.randn(2, kv_heads, 5, 8)
     repeated = [x.expand(2, 4, 5, 8) for x in (k, v)]
     causal = torch.ones(5, 5).tril().bool()
-    assert torch.allclose(attend(q, k, v, AttentionMask(causal=True)), plain_attention(q, *repeated, causal), atol=1e-6)
+    assert torch.allclose(
+        attend(q, k, v, AttentionMask(causal=True)), plain_attention(q, *repeated, causal), atol=1e-6
+    )
     allowed = torch.rand(2, 1, 5, 5) > 0.4
     allowed |= torch.eye(5).bool()
     got = attend(q, k, v, AttentionMask(allowed_B1TS=allowed))
@@ -53,9 +59,15 @@ def test_prefix_keys_are_seen_by_all_and_the_rest_as_before(mask):
         "causal": AttentionMask(causal=True),
         "dense": AttentionMask(allowed_B1TS=dense),
     }[mask]
-    allowed = {"none": torch.ones(4, 4).bool(), "causal": torch.ones(4, 4).tril().bool(), "dense": dense[0, 0]}[mask]
+    allowed = {
+        "none": torch.ones(4, 4).bool(),
+        "causal": torch.ones(4, 4).tril().bool(),
+        "dense": dense[0, 0],
+    }[mask]
     want = plain_attention(
-        q, *(torch.cat(pair, 2) for pair in zip(prefix, (k, v), strict=True)), torch.cat((torch.ones(4, 3).bool(), allowed), 1)
+        q,
+        *(torch.cat(pair, 2) for pair in zip(prefix, (k, v), strict=True)),
+        torch.cat((torch.ones(4, 3).bool(), allowed), 1),
     )
     assert torch.allclose(attend(q, *prepend(k, v, prefix, given, 4)), want, atol=1e-6)
 
@@ -85,7 +97,9 @@ def test_half_and_adjacent_pairs_differ_by_a_permutation():
     x, positions = torch.randn(2, 3, 6, 8), torch.arange(12).view(2, 6)
     order = torch.tensor([0, 2, 4, 6, 1, 3, 5, 7])  # adjacent channels to halves
     half, adjacent = Rotary(50.0, "half"), Rotary(50.0, "adjacent")
-    assert torch.allclose(turned(half, x[..., order], positions), turned(adjacent, x, positions)[..., order], atol=1e-6)
+    assert torch.allclose(
+        turned(half, x[..., order], positions), turned(adjacent, x, positions)[..., order], atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("pairs", ["half", "adjacent"])

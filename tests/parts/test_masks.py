@@ -36,9 +36,13 @@ def sees(query, key, parents, window):
 def slow_mask(visibility, window=None):
     tokens = [
         list(zip(segments, blocks, strict=True))
-        for segments, blocks in zip(visibility.segments_BT.tolist(), visibility.blocks_BT.tolist(), strict=True)
+        for segments, blocks in zip(
+            visibility.segments_BT.tolist(), visibility.blocks_BT.tolist(), strict=True
+        )
     ]
-    return torch.tensor([[[sees(q, k, visibility.parents, window) for k in row] for q in row] for row in tokens])
+    return torch.tensor(
+        [[[sees(q, k, visibility.parents, window) for k in row] for q in row] for row in tokens]
+    )
 
 
 def full_mask(visibility, window=None):

@@ -56,7 +56,7 @@ class Visibility:
 def dense_mask(
     queries: Visibility, key_segments_BS: Tensor, key_blocks_BS: Tensor, window: int | None = None
 ) -> Tensor:
-    """(B, T, S) booleans: True where the key may be seen. A padding query sees itself alone, so that softmax is finite."""
+    """(B, T, S) booleans: True where the key may be seen. A padding query sees all, so that softmax is finite."""
     sees_SS = ancestor_table(queries.parents).to(key_segments_BS.device)
     query_BT1, key_B1S = queries.segments_BT[:, :, None], key_segments_BS[:, None, :]
     related = sees_SS[query_BT1.clamp(min=0), key_B1S.clamp(min=0)] & (query_BT1 >= 0) & (key_B1S >= 0)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from beholder.errors import BeholderError
-from beholder.media.plan import Features, PicturePlan
+from beholder.media.plan import NEWLINE, Features, PicturePlan
 from beholder.parts.contracts import BranchOutput, Fusion, FusionConfig, LanguageConfig, LanguageInputs
 
 
@@ -76,9 +76,13 @@ class SpliceFusion(Fusion):
         for plan in (plan for row in branch.plans for plan in row):
             tokens_ND = torch.cat(views[first : first + len(plan.views)])
             first += len(plan.views)
-            if self.newline is not None:  # stands last, where index -1 finds it
+            if self.newline is not None:  # stands last, where index NEWLINE = -1 finds it
                 tokens_ND = torch.cat((tokens_ND, self.newline[None].to(tokens_ND.dtype)))
             for piece in plan.pieces:
                 if isinstance(piece, Features):
+                    if self.newline is None and NEWLINE in piece.order:
+                        raise BeholderError(
+                            "the geometry plans row breaks but the fusion has none; set Splice(newline=True)"
+                        )
                     ordered.append(tokens_ND[torch.from_numpy(piece.order).to(tokens_ND.device)])
         return torch.cat(ordered) if ordered else branch.packed.tokens_ND[:0]

@@ -127,7 +127,8 @@ class VisionTransformer(Vision):
     def unused_parameters(self, *, pooled: bool) -> set[str]:
         config = self.config
         reads_pool = pooled and config.pool is not None
-        depth = config.num_layers if reads_pool else max(layer % (config.num_layers + 1) for layer in config.take.layers)
+        deepest = max(layer % (config.num_layers + 1) for layer in config.take.layers)
+        depth = config.num_layers if reads_pool else deepest
         unused = [f"blocks.{number}." for number in range(depth, config.num_layers)]
         unused += [] if reads_pool else ["pool."]
         unused += [] if reads_pool or config.take.norm else ["post_norm."]
@@ -152,7 +153,7 @@ class VisionTransformer(Vision):
         height, width = patches_VDhw.shape[-2:]
         x_VTD = patches_VDhw.flatten(2).transpose(1, 2)
         table_TD, extra = self.positions, int(self.config.cls)
-        if (height, width) != (self.config.side, self.config.side):
+        if self.config.positions == "bucketed":
             rows, columns = (bucketed_positions(n, self.config.side, x_VTD.device) for n in (height, width))
             places_N = (rows[:, None] * self.config.side + columns).flatten() + extra
             table_TD = torch.cat((table_TD[:extra], table_TD[places_N]))
@@ -188,7 +189,10 @@ class AttentionPool(nn.Module):
 
 
 def bucketed_positions(count: int, side: int, device: torch.device | None = None) -> Tensor:
-    """For `count` patches in a row, the index of the table column (of `side`) at the same relative place."""
+    """For `count` patches in a row, the index of the table column (of `side`) at the same relative place. In
+    float32, as officially: for some tables (side 25) even `count == side` is not one to one, and weights were
+    trained so.
+    """
     boundaries = torch.arange(1 / side, 1.0, 1 / side, device=device)
     places = torch.arange(count, dtype=torch.float32, device=device) * (1 / count)
     return torch.bucketize(places.clamp(max=1 - 1e-6), boundaries, right=True)
