@@ -15,6 +15,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # tests use no network
 import numpy as np
 import pytest
 
+pytest_plugins = ["tests.evidence"]
+
 ROOT = Path(__file__).resolve().parent.parent
 HOW = "run `python tools/make_oracle` (or `make test`)"
 

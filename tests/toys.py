@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from beholder.cards.card import Card
+from beholder.cards.schema import Card
 from beholder.media.geometry import Fixed, Split
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward

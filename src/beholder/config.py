@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self
 
 from beholder.errors import BeholderError, UnknownName
 
-CONFIG_PACKAGES = ("beholder.parts", "beholder.media", "beholder.prompts", "beholder.cards.card")
+CONFIG_PACKAGES = ("beholder.parts", "beholder.media", "beholder.prompts", "beholder.cards.schema")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from beholder.cards.card import Branch, Card
+from beholder.cards.schema import Branch, Card
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.plan import Features, PicturePlan
 from beholder.parts.blocks.masks import Visibility

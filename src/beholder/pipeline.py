@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from beholder.cards.card import Card
+from beholder.cards.schema import Card
 from beholder.errors import BeholderError
 from beholder.generate.loop import answers, check_context, generate
 from beholder.generate.results import Piece, Result

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from beholder.cards.card import Branch, Card
+from beholder.cards.schema import Branch, Card
 from beholder.errors import BeholderError
 from beholder.media.decode import decode_many
 from beholder.media.geometry import plan_picture

@@ -42,7 +42,7 @@ def test_logic_in_a_card_is_found(line):
 @pytest.mark.parametrize(
     "line",
     [
-        "from beholder.cards.card import Card",
+        "from beholder.cards.schema import Card",
         'A = Card(name="a", parts=(Mlp(depth=2), *SHARED), scale=-1.0, context=8 * 1024, rate=1e-3 / 2)',
         'B = A.but(name="b", language=llama.BIG)',
     ],
@@ -52,7 +52,7 @@ def test_data_in_a_card_passes(line):
 
 
 def test_logic_outside_cards_passes():
-    for path in (PART, "src/beholder/cards/card.py", "src/beholder/cards/__init__.py"):
+    for path in (PART, "src/beholder/cards/schema.py", "src/beholder/cards/__init__.py"):
         assert not found(lint.cards_are_data, path, "def size(): return 3")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from beholder.errors import UnknownName
 
 if TYPE_CHECKING:
-    from beholder.cards.card import Card
+    from beholder.cards.schema import Card
 
 # module -> names of its cards
 FAMILIES: dict[str, tuple[str, ...]] = {
@@ -54,7 +54,7 @@ def card(name: str) -> Card:
 
 def family_cards(family: str) -> dict[str, Card]:
     """The cards of one module by name; raises `UnknownName` for no such module."""
-    from beholder.cards.card import Card
+    from beholder.cards.schema import Card
 
     if family not in FAMILIES:
         raise UnknownName("family of cards", family, FAMILIES)

@@ -1,6 +1,6 @@
 """CLIP (2103.00020): a picture tower and a causal text tower that share a space."""
 
-from beholder.cards.card import Card, Source
+from beholder.cards.schema import Card, Source
 from beholder.media.geometry import CLIP_MEAN, CLIP_STD, Fixed
 from beholder.parts.connectors.projections import Pooled
 from beholder.parts.fusion.towers import Towers

@@ -1,6 +1,6 @@
 """Idefics3 (2408.12637) and SmolVLM (2504.05299): split pictures, pixel shuffle, a decoder."""
 
-from beholder.cards.card import Card, Source
+from beholder.cards.schema import Card, Source
 from beholder.media.geometry import Split
 from beholder.parts.connectors.projections import PixelShuffle
 from beholder.parts.fusion.splice import Splice

@@ -3,7 +3,7 @@
 Vocabularies are those of the llava-hf releases: padded by 64 rows, with the placeholder inside.
 """
 
-from beholder.cards.card import Card, Source, Stage, Trains
+from beholder.cards.schema import Card, Source, Stage, Trains
 from beholder.media.geometry import CLIP_MEAN, CLIP_STD, AnyRes, Fixed
 from beholder.media.settings import CLIP_PINPOINTS
 from beholder.parts.connectors.projections import Mlp

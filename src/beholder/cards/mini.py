@@ -4,7 +4,7 @@ and trained by `recipes/mini/train.py`.
 
 from __future__ import annotations
 
-from beholder.cards.card import Card, Stage, Trains
+from beholder.cards.schema import Card, Stage, Trains
 from beholder.media.geometry import Fixed
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward

@@ -1,6 +1,6 @@
 """SigLIP (2303.15343): two towers of equal width trained with a sigmoid loss."""
 
-from beholder.cards.card import Card, Source
+from beholder.cards.schema import Card, Source
 from beholder.media.geometry import Fixed
 from beholder.parts.connectors.projections import Pooled
 from beholder.parts.fusion.towers import Towers

@@ -1,6 +1,6 @@
 """Decoder-only language models that stand alone and inside other systems."""
 
-from beholder.cards.card import Card, Source
+from beholder.cards.schema import Card, Source
 from beholder.parts.heads.next_token import NextToken
 from beholder.parts.language import sizes as language
 from beholder.prompts import formats

@@ -45,9 +45,12 @@ class Packed:
 
 
 class VisionConfig(Config):
-    """Settings of an encoder of views. `dim` is the width of the tokens it gives."""
+    """Settings of an encoder of views. `dim` is the width of the tokens it gives, `image_size` the pixels per side it was
+    made for.
+    """
 
     dim: int
+    image_size: int
 
     def grid(self, size: Size) -> Grid:
         """The token grid of a view of (height, width) pixels; raises `BeholderError` for a size it cannot take."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from beholder.cards.card import Stage
+from beholder.cards.schema import Stage
 from beholder.errors import WeightsError
 from beholder.files import atomic_folder
 from beholder.parts.blocks.lora import SUFFIXES, adapter_tensors

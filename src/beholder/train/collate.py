@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from beholder.cards.card import Card
+from beholder.cards.schema import Card
 from beholder.data.samples import Sample, Turn
 from beholder.errors import BeholderError
 from beholder.media.geometry import plan_picture

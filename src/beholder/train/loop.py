@@ -15,7 +15,7 @@ from types import FrameType
 
 import torch
 
-from beholder.cards.card import Stage
+from beholder.cards.schema import Stage
 from beholder.data.samples import Dataset, Sample
 from beholder.model import Model
 from beholder.train.checkpoints import Progress, load_checkpoint, save_checkpoint

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from beholder.cards.card import Stage
+from beholder.cards.schema import Stage
 from beholder.train.checkpoints import Progress
 from beholder.train.stages import Plan
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from beholder.cards.card import Stage
+from beholder.cards.schema import Stage
 from beholder.data.samples import Dataset
 from beholder.model import Model
 from beholder.train.checkpoints import Progress, trained_tensors

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
-from beholder.cards.card import Stage, Trains
+from beholder.cards.schema import Stage, Trains
 from beholder.errors import BeholderError
 from beholder.parts.blocks.lora import SUFFIXES, apply_adapters
 

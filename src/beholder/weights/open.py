@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from beholder.cards import card, card_names
-from beholder.cards.card import Card
+from beholder.cards.schema import Card
 from beholder.config import from_data
 from beholder.errors import UnknownName, WeightsError
 from beholder.media.geometry import Geometry
@@ -20,7 +20,7 @@ from beholder.model import Model, build
 from beholder.prompts.tokenizer import Tokenizer
 from beholder.weights.files import open_weights
 from beholder.weights.layout import Binding, Layout
-from beholder.weights.load import load_state, state_shapes
+from beholder.weights.load import load_state
 from beholder.weights.pull import pull
 from beholder.weights.readers.systems import Naming, Reading, Recorded, read_system
 from beholder.weights.save import CARD_FILE, is_beholder_folder, read_folder
@@ -28,6 +28,8 @@ from beholder.weights.sources import resolve
 
 if TYPE_CHECKING:
     from beholder.pipeline import Pipeline
+
+OWN_NAMES = Layout({"*": "*"}, name="beholder")
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,7 @@ def open_beholder(folder: str | Path, *, dtype: torch.dtype | None = None, devic
     if not isinstance(system, Card):
         raise WeightsError(f"{folder / CARD_FILE}: holds a {type(system).__name__}, not a card")
     model = build(system, device="meta")
-    names = Layout({name: name for name in state_shapes(model)}, name="beholder")
-    load_state(model, saved.tensors, (Binding("", "", names),), dtype=dtype, device=device)
+    load_state(model, saved.tensors, (Binding("", "", OWN_NAMES),), dtype=dtype, device=device)
     return Opened(model.eval(), folder)
 
 

@@ -17,7 +17,7 @@ from beholder.weights.sources import PackageFile, fetch_file, resolve
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from beholder.cards.card import Card
+    from beholder.cards.schema import Card
     from beholder.weights.layout import Binding
     from beholder.weights.lazy import LazyTensor
 

@@ -1,4 +1,4 @@
-"""Positions that act inside attention: rotary embeddings (RoFormer, 2104.09864)."""
+"""Positions: learned tables, and rotary embeddings that act inside attention (RoFormer, 2104.09864)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from beholder.config import Config
 from beholder.errors import UnknownName
@@ -78,3 +78,8 @@ class Rotary(Config):
         else:
             turned = torch.stack((-x_BHTK[..., 1::2], x_BHTK[..., ::2]), -1).flatten(-2)
         return x_BHTK * cos + turned * sin
+
+
+def learned(*shape: int) -> nn.Parameter:
+    """A learned table or vector, drawn with the standard deviation 0.02 that vision transformers start from."""
+    return nn.Parameter(torch.empty(*shape).normal_(std=0.02))

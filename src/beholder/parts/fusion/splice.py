@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from beholder.errors import BeholderError
 from beholder.media.plan import NEWLINE, Features, PicturePlan
+from beholder.parts.blocks.positions import learned
 from beholder.parts.contracts import BranchOutput, Fusion, FusionConfig, LanguageConfig, LanguageInputs
 
 
@@ -45,7 +46,7 @@ class SpliceFusion(Fusion):
     def __init__(self, config: Splice, dim: int) -> None:
         super().__init__()
         self.config = config
-        self.newline = nn.Parameter(torch.zeros(dim)) if config.newline else None
+        self.newline = learned(dim) if config.newline else None
 
     def prepare(self, draft: LanguageInputs, branches: Mapping[str, BranchOutput]) -> LanguageInputs:
         places_BT = draft.ids_BT == self.config.token_id

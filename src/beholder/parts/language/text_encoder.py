@@ -17,6 +17,7 @@ from beholder.parts.blocks.attention import Attention, AttentionMask
 from beholder.parts.blocks.masks import Visibility
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.positions import learned
 from beholder.parts.blocks.transformer import NO_PARTS, Step, TransformerLayer
 from beholder.parts.contracts import Language, LanguageConfig, LanguageInputs, LanguageOutput, LayerParts
 from beholder.parts.language.state import State
@@ -67,7 +68,7 @@ class TextEncoderModel(Language):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
-        self.positions = nn.Parameter(torch.zeros(config.context, config.dim))
+        self.positions = learned(config.context, config.dim)
         self.blocks = nn.ModuleList(
             TransformerLayer(config.dim, config.attention, config.mlp, config.norm, index=index)
             for index in range(config.num_layers)

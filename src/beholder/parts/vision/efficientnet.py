@@ -90,7 +90,7 @@ class EfficientNetLite(VisionConfig):
         return Grid(1, size[0] // 32, size[1] // 32)
 
     def tiny(self) -> EfficientNetLite:
-        return self.but(image_size=64, width=0.25, depth=0.4, head=32, dim=32)
+        return self.but(image_size=64, width=0.25, head=32, dim=32)
 
     def build(self) -> EfficientNetLiteModel:
         return EfficientNetLiteModel(self)

@@ -18,6 +18,7 @@ from beholder.media.plan import Grid, Size
 from beholder.parts.blocks.attention import Attention, AttentionMask, SelfAttention, attend
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.positions import learned
 from beholder.parts.blocks.transformer import Step, TransformerLayer
 from beholder.parts.contracts import Packed, Vision, VisionConfig
 from beholder.parts.vision.views import by_size
@@ -102,8 +103,8 @@ class VisionTransformer(Vision):
         self.config = config
         dim, extra = config.dim, int(config.cls)
         self.patch = nn.Conv2d(3, dim, config.patch, stride=config.patch, bias=config.patch_bias)
-        self.cls = nn.Parameter(torch.zeros(dim)) if config.cls else None
-        self.positions = nn.Parameter(torch.zeros(config.side**2 + extra, dim))
+        self.cls = learned(dim) if config.cls else None
+        self.positions = learned(config.side**2 + extra, dim)
         self.pre_norm = config.norm.build(dim) if config.pre_norm else None
         self.blocks = nn.ModuleList(
             TransformerLayer(dim, config.attention, config.mlp, config.norm, index=index)
@@ -175,7 +176,7 @@ class AttentionPool(nn.Module):
 
     def __init__(self, config: ViT) -> None:
         super().__init__()
-        self.probe = nn.Parameter(torch.zeros(config.dim))
+        self.probe = learned(config.dim)
         self.attn = SelfAttention(config.attention, config.dim)
         self.norm = config.norm.build(config.dim)
         self.mlp = config.mlp.build(config.dim)

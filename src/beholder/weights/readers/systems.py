@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from beholder.cards.card import Card
+from beholder.cards.schema import Card
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.geometry import Geometry
 from beholder.parts.connectors.projections import Mlp, PixelShuffle, Pooled
@@ -152,12 +152,13 @@ def _llava_namings(decoder: Decoder, newline: bool) -> list[Naming]:
 
 
 def _llava_stages(vision: ViT) -> dict[str, Recorded]:
+    """Joined depths are recorded apart, so then the connector is the first stage to compare."""
+    stages = {"connector": Recorded("hook/model.multi_modal_projector"), **_text_stages()}
+    if len(vision.take.layers) > 1:
+        return stages
     depth = vision.take.layers[0] % (vision.num_layers + 1)
-    return {
-        "vision": Recorded(f"layer/model.vision_tower.encoder.layers.{depth - 1}", skip=int(vision.cls)),
-        "connector": Recorded("hook/model.multi_modal_projector"),
-        **_text_stages(),
-    }
+    recorded = Recorded(f"layer/model.vision_tower.encoder.layers.{depth - 1}", skip=int(vision.cls))
+    return {"vision": recorded, **stages}
 
 
 def _llava_next(fields: Fields, name: str, geometry: Geometry | None) -> Reading:

@@ -22,6 +22,13 @@ class Branch(Config):
     name: str = "image"
     modality: str = "image"
 
+    def tiny(self) -> Self:
+        """Tiny encoders, and a geometry that makes views of their size."""
+        small = super().tiny()
+        if self.geometry is None:
+            return small
+        return small.but(geometry=self.geometry.at(small.encoders[0].image_size))
+
 
 @dataclass(frozen=True)
 class LanguagePart(Config):

@@ -1,0 +1,60 @@
+"""The commands of `beholder`, by what they are for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from beholder.cli import ask, chat, doctor, facts, parity, see, weights
+
+HELP = "Vision-language systems from shared parts: ask them, look into them, compare, check and train them."
+EPILOG = "Each command takes --help; those that report also take --json."
+
+app = typer.Typer(
+    name="beholder",
+    help=HELP,
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+PANELS = {
+    "Ask": {
+        "ask": ask.ask,
+        "chat": chat.chat,
+        "embed": ask.embed,
+        "look": see.look,
+        "plan": see.plan,
+    },
+    "Know": {"list": facts.list_systems, "show": facts.show, "compare": facts.compare},
+    "Weights": {"pull": weights.pull, "convert": weights.convert, "parity": parity.parity},
+
+    "Help": {"doctor": doctor.doctor},
+}
+for panel, commands in PANELS.items():
+    for name, command in commands.items():
+        app.command(name, rich_help_panel=panel)(command)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        from beholder import __version__
+
+        typer.echo(f"beholder {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", help="Show the whole traceback of an error; also taken after the command."),
+    ] = False,
+) -> None:
+    """Options of every command. `--debug` is taken out of the arguments before they come here."""

@@ -1,0 +1,186 @@
+"""`ask` answers a question about pictures; `embed` compares pictures and texts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from beholder.cli import options
+from beholder.cli.names import DEFAULT
+from beholder.cli.output import Json, console, note, print_json, visible
+from beholder.errors import BeholderError
+
+if TYPE_CHECKING:
+    from beholder.reply import Reply, Stream
+
+EXAMPLE = 'beholder ask cat.jpg "What is this?"'
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+def ask(
+    words: Annotated[
+        list[str], typer.Argument(metavar="PICTURE... QUESTION", help="Picture files, then the question in quotes.")
+    ],
+    model: options.ModelName = DEFAULT,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(help="Box in pixels of the first picture: LEFT,TOP,RIGHT,BOTTOM. May be repeated."),
+    ] = None,
+    system: options.System = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell tokens and seconds on stderr.")] = False,
+    max_tokens: options.MaxTokens = None,
+    temperature: options.Temperature = None,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    min_p: options.MinP = None,
+    repetition_penalty: options.RepetitionPenalty = None,
+    stop: options.Stop = None,
+    seed: options.Seed = None,
+    device: options.Device = "cpu",
+    dtype: options.Dtype = None,
+    chat_format: options.Format = None,
+    as_json: Json = False,
+) -> None:
+    """Answer a question about one picture or several. Without a picture the question is text alone."""
+    pictures, question = split_words(words)
+    boxes = [options.region(text) for text in region or ()]
+    if boxes and not pictures:
+        raise BeholderError(f"--region is in pixels of a picture, and none was given; write {EXAMPLE}")
+    chosen = options.sampling(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        stops=stop,
+        seed=seed,
+    )
+    sources = check_pictures(pictures)
+    from beholder.prompts import messages
+
+    parts = [messages.Picture(source) for source in sources]
+    regions = [messages.Regions(tuple(boxes))] if boxes else []
+    said = [messages.user(*parts, *regions, question)]
+    if system is not None:
+        said.insert(0, messages.system(system))
+    pipeline = options.open_model(model, device, dtype, chat_format)
+    stream = pipeline.stream(said, **chosen)
+    if as_json:
+        print_json({"model": pipeline.card.name, "pictures": pictures, "question": question, **reply_data(stream.reply)})
+        return
+    write_stream(stream)
+    if verbose:
+        note(stats(stream.reply))
+
+
+def embed(
+    pictures: Annotated[list[Path] | None, typer.Argument(metavar="PICTURE...", help="Picture files.")] = None,
+    text: Annotated[list[str] | None, typer.Option("--text", "-t", help="A text; may be repeated.")] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="A dual encoder, such as clip-b-32.")] = "clip-b-32",
+    device: options.Device = "cpu",
+    dtype: options.Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Compare pictures with texts: the system's own measure of likeness; with --json also the vectors."""
+    paths, texts = [str(path) for path in pictures or ()], list(text or ())
+    if not paths and not texts:
+        raise BeholderError("nothing to compare; give picture files, --text, or both")
+    found = options.open_model(model, device, dtype).embed(images=check_pictures(paths), texts=texts)
+    if as_json:
+        print_json(
+            {"model": model, "pictures": paths, "texts": texts}
+            | {"image_vectors": found.images, "text_vectors": found.texts, "scores": found.scores}
+        )
+    elif found.scores is None:
+        vectors = [each for each in (found.images, found.texts) if each is not None]
+        print(f"{sum(map(len, vectors))} vectors of width {vectors[0].shape[1]}; --json prints them")
+    else:
+        console().print(_scores(paths, texts, found.scores))
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], str]:
+    """Pictures and the question, which is the last word. Raises `BeholderError` with what to write instead."""
+    *pictures, question = words
+    if is_picture(question):
+        if pictures and not is_picture(pictures[0]):
+            raise BeholderError(f"the question comes after the pictures; write {EXAMPLE}")
+        raise BeholderError(f"no question came with {question}; write {EXAMPLE}")
+    if not question.strip():
+        raise BeholderError(f"the question is empty; write {EXAMPLE}")
+    loose = next((word for word in pictures[1:] if not is_picture(word)), None)
+    if loose is not None and is_picture(pictures[0]):
+        raise BeholderError(f"{loose!r} is no picture; put the question in quotes: {EXAMPLE}")
+    return pictures, question
+
+
+def is_picture(word: str) -> bool:
+    """Whether a word means a file: there is one, or it ends like a picture's name."""
+    try:
+        exists = Path(word).exists()
+    except (OSError, ValueError):  # too long for a name, or not one
+        return False
+    return exists or (not any(char.isspace() for char in word) and word.lower().endswith(PICTURE_SUFFIXES))
+
+
+def check_pictures(paths: Sequence[str]) -> list[Any]:
+    """The decoded pictures: a damaged one is told before a model is loaded."""
+    from beholder.media.decode import decode_many
+
+    return list(decode_many(paths))
+
+
+def write_stream(stream: Stream) -> None:
+    """The answer on stdout as it comes, spaces around it left out."""
+    held, begun = "", False
+    for piece in stream:
+        text = held + visible(piece)
+        text = text if begun else text.lstrip()
+        kept = text.rstrip()
+        held = text[len(kept) :]
+        begun = begun or bool(kept)
+        sys.stdout.write(kept)
+        sys.stdout.flush()
+    print()
+
+
+def reply_data(reply: Reply) -> dict[str, Any]:
+    """An answer and what is known of it, JSON-ready. Times are in seconds."""
+    places = ("boxes", "points", "polygons", "masks", "tracks")
+    return {
+        "answer": str(reply),
+        "finish": reply.finish,
+        "usage": {"prompt": reply.usage.prompt, "image": reply.usage.image, "new": reply.usage.new},
+        "seconds": {"total": reply.timings.total} | vars(reply.timings),
+        "tokens_per_second": reply.tokens_per_second,
+        **{name: getattr(reply, name) for name in places if len(getattr(reply, name))},
+    }
+
+
+def stats(reply: Reply) -> str:
+    """One line: tokens, seconds by step, and why the answer ended."""
+    usage, times = reply.usage, reply.timings
+    return (
+        f"{usage.image} image + {usage.text} text tokens in, {usage.new} out ({reply.finish}); "
+        f"{times.total:.2f} s: pictures {times.media:.2f}, vision {times.vision:.2f}, prompt {times.prefill:.2f}, "
+        f"answer {times.answer:.2f} ({reply.tokens_per_second:.1f} tokens/s)"
+    )
+
+
+def _scores(paths: Sequence[str], texts: Sequence[str], scores_VB: Any) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("picture", overflow="fold")
+    for words in texts:
+        table.add_column(Text(words), justify="right", overflow="fold")
+    for path, row in zip(paths, scores_VB.tolist(), strict=True):
+        best = max(row)
+        table.add_row(Text(Path(path).name), *(Text(f"{s:.2f}", "bold" if s == best else "") for s in row))
+    return table

@@ -1,0 +1,65 @@
+"""What a name on the command line stands for: a system of the catalogue, a card, a folder, a hub id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from beholder.errors import UnknownName
+
+if TYPE_CHECKING:
+    from beholder.cards.schema import Card
+    from beholder.catalogue import System
+
+DEFAULT = "mini"
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Names of cards that start so."""
+    from beholder.cards import card_names
+
+    return [name for name in card_names() if name.startswith(incomplete)]
+
+
+def known_system(name: str) -> System | None:
+    """The system or component of this id, or else of this name or alias; None for the name of a card or of a
+    place.
+
+    Raises `UnknownName` with the nearest ids and cards where it is none of these.
+    """
+    from beholder.cards import card_names
+    from beholder.catalogue import all_systems, components, entry
+
+    ids = [each.id for each in (*all_systems(), *components())]
+    cards = card_names()
+    if is_place(name) or (name in cards and name not in ids):
+        return None
+    try:
+        return entry(name)
+    except UnknownName:
+        raise UnknownName("system or card", name, {*ids, *cards}) from None
+
+
+def is_place(name: str) -> bool:
+    """Whether `name` is a folder or can only be one, or a hub id. A folder is preferred to a card of its name."""
+    return "/" in name or Path(name).is_dir()
+
+
+def open_card(name: str) -> Card:
+    """The card of this name, or of the weights in a beholder folder, an official folder or a hub repository.
+
+    Raises `UnknownName` for a name that is none of these, `WeightsError` for a folder without a card or config.
+    """
+    from beholder.cards import card
+
+    if not is_place(name):
+        return card(name)
+    from beholder.config import from_data
+    from beholder.weights.open import read_folder_config, read_json
+    from beholder.weights.save import is_beholder_folder, read_folder
+    from beholder.weights.sources import resolve
+
+    folder = resolve(name)
+    if is_beholder_folder(folder):
+        return from_data(read_folder(folder).card, at="card")
+    return read_folder_config(folder, read_json(folder / "config.json")).card

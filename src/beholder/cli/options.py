@@ -1,0 +1,96 @@
+"""Options that several commands share: which model, where it runs, how the next word is chosen."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from beholder.cli.names import complete_model
+from beholder.cli.output import working
+from beholder.errors import BeholderError
+
+if TYPE_CHECKING:
+    from beholder.media.plan import Box
+    from beholder.pipeline import Pipeline
+
+
+class Precision(StrEnum):
+    """What weights are kept in."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A card's name, a folder of weights, or a hub id.",
+        autocompletion=complete_model,
+    ),
+]
+Device = Annotated[str, typer.Option(help="Where it runs: cpu, cuda, cuda:1, mps.", rich_help_panel="Model")]
+Dtype = Annotated[
+    Precision | None, typer.Option(help="Precision of the weights; default: as published.", rich_help_panel="Model")
+]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", help="Prompt format, where the published one is not known.", rich_help_panel="Model"),
+]
+
+
+def _sampling(help_text: str) -> Any:
+    return typer.Option(help=help_text, rich_help_panel="Choosing words", show_default=False)
+
+
+MaxTokens = Annotated[int | None, _sampling("New tokens at most; 256 by default.")]
+Temperature = Annotated[float | None, _sampling("0, the default, takes the best word each time.")]
+TopK = Annotated[int | None, _sampling("Only so many best words.")]
+TopP = Annotated[float | None, _sampling("Only the best words that together reach this probability.")]
+MinP = Annotated[float | None, _sampling("Only words at least this likely relative to the best.")]
+RepetitionPenalty = Annotated[float | None, _sampling("Lower the scores of words seen before by this factor.")]
+Stop = Annotated[list[str] | None, _sampling("A string that ends the answer; may be repeated.")]
+Seed = Annotated[int | None, _sampling("The same seed gives the same answer.")]
+System = Annotated[str | None, typer.Option(help="Instructions that come before the conversation.")]
+
+
+def sampling(**given: Any) -> dict[str, Any]:
+    """The options that were given; the others keep the defaults of `beholder.Sampling`, which checks all of them before
+    anything is loaded.
+    """
+    from beholder.generate.sampling import Sampling
+
+    options = {name: value for name, value in given.items() if value not in (None, [])}
+    Sampling.of(options)
+    return options
+
+
+def open_model(name: str, device: str = "cpu", dtype: Precision | None = None, chat: str | None = None) -> Pipeline:
+    """`beholder.load` with a spinner, and with a clear line for a device that is not there."""
+    import torch
+
+    from beholder.pipeline import load
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise BeholderError(f"--device {device} is not available here; `beholder doctor --deep` lists what is") from None
+    with working(f"loading {name}"):
+        return load(name, device=device, dtype=getattr(torch, dtype) if dtype else None, chat=chat)
+
+
+def region(text: str) -> Box:
+    """A box from `LEFT,TOP,RIGHT,BOTTOM` in pixels."""
+    from beholder.media.plan import Box
+
+    try:
+        left, top, right, bottom = (float(edge) for edge in text.split(","))
+    except ValueError:
+        raise BeholderError(f"--region {text!r} is not LEFT,TOP,RIGHT,BOTTOM in pixels, such as 10,20,200,240") from None
+    if not (left < right and top < bottom):
+        raise BeholderError(f"--region {text} is empty; right must be above left, and bottom above top")
+    return Box(left, top, right, bottom)

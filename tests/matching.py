@@ -1,0 +1,68 @@
+"""Which recorded references stand for which cards: equal computations, whatever their sizes.
+
+A card is cut into pieces: each part with its choices but without its numbers, and the composition of kinds of part. A card
+matches where every piece occurs in checkpoints whose outputs were found equal to the official implementation's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from beholder.cards.schema import Card
+from beholder.config import Config
+from beholder.weights.open import read_folder_config, read_json
+
+ORACLE = Path(__file__).resolve().parent.parent / ".oracle"
+NUMBERS_ALONE = {"head_dim", "num_kv_heads", "edge"}  # absent means a default number, not another computation
+LABELS = {"name", "system", "paper", "licence", "prompt", "stages", "weights", "at", "image_size"}
+
+
+def pieces(card: Card) -> set[str]:
+    """The card's parts and composition as text."""
+    found = set()
+    kinds = []
+    for branch in card.branches:
+        parts: tuple[Config | None, ...] = (*branch.encoders, branch.connector, branch.geometry)
+        found |= {_piece(part) for part in parts if part is not None}
+        kinds += [type(part).__name__ for part in parts if part is not None]
+    for part in (*card.fusion, *(language.config for language in card.languages), *card.heads):
+        found.add(_piece(part))
+        kinds.append(type(part).__name__)
+    return found | {"+".join(kinds)}
+
+
+def _piece(part: Config) -> str:
+    return json.dumps(_choices(part), sort_keys=True)
+
+
+def _choices(value: Any) -> Any:
+    """A config without its numbers. An optional number counts as set or not."""
+    if isinstance(value, Config):
+        kept = {"class": type(value).__name__}
+        for name, field in value.__dataclass_fields__.items():
+            inner = getattr(value, name)
+            if name in LABELS | NUMBERS_ALONE or isinstance(inner, (int, float)) and not isinstance(inner, bool):
+                if "None" in str(field.type) and name not in NUMBERS_ALONE | LABELS:
+                    kept[name] = "set"
+                continue
+            if inner is not None:
+                kept[name] = _choices(inner)
+        return kept
+    if isinstance(value, tuple):
+        return [_choices(item) for item in value if not isinstance(item, (int, float)) or isinstance(item, bool)]
+    return value
+
+
+@cache
+def _pieces_of(family: str) -> frozenset[str]:
+    folder = ORACLE / family
+    return frozenset(pieces(read_folder_config(folder, read_json(folder / "config.json")).card))
+
+
+def provided(families: Iterable[str]) -> set[str]:
+    """The pieces of the oracle families given."""
+    return {piece for family in families for piece in _pieces_of(family)}

@@ -1,0 +1,214 @@
+"""One suite over every card; a new card needs no test code."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from beholder.cards import FAMILIES, card, card_names, family_cards
+from beholder.cards.schema import Card
+from beholder.catalogue import system
+from beholder.config import from_data
+from beholder.errors import BeholderError, UnknownName
+from beholder.media.decode import decode
+from beholder.media.pixels import load_views
+from beholder.media.plan import PicturePlan, Tag
+from beholder.model import Batch, Model, build
+from beholder.parts.language.state import State
+from beholder.planning import image_branches, placeholders, prompt_plan
+from beholder.train.stages import prepare_stage
+
+NAMES = card_names()
+PUBLISHED = json.loads((Path(__file__).parent / "published_parameters.json").read_text(encoding="utf-8"))
+WORDS = [7, 8, 9, 11, 13, 17]
+
+
+def test_index_names_every_card() -> None:
+    for family, names in FAMILIES.items():
+        assert set(family_cards(family)) == set(names)
+    assert len(set(NAMES)) == len(NAMES)
+
+
+def test_unknown_card_suggests_three() -> None:
+    with pytest.raises(UnknownName, match="llava-1.5-7b") as caught:
+        card("llava-1.5-7")
+    assert len(caught.value.suggestions) == 3
+
+
+@pytest.mark.parametrize("card_name", NAMES)
+def test_data_gives_the_card_back(card_name: str) -> None:
+    chosen = card(card_name)
+    assert from_data(json.loads(json.dumps(chosen.to_data()))) == chosen
+
+
+@pytest.mark.parametrize("card_name", NAMES)
+def test_system_is_in_the_catalogue(card_name: str) -> None:
+    chosen = card(card_name)
+    assert chosen.system == "" if card_name == "mini" else system(chosen.system).id == chosen.system
+
+
+@pytest.mark.evidence("builds")
+@pytest.mark.parametrize("card_name", NAMES)
+def test_builds_at_full_size(card_name: str) -> None:
+    """On the meta device; the count of parameters is the published one where that is known."""
+    model = build(card(card_name), device="meta")
+    assert all(parameter.is_meta for parameter in model.parameters())
+    published = PUBLISHED.get(card_name)
+    if published is not None:
+        part = model.get_submodule(published["part"]) if published["part"] else model
+        count = sum(parameter.numel() for parameter in part.parameters())
+        low, high = published.get("interval", (published.get("exact"),) * 2)
+        assert low <= count <= high, f"{count:,} parameters; {published['source']}"
+
+
+class Tiny:
+    """A tiny model of a card with one photo, its plan, and a prompt that holds it."""
+
+    def __init__(self, name: str, photo: Path) -> None:
+        self.card = card(name).tiny()
+        self.model = build(self.card)
+        self.plans: tuple[PicturePlan, ...] = ()
+        self.views: dict[str, list[Tensor]] = {}
+        if image_branches(self.card):
+            pixels = decode(photo)[:150, :230]
+            plan = prompt_plan(self.card, pixels.shape[:2])
+            branch = image_branches(self.card)[0]
+            self.plans = (plan,)
+            self.views = {branch.name: load_views(pixels, plan.views, branch.geometry)}
+        self.ids = [*WORDS[:3], *self._picture_ids(), *WORDS[3:]] if self.card.languages else None
+
+    def _picture_ids(self) -> list[int]:
+        places = placeholders(self.card)
+        if not places:
+            return []
+        ids: list[int] = []
+        for plan in self.plans:
+            for piece in plan.pieces:
+                ids += [21] if isinstance(piece, Tag) else [places[0][1]] * piece.num_tokens
+        return ids
+
+    def batch(self) -> Batch:
+        ids = None if self.ids is None else torch.tensor([self.ids])
+        return Batch(ids, views=self.views, plans=(self.plans,))
+
+    def loss(self, model: Model) -> Tensor:
+        """A number that depends on everything the card's heads give."""
+        output = model(self.batch())
+        if not output.heads:
+            return sum(branch.packed.tokens_ND.square().mean() for branch in output.branches.values())
+        given = [value for head in output.heads.values() for value in (head if isinstance(head, tuple) else (head,))]
+        weights = torch.Generator().manual_seed(0)
+        return sum((value * torch.randn(value.shape, generator=weights)).sum() for value in given)
+
+
+@pytest.fixture(scope="module")
+def photo() -> Path:
+    return Path(__file__).resolve().parent.parent / "docs" / "samples" / "cat.jpg"
+
+
+@pytest.mark.evidence("runs")
+@pytest.mark.parametrize("card_name", NAMES)
+def test_every_parameter_gets_a_gradient(card_name: str, photo: Path) -> None:
+    tiny = Tiny(card_name, photo)
+    tiny.model.train()
+    tiny.loss(tiny.model).backward()
+    unused = set()
+    for name, branch in tiny.model.branches.items():
+        connector = branch.config.connector
+        pooled = connector is not None and connector.reads_pooled
+        unused |= {f"branches.{name}.vision.{p}" for p in branch.vision.unused_parameters(pooled=pooled)}
+    without = {name for name, parameter in tiny.model.named_parameters() if parameter.grad is None}
+    assert without <= unused, sorted(without - unused)
+    zero = {n for n, p in tiny.model.named_parameters() if p.grad is not None and not p.grad.abs().sum()}
+    assert not zero, sorted(zero)
+
+
+@pytest.mark.evidence("runs")
+@pytest.mark.parametrize("card_name", NAMES)
+def test_cached_equals_uncached(card_name: str, photo: Path) -> None:
+    tiny = Tiny(card_name, photo)
+    if "text" not in {head.output for head in tiny.card.heads}:
+        with torch.inference_mode():
+            first, again = tiny.model(tiny.batch()), tiny.model(tiny.batch())
+        assert torch.equal(first.heads["similarity"].scores_VB, again.heads["similarity"].scores_VB)
+        return
+    state, ids = State(1), list(tiny.ids or ())
+    with torch.inference_mode():
+        logits = tiny.model(tiny.batch(), state).heads["text"][0, -1]
+        for _ in range(4):
+            ids.append(int(logits.argmax()))
+            logits = tiny.model(Batch(torch.tensor([ids[-1:]])), state).heads["text"][0, -1]
+            whole = dataclasses.replace(tiny.batch(), ids_BT=torch.tensor([ids]))
+            uncached = tiny.model(whole).heads["text"][0, -1]
+            assert torch.allclose(logits, uncached, atol=1e-4)
+
+
+@pytest.mark.evidence("runs")
+@pytest.mark.parametrize("card_name", NAMES)
+def test_planned_tokens_are_used_and_a_wrong_count_raises(card_name: str, photo: Path) -> None:
+    tiny = Tiny(card_name, photo)
+    if not placeholders(tiny.card):
+        assert not tiny.plans or tiny.model(tiny.batch()).branches
+        return
+    branch, token_id = placeholders(tiny.card)[0]
+    assert (tiny.ids or []).count(token_id) == tiny.plans[0].num_tokens > 0
+    tiny.model(tiny.batch())
+    tiny.ids = [*(tiny.ids or []), token_id]
+    with pytest.raises(BeholderError, match=f"{tiny.plans[0].num_tokens + 1} .*{tiny.plans[0].num_tokens} tokens"):
+        tiny.model(tiny.batch())
+
+
+@pytest.mark.evidence("runs")
+@pytest.mark.parametrize("card_name", NAMES)
+def test_save_and_load_agree(card_name: str, photo: Path, tmp_path: Path) -> None:
+    from beholder.pipeline import Pipeline
+    from beholder.weights.open import open_beholder
+
+    tiny = Tiny(card_name, photo)
+    Pipeline(tiny.model).save(tmp_path / "saved")
+    again = open_beholder(tmp_path / "saved").model
+    assert again.card == tiny.card
+    before, after = tiny.model.state_dict(), again.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    with torch.inference_mode():
+        assert torch.allclose(tiny.loss(tiny.model), tiny.loss(again), rtol=1e-5)
+
+
+@pytest.mark.evidence("runs")
+@pytest.mark.parametrize("card_name", [name for name in NAMES if card(name).stages])
+def test_stages_freeze_what_they_say(card_name: str) -> None:
+    tiny_card = card(card_name).tiny()
+    for stage in tiny_card.stages:
+        model = build(tiny_card)
+        trained = prepare_stage(model, stage).trained
+        assert trained
+        for name, parameter in model.named_parameters():
+            rule = next((rule for rule in stage.rules if fnmatchcase(name, rule.pattern)), None)
+            is_adapter = name.endswith((".lora_a", ".lora_b"))
+            trains = rule is not None and rule.lr > 0 and (is_adapter or not rule.rank)
+            assert parameter.requires_grad == (name in trained) == trains, name
+
+
+def test_same_seed_same_weights() -> None:
+    first, again, other = (build(card("mini").tiny(), seed=seed) for seed in (0, 0, 1))
+    same = [torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True)]
+    assert all(same)
+    assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
+
+
+def test_variant_changes_one_part() -> None:
+    base = card("llava-1.5-7b")
+    variant = base.but(**{"connector.depth": 3, "vision.take.layers": (-1,), "language.num_layers": 2})
+    assert variant.branch().connector.depth == 3 and base.branch().connector.depth == 2
+    assert variant.branch().encoders[0].take.layers == (-1,)
+    assert isinstance(variant, Card) and variant.main.num_layers == 2
+    with pytest.raises(UnknownName, match="connectr"):
+        base.but(connectr=None)
+    assert np.isfinite(base.main.dim)

@@ -1,0 +1,138 @@
+"""Configs: variants, plain data and back, tiny ones, and errors with the path."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import pkgutil
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+import beholder.parts
+from beholder.cards.schema import Card
+from beholder.config import Config, from_data
+from beholder.errors import BeholderError, UnknownName
+from beholder.media.plan import Grid
+from beholder.parts.blocks.attention import Attention
+from beholder.parts.blocks.positions import Rotary
+from beholder.parts.contracts import ConnectorConfig, FusionConfig, HeadConfig, LanguageConfig, VisionConfig
+from beholder.parts.vision.vit import Take
+from tests.toys import ALL, DECODER, SEES, TEXT_TOWER, VIT
+
+for module in pkgutil.walk_packages(beholder.parts.__path__, "beholder.parts."):
+    importlib.import_module(module.name)
+
+# Fields of parts that have no default.
+EXAMPLES = {
+    "Decoder": DECODER.but(vocab_size=32000, dim=4096, num_layers=32, context=4096),
+    "TextEncoder": TEXT_TOWER.but(dim=512, num_layers=12, context=77),
+    "ViT": VIT.but(image_size=336, dim=1024, num_layers=24, take=Take((-2,), norm=False)),
+}
+KINDS = (VisionConfig, ConnectorConfig, FusionConfig, HeadConfig, LanguageConfig)
+PARTS = [
+    cls
+    for cls in Config.registry.values()
+    if issubclass(cls, KINDS) and cls.__module__.startswith("beholder.parts.") and cls not in KINDS
+]
+
+
+def example(cls):
+    if cls.__name__ in EXAMPLES:
+        return EXAMPLES[cls.__name__]
+    needed = inspect.signature(cls).parameters.values()
+    return cls(**{p.name: 1 for p in needed if p.default is inspect.Parameter.empty})
+
+
+@pytest.mark.parametrize("cls", PARTS, ids=lambda cls: cls.__name__)
+def test_every_part_has_a_tiny_form_that_builds(cls):
+    tiny = example(cls).tiny()
+    if issubclass(cls, VisionConfig):
+        side = tiny.image_size
+        packed = tiny.build()([torch.zeros(3, side, side)])
+        assert packed.tokens_ND.shape == (tiny.grid((side, side)).num_tokens, tiny.out_dim)
+        module = tiny.build()
+    elif issubclass(cls, ConnectorConfig):
+        module = tiny.build(16, 16)
+        assert tiny.grid(Grid(1, 2, 2)).num_tokens == tiny.num_tokens(Grid(1, 2, 2)).count
+    elif issubclass(cls, LanguageConfig):
+        module = tiny.build()
+        assert tiny.context <= 512
+    else:
+        module = tiny.build(DECODER)
+    assert sum(parameter.numel() for parameter in module.parameters()) < 200_000
+
+
+@pytest.mark.parametrize("config", [*ALL, *EXAMPLES.values()], ids=lambda c: getattr(c, "name", type(c).__name__))
+def test_plain_data_and_back(config):
+    data = json.loads(json.dumps(config.to_data()))
+    assert from_data(data) == config
+    assert from_data(config.tiny().to_data()) == config.tiny()
+
+
+def test_defaults_are_left_out():
+    assert Attention(num_heads=4).to_data() == {"class": "Attention", "num_heads": 4}
+    assert Rotary(theta=10000.0).to_data() == {"class": "Rotary"}
+
+
+def test_but_changes_fields_and_fields_of_fields():
+    changed = DECODER.but(dim=64, **{"attention.num_heads": 8, "attention.rotary.theta": 5.0})
+    assert (changed.dim, changed.attention.num_heads, changed.attention.rotary.theta) == (64, 8, 5.0)
+    assert DECODER.attention.rotary.theta == 10000.0
+    with pytest.raises(UnknownName, match="num_layers"):
+        DECODER.but(num_layer=3)
+    with pytest.raises(UnknownName, match="num_heads"):
+        DECODER.but(**{"attention.heads": 3})
+    with pytest.raises(BeholderError, match="dim of Decoder has no fields of its own"):
+        DECODER.but(**{"dim.x": 3})
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({"class": "Atention", "num_heads": 1}, "unknown data: class 'Atention'; nearest: Attention"),
+        ({"num_heads": 1}, "expected an object with a 'class'"),
+        ([], "expected an object with a 'class', got a? ?list"),
+        ({"class": "Attention", "num_heads": 1, "num_head": 2}, "unknown num_head: field of Attention"),
+        ({"class": "Attention", "num_heads": "4"}, "num_heads: '4' is a str, expected int"),
+        ({"class": "Attention"}, "incomplete Attention"),
+        ({"class": "Attention", "num_heads": 4, "rotary": {"class": "Rotary", "theta": []}}, r"rotary\.theta|theta"),
+        ({"class": ["Attention"]}, "class"),
+    ],
+)
+def test_data_that_describes_nothing(data, says):
+    with pytest.raises(BeholderError, match=says) as caught:
+        from_data(data)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_this_packages_configs_can_be_named():
+    with pytest.raises(UnknownName):
+        from_data({"class": "os.system"})
+
+
+def test_names_of_configs_are_unique():
+    with pytest.raises(TypeError, match="two configs are called Attention"):
+
+        @dataclass(frozen=True)
+        class Attention(Config):
+            pass
+
+
+def test_cards_have_short_names_for_the_usual_case():
+    assert SEES.branch().encoders == (VIT,)
+    assert SEES.main is DECODER
+    changed = SEES.but(**{"vision.dim": 48, "language.num_layers": 3, "connector.depth": 1})
+    branch = changed.branch()
+    assert (branch.encoders[0].dim, changed.main.num_layers, branch.connector.depth) == (48, 3, 1)
+    assert SEES.but(images=None).branch().geometry is None
+    with pytest.raises(UnknownName, match="image"):
+        SEES.branch("imgae")
+    with pytest.raises(BeholderError, match="belong to a branch"):
+        Card(name="x", connector=SEES.branch().connector)
+    with pytest.raises(BeholderError, match="two branches have one name"):
+        Card(name="x", vision=VIT, branches=SEES.branches)
+    with pytest.raises(BeholderError, match="change them with branches="):
+        Card(name="x").but(vision=VIT)

@@ -1,0 +1,69 @@
+"""Every oracle family: the same names and the same numbers as the official implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from beholder.parity import compare_folder
+from beholder.pipeline import load
+
+FAMILIES = [
+    line
+    for line in (Path(__file__).parent / "oracle_families.txt").read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+]
+TEXT = {"logits", "greedy logits", "greedy"}
+STAGES = {"vision": {"vision"}, "dual": {"vision", "connector", "text vectors", "similarity"}}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.evidence("matches")
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_outputs_are_equal(family: str, oracle: Callable[[str], Path]) -> None:
+    results = compare_folder(oracle(family))
+    assert all(result.ok for result in results), [r for r in results if not r.ok]
+    found = {result.stage for result in results}
+    if family.startswith(("llama", "mistral", "qwen2")):
+        assert found >= TEXT
+    elif family.startswith(("llava", "bakllava", "idefics3", "smolvlm")):
+        assert found >= TEXT | {"connector"}
+    elif family in ("clip", "siglip", "clip_end"):
+        assert found >= STAGES["dual"]
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip", "llava_next", "idefics3", "smolvlm"])
+def test_pixels_are_equal(family: str, oracle: Callable[[str], Path]) -> None:
+    assert "pixels" in {result.stage for result in compare_folder(oracle(family))}
+
+
+def test_a_wrong_weight_is_seen(oracle: Callable[[str], Path], tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for file in oracle("llava").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["multi_modal_projector.linear_1.bias"][0] += 0.1
+    save_file(weights, tmp_path / "model.safetensors")
+    failed = {result.stage for result in compare_folder(tmp_path) if not result.ok}
+    assert failed >= {"connector", "logits"} and "vision" not in failed
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_save_and_export_give_the_bytes_back(family: str, oracle: Callable[[str], Path], tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    pipeline = load(oracle(family))
+    pipeline.save(tmp_path / "ours")
+    again = load(tmp_path / "ours")
+    assert again.card.but(prompt=None) == pipeline.card.but(prompt=None)
+    before, after = pipeline.model.state_dict(), again.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    pipeline.export(tmp_path / "theirs")
+    official, exported = (load_file(folder / "model.safetensors") for folder in (oracle(family), tmp_path / "theirs"))
+    assert official.keys() == exported.keys()
+    assert all(torch.equal(official[name], exported[name]) for name in official)
