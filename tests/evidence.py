@@ -24,10 +24,10 @@ from .matching import pieces, provided
 from .mechanisms import KINDS, PROOFS, facts
 
 
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--evidence", choices=("check", "write", "off"), default="check", help="the evidence file of cards")
+    parser.addoption(
+        "--evidence", choices=("check", "write", "off"), default="check", help="the evidence file of cards"
+    )
 
 
 class Ledger:
@@ -89,7 +89,8 @@ def full_run() -> bool:
     """Whether this session ran what all levels rest on."""
     names = {name for names in FAMILIES.values() for name in names}
     return names <= set(LEDGER.levels) and all(
-        any(node.startswith(proof.test) for node in LEDGER.passed | LEDGER.failed) for proof in PROOFS.values()
+        any(node.startswith(proof.test) for node in LEDGER.passed | LEDGER.failed)
+        for proof in PROOFS.values()
     )
 
 

@@ -45,7 +45,9 @@ def _choices(value: Any) -> Any:
         kept = {"class": type(value).__name__}
         for name, field in value.__dataclass_fields__.items():
             inner = getattr(value, name)
-            if name in LABELS | NUMBERS_ALONE or isinstance(inner, (int, float)) and not isinstance(inner, bool):
+            if name in LABELS | NUMBERS_ALONE or (
+                isinstance(inner, (int, float)) and not isinstance(inner, bool)
+            ):
                 if "None" in str(field.type) and name not in NUMBERS_ALONE | LABELS:
                     kept[name] = "set"
                 continue
@@ -53,7 +55,9 @@ def _choices(value: Any) -> Any:
                 kept[name] = _choices(inner)
         return kept
     if isinstance(value, tuple):
-        return [_choices(item) for item in value if not isinstance(item, (int, float)) or isinstance(item, bool)]
+        return [
+            _choices(item) for item in value if not isinstance(item, (int, float)) or isinstance(item, bool)
+        ]
     return value
 
 

@@ -31,7 +31,9 @@ PROOFS: dict[str, Proof] = {
     "bidirectional-text-encoder": Proof(
         ("TextEncoder.causal=False",), "tests/parts/test_text_encoder.py::test_bidirectional"
     ),
-    "causal-text-encoder": Proof(("TextEncoder.causal=True",), "tests/parts/test_text_encoder.py::test_causal"),
+    "causal-text-encoder": Proof(
+        ("TextEncoder.causal=True",), "tests/parts/test_text_encoder.py::test_causal"
+    ),
     "eot-pooling": Proof(("TextEncoder.pool=highest",), "tests/parts/test_text_encoder.py::test_pool"),
     "causal-decoder": Proof(("Decoder",), "tests/parts/test_decoder.py::test_later_tokens_change_nothing"),
     "gqa": Proof(("Attention.num_kv_heads",), "tests/parts/test_attention.py::test_grouped"),
@@ -39,7 +41,9 @@ PROOFS: dict[str, Proof] = {
     "rope": Proof(("Rotary",), "tests/parts/test_positions.py::test_scores_depend_on_distance"),
     "rope-base-scaling": Proof(("Rotary.theta",), "tests/parts/test_positions.py::test_wavelengths"),
     "sliding-window-attention": Proof(("Attention.window",), "tests/parts/test_attention.py::test_window"),
-    "swiglu-ffn": Proof(("FeedForward.act=silu", "FeedForward.gated=True"), "tests/parts/test_blocks.py::test_gated"),
+    "swiglu-ffn": Proof(
+        ("FeedForward.act=silu", "FeedForward.gated=True"), "tests/parts/test_blocks.py::test_gated"
+    ),
     "anyres-tiling": Proof(("AnyRes",), "tests/media/test_geometry.py::test_anyres"),
     "chat-template": Proof(("ChatFormat",), "tests/prompts/test_formats.py"),
     "global-thumbnail": Proof((), "tests/media/test_geometry.py"),

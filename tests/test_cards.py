@@ -103,7 +103,11 @@ class Tiny:
         output = model(self.batch())
         if not output.heads:
             return sum(branch.packed.tokens_ND.square().mean() for branch in output.branches.values())
-        given = [value for head in output.heads.values() for value in (head if isinstance(head, tuple) else (head,))]
+        given = [
+            value
+            for head in output.heads.values()
+            for value in (head if isinstance(head, tuple) else (head,))
+        ]
         weights = torch.Generator().manual_seed(0)
         return sum((value * torch.randn(value.shape, generator=weights)).sum() for value in given)
 
@@ -161,7 +165,9 @@ def test_planned_tokens_are_used_and_a_wrong_count_raises(card_name: str, photo:
     assert (tiny.ids or []).count(token_id) == tiny.plans[0].num_tokens > 0
     tiny.model(tiny.batch())
     tiny.ids = [*(tiny.ids or []), token_id]
-    with pytest.raises(BeholderError, match=f"{tiny.plans[0].num_tokens + 1} .*{tiny.plans[0].num_tokens} tokens"):
+    with pytest.raises(
+        BeholderError, match=f"{tiny.plans[0].num_tokens + 1} .*{tiny.plans[0].num_tokens} tokens"
+    ):
         tiny.model(tiny.batch())
 
 

@@ -53,7 +53,9 @@ def test_a_wrong_weight_is_seen(oracle: Callable[[str], Path], tmp_path: Path) -
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_save_and_export_give_the_bytes_back(family: str, oracle: Callable[[str], Path], tmp_path: Path) -> None:
+def test_save_and_export_give_the_bytes_back(
+    family: str, oracle: Callable[[str], Path], tmp_path: Path
+) -> None:
     from safetensors.torch import load_file
 
     pipeline = load(oracle(family))
@@ -64,6 +66,8 @@ def test_save_and_export_give_the_bytes_back(family: str, oracle: Callable[[str]
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     pipeline.export(tmp_path / "theirs")
-    official, exported = (load_file(folder / "model.safetensors") for folder in (oracle(family), tmp_path / "theirs"))
+    official, exported = (
+        load_file(folder / "model.safetensors") for folder in (oracle(family), tmp_path / "theirs")
+    )
     assert official.keys() == exported.keys()
     assert all(torch.equal(official[name], exported[name]) for name in official)

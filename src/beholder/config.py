@@ -1,7 +1,7 @@
 """The base of everything that is data: cards, part configs, geometries, chat formats, stages.
 
 A config is a frozen dataclass. It can be varied (`but`), written as plain JSON data (`to_data`) and read back
-(`from_data`) without any import named by a file: only classes of this package can be named, and unknown fields are errors.
+(`from_data`) without any import named by a file: only classes of this package can be named.
 """
 
 from __future__ import annotations
@@ -97,9 +97,13 @@ def from_data(data: Mapping[str, Any], *, at: str = "") -> Any:
         raise BeholderError(f"{at or kind}: incomplete {kind} ({error})") from None
 
 
-@functools.cache
+_hints: dict[str, dict[str, Any]] = {}
+
+
 def _type_hints(cls: type[Config]) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+    if cls.__name__ not in _hints:
+        _hints[cls.__name__] = typing.get_type_hints(cls)
+    return _hints[cls.__name__]
 
 
 @functools.cache
@@ -117,7 +121,9 @@ def _tiny(value: Any) -> Any:
 
 
 def _holds_config(value: Any) -> bool:
-    return isinstance(value, Config) or (isinstance(value, tuple) and any(isinstance(v, Config) for v in value))
+    return isinstance(value, Config) or (
+        isinstance(value, tuple) and any(isinstance(v, Config) for v in value)
+    )
 
 
 def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
@@ -140,15 +146,15 @@ def _encode(value: Any) -> Any:
 
 def _decode(value: Any, hint: Any, path: str) -> Any:
     """Turn JSON data into the type a field declares; lists become tuples, objects with a class become configs."""
+    allowed = _plain_types(hint)
+    if allowed is not None and not isinstance(value, allowed):
+        raise BeholderError(f"{path}: {value!r} is a {type(value).__name__}, expected {_names(allowed)}")
     if isinstance(value, Mapping):
         if "class" in value:
             return from_data(value, at=path)
         return {key: _decode(item, Any, f"{path}.{key}") for key, item in value.items()}
     if isinstance(value, list):
         return tuple(_decode(item, Any, f"{path}[{i}]") for i, item in enumerate(value))
-    allowed = _plain_types(hint)
-    if allowed is not None and not isinstance(value, allowed):
-        raise BeholderError(f"{path}: {value!r} is a {type(value).__name__}, expected {_names(allowed)}")
     return value
 
 

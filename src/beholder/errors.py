@@ -1,4 +1,4 @@
-"""Errors a user can cause. Each says in one line what is wrong and what to do; the command line shows just that line."""
+"""Errors a user can cause. One line says what is wrong and what to do; the command line shows it."""
 
 from __future__ import annotations
 

@@ -82,7 +82,11 @@ class BranchModule(nn.Module):
     def connect(self, encoded: Sequence[Packed]) -> Packed:
         """Tokens in the language model's width."""
         first, *others = encoded
-        return first if self.connector is None else self.connector(first, {"encoders": others} if others else None)
+        return (
+            first
+            if self.connector is None
+            else self.connector(first, {"encoders": others} if others else None)
+        )
 
     def forward(self, views: Sequence[Tensor]) -> Packed:
         return self.connect(self.encode(views))
@@ -100,7 +104,9 @@ class Model(nn.Module):
         self.fusion = nn.ModuleList(fusion.build(main) for fusion in card.fusion)
         self.languages = nn.ModuleDict({part.name: part.config.build() for part in card.languages})
         self.heads = nn.ModuleList(head.build(main) for head in card.heads)
-        self.layer_parts = merge_layer_parts([] if main is None else [f.layer_parts(main) for f in self._fusions])
+        self.layer_parts = merge_layer_parts(
+            [] if main is None else [f.layer_parts(main) for f in self._fusions]
+        )
 
     @property
     def _fusions(self) -> list[Fusion]:
@@ -153,7 +159,9 @@ class Model(nn.Module):
                 outputs[name] = BranchOutput(self.branch(name)(views), plans)
         return outputs
 
-    def read(self, batch: Batch, branches: Mapping[str, BranchOutput], state: State | None = None) -> LanguageOutput:
+    def read(
+        self, batch: Batch, branches: Mapping[str, BranchOutput], state: State | None = None
+    ) -> LanguageOutput:
         """The language part's hidden states for the batch's ids and features."""
         inputs = self._draft(batch, state)
         for fusion in self._fusions:
@@ -220,7 +228,9 @@ def token_spans(batch: Batch, card: Card) -> tuple[TokenSpan, ...]:
     return tuple(spans)
 
 
-def merge_layer_parts(given: Sequence[Mapping[int, Mapping[str, nn.Module]]]) -> dict[int, dict[str, nn.Module]]:
+def merge_layer_parts(
+    given: Sequence[Mapping[int, Mapping[str, nn.Module]]],
+) -> dict[int, dict[str, nn.Module]]:
     """All fusions' modules by layer and slot; raises `BeholderError` where two want one slot."""
     merged: dict[int, dict[str, nn.Module]] = {}
     for parts in given:

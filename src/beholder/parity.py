@@ -47,18 +47,22 @@ def compare_folder(folder: str | Path, *, tolerance: float = TOLERANCE) -> list[
     folder = Path(folder)
     for name in ("inputs.safetensors", "reference.safetensors"):
         if not (folder / name).is_file():
-            raise BeholderError(f"{folder} has no {name}; a parity folder needs config, model, inputs and reference")
+            raise BeholderError(
+                f"{folder} has no {name}; a parity folder needs config, model, inputs and reference"
+            )
     opened = open_official(folder, dtype=torch.float32)
     inputs = {name: tensor.load() for name, tensor in open_weights(folder / "inputs.safetensors").items()}
     reference = open_weights(folder / "reference.safetensors")
     batch = planned_batch(opened.model, inputs)
-    results = _pixels(folder, opened, tolerance)
+    results = _pixels(folder, opened)
     with torch.inference_mode():
         ours = _stages(opened.model, batch, reference)
     for stage, recorded in opened.stages.items():
         if recorded.name in reference and stage in ours:
             theirs = reference[recorded.name].load()
-            results.append(_compare(stage, recorded, ours[stage], theirs, inputs.get("attention_mask"), tolerance))
+            results.append(
+                _compare(stage, recorded, ours[stage], theirs, inputs.get("attention_mask"), tolerance)
+            )
     if not results:
         raise BeholderError(f"{folder}: the reference holds none of the stages {', '.join(opened.stages)}")
     return results
@@ -78,7 +82,9 @@ def planned_batch(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
     views: list[Tensor] = []
     if "image_sizes" in inputs:
         if branch.geometry is None:
-            raise BeholderError("the inputs give picture sizes but the checkpoint has no preprocessor_config.json")
+            raise BeholderError(
+                "the inputs give picture sizes but the checkpoint has no preprocessor_config.json"
+            )
         for size, tiles in zip(inputs["image_sizes"].tolist(), pixels, strict=True):
             plan = plan_picture((size[0], size[1]), branch.geometry, *grids, branch.name)
             plans.append(plan)
@@ -111,7 +117,9 @@ def _per_row(
     return tuple(dealt)
 
 
-def _left_aligned(ids_BT: Tensor | None, mask_BT: Tensor | None) -> tuple[Tensor | None, tuple[int, ...] | None]:
+def _left_aligned(
+    ids_BT: Tensor | None, mask_BT: Tensor | None
+) -> tuple[Tensor | None, tuple[int, ...] | None]:
     if ids_BT is None or mask_BT is None or bool(mask_BT.all()):
         return ids_BT, None
     rows = [ids_T[mask_T.bool()] for ids_T, mask_T in zip(ids_BT, mask_BT, strict=True)]
@@ -136,7 +144,11 @@ def _stages(model: Model, batch: Batch, reference: Mapping[str, object]) -> dict
             ours["greedy logits"], ours["greedy"] = _greedy(model, batch, reference)
     likeness = output.heads.get("similarity")
     if likeness is not None and likeness.scores_VB is not None:
-        ours |= {"connector": likeness.images_VD, "text vectors": likeness.texts_BD, "similarity": likeness.scores_VB}
+        ours |= {
+            "connector": likeness.images_VD,
+            "text vectors": likeness.texts_BD,
+            "similarity": likeness.scores_VB,
+        }
     return ours
 
 
@@ -176,25 +188,29 @@ def _compare(
         raise BeholderError(f"{stage}: ours is {tuple(ours.shape)}, {recorded.name} is {tuple(theirs.shape)}")
     ours = ours.reshape(theirs.shape)
     if not theirs.is_floating_point():
-        return StageResult(stage, recorded.name, tuple(theirs.shape), float((ours != theirs).float().mean()), 0.0)
+        return StageResult(
+            stage, recorded.name, tuple(theirs.shape), float((ours != theirs).float().mean()), 0.0
+        )
     error = float((ours - theirs).abs().max() / theirs.std().clamp(min=1e-12))
     return StageResult(stage, recorded.name, tuple(theirs.shape), error, tolerance)
 
 
-def _pixels(folder: Path, opened: Opened, tolerance: float) -> list[StageResult]:
+def _pixels(folder: Path, opened: Opened) -> list[StageResult]:
     """The recorded pictures through our media path, in grey levels of 1/255."""
     path = folder / "preprocess.safetensors"
     geometry = opened.model.card.branches[0].geometry if opened.model.card.branches else None
     if geometry is None or not path.is_file():
         return []
     recorded = open_weights(path)
-    worst, shape = 0.0, (0,)
+    worst, shape = 0.0, tuple[int, ...]()
     for index in range(sum(name.startswith("image_") for name in recorded)):
         picture = recorded[f"image_{index}"].load().numpy()
         theirs = recorded[f"out_{index}/pixel_values"].load().flatten(0, -4)
         ours = torch.stack(load_views(picture, geometry.views(picture.shape[:2]), geometry))
         if ours.shape != theirs.shape:
             raise BeholderError(f"picture {index}: ours is {tuple(ours.shape)}, theirs {tuple(theirs.shape)}")
-        grey_levels = (ours - theirs).abs() * torch.tensor(geometry.std).view(3, 1, 1) / (geometry.scale * 255)
+        grey_levels = (
+            (ours - theirs).abs() * torch.tensor(geometry.std).view(3, 1, 1) / (geometry.scale * 255)
+        )
         worst, shape = max(worst, float(grey_levels.max())), tuple(theirs.shape)
     return [StageResult("pixels", "preprocess.safetensors", shape, worst, 1 / 255)]

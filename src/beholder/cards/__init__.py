@@ -24,7 +24,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "mini": ("mini",),
     "siglip": ("siglip-b-16-224", "siglip-l-16-384", "siglip-so400m-14-224", "siglip-so400m-14-384"),
-    "text": (
+    "language_models": (
         "llama-2-7b",
         "llama-2-13b",
         "llama-2-70b",

@@ -31,7 +31,7 @@ SMOLVLM_2_2B = IDEFICS3_8B.but(
     connector=PixelShuffle(factor=3),
     images=Split(tile=384, longest=1536, filter="lanczos"),
     fusion=(Splice(token_id=49153),),
-    language=language.SMOLLM2_1_7B.but(vocab_size=49155, tied=False, context=16384, **{"attention.rotary.theta": 273768.0}),
+    language=language.SMOLLM2_1_7B_16K.but(vocab_size=49155, tied=False),
     prompt=formats.SMOLVLM,
     weights=(Source("hub", "HuggingFaceTB/SmolVLM-Instruct"),),
 )

@@ -40,8 +40,8 @@ class LanguagePart(Config):
 
 @dataclass(frozen=True)
 class Trains(Config):
-    """How parameters whose name matches `pattern` (as in `fnmatch`) train. lr 0 freezes them. rank: a low-rank adapter of
-    that rank trains in place of each matching matrix (LoRA, 2106.09685), with alpha = 2 * rank.
+    """How parameters whose name matches `pattern` (as in `fnmatch`) train. lr 0 freezes them. rank: a low-rank
+    adapter of that rank trains in place of each matching matrix (LoRA, 2106.09685), with alpha = 2 * rank.
     """
 
     pattern: str
@@ -115,12 +115,16 @@ class Card(Config):
             branch = Branch(encoders=(vision,), geometry=images, connector=connector)
             object.__setattr__(self, "branches", (branch, *self.branches))
         elif connector is not None or images is not None:
-            raise BeholderError(f"card {self.name}: connector= and images= belong to a branch; give vision= too")
+            raise BeholderError(
+                f"card {self.name}: connector= and images= belong to a branch; give vision= too"
+            )
         if language is not None:
             object.__setattr__(self, "languages", (LanguagePart(language), *self.languages))
         for what, names in (("branches", self.branches), ("language parts", self.languages)):
             if len({part.name for part in names}) < len(names):
-                raise BeholderError(f"card {self.name}: two {what} have one name: {[part.name for part in names]}")
+                raise BeholderError(
+                    f"card {self.name}: two {what} have one name: {[part.name for part in names]}"
+                )
 
     def branch(self, name: str = "image") -> Branch:
         """The branch called `name`."""
@@ -154,7 +158,9 @@ class Card(Config):
         for path in [path for path in changes if path.partition(".")[0] == "language"]:
             value, rest = changes.pop(path), path.partition(".")[2]
             changes["languages"] = tuple(
-                part.but(config=part.config.but(**{rest: value}) if rest else value) if part.name == "main" else part
+                part.but(config=part.config.but(**{rest: value}) if rest else value)
+                if part.name == "main"
+                else part
                 for part in changes.get("languages", self.languages)
             )
         return super().but(**changes)

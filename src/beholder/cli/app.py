@@ -30,7 +30,6 @@ PANELS = {
     },
     "Know": {"list": facts.list_systems, "show": facts.show, "compare": facts.compare},
     "Weights": {"pull": weights.pull, "convert": weights.convert, "parity": parity.parity},
-
     "Help": {"doctor": doctor.doctor},
 }
 for panel, commands in PANELS.items():

@@ -23,7 +23,8 @@ PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".
 
 def ask(
     words: Annotated[
-        list[str], typer.Argument(metavar="PICTURE... QUESTION", help="Picture files, then the question in quotes.")
+        list[str],
+        typer.Argument(metavar="PICTURE... QUESTION", help="Picture files, then the question in quotes."),
     ],
     model: options.ModelName = DEFAULT,
     region: Annotated[
@@ -31,7 +32,9 @@ def ask(
         typer.Option(help="Box in pixels of the first picture: LEFT,TOP,RIGHT,BOTTOM. May be repeated."),
     ] = None,
     system: options.System = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell tokens and seconds on stderr.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Tell tokens and seconds on stderr.")
+    ] = False,
     max_tokens: options.MaxTokens = None,
     temperature: options.Temperature = None,
     top_k: options.TopK = None,
@@ -71,7 +74,8 @@ def ask(
     pipeline = options.open_model(model, device, dtype, chat_format)
     stream = pipeline.stream(said, **chosen)
     if as_json:
-        print_json({"model": pipeline.card.name, "pictures": pictures, "question": question, **reply_data(stream.reply)})
+        asked = {"model": pipeline.card.name, "pictures": pictures, "question": question}
+        print_json(asked | reply_data(stream.reply))
         return
     write_stream(stream)
     if verbose:
@@ -79,9 +83,13 @@ def ask(
 
 
 def embed(
-    pictures: Annotated[list[Path] | None, typer.Argument(metavar="PICTURE...", help="Picture files.")] = None,
+    pictures: Annotated[
+        list[Path] | None, typer.Argument(metavar="PICTURE...", help="Picture files.")
+    ] = None,
     text: Annotated[list[str] | None, typer.Option("--text", "-t", help="A text; may be repeated.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="A dual encoder, such as clip-b-32.")] = "clip-b-32",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A dual encoder, such as clip-b-32.")
+    ] = "clip-b-32",
     device: options.Device = "cpu",
     dtype: options.Dtype = None,
     as_json: Json = False,

@@ -31,7 +31,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     except (SystemExit, BrokenPipeError):  # what the libraries below make of a closed pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_READER
-    except BaseException as error:  # the last place that could say it in one line
+    except BaseException as error:  # noqa: BLE001  (the last place that can say it in one line)
         if debug:
             traceback.print_exception(error)
         code, line = explained(error)
@@ -54,7 +54,9 @@ def explained(error: BaseException) -> tuple[int, str]:
         return INTERRUPTED, ""
     if isinstance(error, BeholderError):
         return USER_ERROR, first_line(str(error))
-    if hasattr(error, "format_message"):  # wrong options and arguments, whichever library's base class they have
+    if hasattr(
+        error, "format_message"
+    ):  # wrong options and arguments, whichever library's base class they have
         return USER_ERROR, usage_line(error)
     if isinstance(error, OSError):
         return USER_ERROR, disk_line(error)

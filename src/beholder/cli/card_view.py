@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 INDENT = (0, 0, 0, 2)
 CLASS = "class"  # the key of a config's data that names it
-STEPS = {"branches": 3, "heads": 2, "fusion": 2, "languages": 2}  # words of a parameter's name that name its part
+STEPS = {
+    "branches": 3,
+    "heads": 2,
+    "fusion": 2,
+    "languages": 2,
+}  # words of a parameter's name that name its part
 
 
 def card_data(card: Card) -> dict[str, Any]:
@@ -42,7 +47,11 @@ def card_data(card: Card) -> dict[str, Any]:
 
 def render_card(card: Card, data: Mapping[str, Any]) -> RenderableType:
     """A page of `card_data`."""
-    known = [card.licence, f"arXiv {card.paper}" if card.paper else "", card.system and f"system {card.system}"]
+    known = [
+        card.licence,
+        f"arXiv {card.paper}" if card.paper else "",
+        card.system and f"system {card.system}",
+    ]
     blocks: list[RenderableType] = [
         Text.assemble((card.name, "bold cyan"), "  card\n", " · ".join(fact for fact in known if fact)),
         Padding(_parts(card), (1, 0)),

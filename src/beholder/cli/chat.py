@@ -34,7 +34,8 @@ PROMPT = "> "
 
 def chat(
     pictures: Annotated[
-        list[Path] | None, typer.Argument(metavar="[PICTURE...]", help="Pictures the conversation begins with.")
+        list[Path] | None,
+        typer.Argument(metavar="[PICTURE...]", help="Pictures the conversation begins with."),
     ] = None,
     model: options.ModelName = DEFAULT,
     system: options.System = None,

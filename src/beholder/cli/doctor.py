@@ -45,7 +45,15 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "structured": ("answers that follow a JSON schema or grammar", ("llguidance",)),
     "dev": ("tests, linter, types", ("pytest", "hypothesis", "ruff", "mypy", "pre-commit")),
 }
-CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")  # what kernels are chosen by
+CPU_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_bf16",
+    "amx_bf16",
+    "asimd",
+    "bf16",
+    "sve",
+)  # what kernels are chosen by
 PROBE = 1024  # side of the matrices that --deep multiplies
 
 
@@ -203,7 +211,11 @@ def _page(report: dict[str, Any]) -> RenderableType:
         ("python", f"{report['python']} on {report['platform']}"),
     ]
     lines += [(name, each["version"] or f"MISSING ({each['for']})") for name, each in report["core"].items()]
-    blocks: list[RenderableType] = [_grid(lines), Text("\nprocessor", style="bold"), _grid(_processor_lines(report))]
+    blocks: list[RenderableType] = [
+        _grid(lines),
+        Text("\nprocessor", style="bold"),
+        _grid(_processor_lines(report)),
+    ]
     cache = report["cache"]
     where = f"{cache['folder']} ({bytes_text(cache['bytes'])}, {bytes_text(cache['free'])} free)"
     models = [
@@ -229,7 +241,10 @@ def _processor_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("processors", f"{processor['processors']} usable"),
         ("memory", "unknown" if processor["memory"] is None else bytes_text(processor["memory"])),
         ("instructions", "unknown" if instructions is None else ", ".join(instructions) or "none of note"),
-        ("bf16 products", {None: "unknown", True: "in hardware", False: "emulated, slow: float32 is faster"}[bf16]),
+        (
+            "bf16 products",
+            {None: "unknown", True: "in hardware", False: "emulated, slow: float32 is faster"}[bf16],
+        ),
     ]
     if processor["threads_set"]:
         lines.append(("threads", f"OMP_NUM_THREADS={processor['threads_set']}"))

@@ -102,7 +102,8 @@ def show(
     name: Annotated[
         str,
         typer.Argument(
-            help="A system, component or card by name, or a folder of weights.", autocompletion=complete_system
+            help="A system, component or card by name, or a folder of weights.",
+            autocompletion=complete_system,
         ),
     ],
     card: Annotated[bool, typer.Option("--card", help="The card, where a system has the same name.")] = False,

@@ -35,11 +35,14 @@ ModelName = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="Where it runs: cpu, cuda, cuda:1, mps.", rich_help_panel="Model")]
 Dtype = Annotated[
-    Precision | None, typer.Option(help="Precision of the weights; default: as published.", rich_help_panel="Model")
+    Precision | None,
+    typer.Option(help="Precision of the weights; default: as published.", rich_help_panel="Model"),
 ]
 Format = Annotated[
     str | None,
-    typer.Option("--format", help="Prompt format, where the published one is not known.", rich_help_panel="Model"),
+    typer.Option(
+        "--chat", help="Prompt format, where the published one is not known.", rich_help_panel="Model"
+    ),
 ]
 
 
@@ -52,7 +55,9 @@ Temperature = Annotated[float | None, _sampling("0, the default, takes the best 
 TopK = Annotated[int | None, _sampling("Only so many best words.")]
 TopP = Annotated[float | None, _sampling("Only the best words that together reach this probability.")]
 MinP = Annotated[float | None, _sampling("Only words at least this likely relative to the best.")]
-RepetitionPenalty = Annotated[float | None, _sampling("Lower the scores of words seen before by this factor.")]
+RepetitionPenalty = Annotated[
+    float | None, _sampling("Lower the scores of words seen before by this factor.")
+]
 Stop = Annotated[list[str] | None, _sampling("A string that ends the answer; may be repeated.")]
 Seed = Annotated[int | None, _sampling("The same seed gives the same answer.")]
 System = Annotated[str | None, typer.Option(help="Instructions that come before the conversation.")]
@@ -69,7 +74,9 @@ def sampling(**given: Any) -> dict[str, Any]:
     return options
 
 
-def open_model(name: str, device: str = "cpu", dtype: Precision | None = None, chat: str | None = None) -> Pipeline:
+def open_model(
+    name: str, device: str = "cpu", dtype: Precision | None = None, chat: str | None = None
+) -> Pipeline:
     """`beholder.load` with a spinner, and with a clear line for a device that is not there."""
     import torch
 
@@ -78,7 +85,7 @@ def open_model(name: str, device: str = "cpu", dtype: Precision | None = None, c
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise BeholderError(f"--device {device} is not available here; `beholder doctor --deep` lists what is") from None
+        raise BeholderError(f"--device {device} is not available here; see beholder doctor --deep") from None
     with working(f"loading {name}"):
         return load(name, device=device, dtype=getattr(torch, dtype) if dtype else None, chat=chat)
 
@@ -90,7 +97,9 @@ def region(text: str) -> Box:
     try:
         left, top, right, bottom = (float(edge) for edge in text.split(","))
     except ValueError:
-        raise BeholderError(f"--region {text!r} is not LEFT,TOP,RIGHT,BOTTOM in pixels, such as 10,20,200,240") from None
+        raise BeholderError(
+            f"--region {text!r} is not LEFT,TOP,RIGHT,BOTTOM in pixels: 10,20,200,240"
+        ) from None
     if not (left < right and top < bottom):
         raise BeholderError(f"--region {text} is empty; right must be above left, and bottom above top")
     return Box(left, top, right, bottom)

@@ -15,6 +15,7 @@ from beholder.errors import BeholderError
 if TYPE_CHECKING:
     from beholder.media.plan import PicturePlan, View
 
+
 def look(
     picture: Annotated[Path, typer.Argument(help="A picture file.")],
     model: ModelName = DEFAULT,
@@ -42,7 +43,9 @@ def look(
     if target.suffix.lower() != ".png":
         raise BeholderError(f"{target}: the drawing is a PNG; give --out a name that ends in .png")
     if target.is_dir() or (target.exists() and target.samefile(picture)):
-        raise BeholderError(f"{target} is {'a folder' if target.is_dir() else 'the picture'}; choose another --out")
+        raise BeholderError(
+            f"{target} is {'a folder' if target.is_dir() else 'the picture'}; choose another --out"
+        )
     with atomic_file(target) as temporary:
         Image.fromarray(contact_sheet(pixels_HWC, plan, branch.geometry)).save(temporary, format="PNG")
     if as_json:
@@ -62,7 +65,10 @@ def plan(
 
     planned = plan_pictures(open_card(model), [str(picture) for picture in pictures])
     if as_json:
-        rows = [{"picture": path, **picture_data(one)} for path, one in zip(pictures, planned.pictures, strict=True)]
+        rows = [
+            {"picture": path, **picture_data(one)}
+            for path, one in zip(pictures, planned.pictures, strict=True)
+        ]
         print_json(
             {
                 "model": planned.card,
@@ -84,7 +90,9 @@ def plan(
         for view, grid in zip(one.views, one.grids, strict=True):
             seen = f"{view.size[1]} x {view.size[0]}"
             left, top, right, bottom = (round(edge) for edge in _part_of_original(view))
-            table.add_row(name, view.role, f"({left}, {top}) to ({right}, {bottom})", seen, f"{grid.num_tokens:,}")
+            table.add_row(
+                name, view.role, f"({left}, {top}) to ({right}, {bottom})", seen, f"{grid.num_tokens:,}"
+            )
             name = ""
         table.add_row("", "in the prompt", "", "", f"{one.num_tokens:,}", style="bold", end_section=True)
     console().print(table)
@@ -95,7 +103,13 @@ def picture_data(plan: PicturePlan) -> dict[str, Any]:
     original, padding included.
     """
     views = [
-        {"role": view.role, "size": view.size, "box": _part_of_original(view), "grid": grid, "tokens": grid.num_tokens}
+        {
+            "role": view.role,
+            "size": view.size,
+            "box": _part_of_original(view),
+            "grid": grid,
+            "tokens": grid.num_tokens,
+        }
         for view, grid in zip(plan.views, plan.grids, strict=True)
     ]
     return {"branch": plan.branch, "original": plan.original, "tokens": plan.num_tokens, "views": views}

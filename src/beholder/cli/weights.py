@@ -27,7 +27,9 @@ class Layout(StrEnum):
 
 
 def pull(
-    name: Annotated[str, typer.Argument(help="A card's name or a hub id.", autocompletion=complete_model)] = DEFAULT,
+    name: Annotated[
+        str, typer.Argument(help="A card's name or a hub id.", autocompletion=complete_model)
+    ] = DEFAULT,
     as_json: Json = False,
 ) -> None:
     """Fetch weights, check their sums, and keep them: afterwards nothing touches the network.
@@ -42,7 +44,9 @@ def pull(
 
 
 def convert(
-    source: Annotated[str, typer.Argument(help="A folder in an official layout, a beholder folder, or a hub id.")],
+    source: Annotated[
+        str, typer.Argument(help="A folder in an official layout, a beholder folder, or a hub id.")
+    ],
     target: Annotated[Path, typer.Argument(help="Folder to write.")],
     to: Annotated[Layout, typer.Option("--to", help="Layout to write.")] = Layout.BEHOLDER,
     dtype: options.Dtype = None,
@@ -76,14 +80,20 @@ def _unchanged(source: str, dtype: options.Precision | None) -> Pipeline:
     folder = resolve(source)
     ours = is_beholder_folder(folder)
     with working(f"reading {source}"):
-        opened = (open_beholder if ours else open_official)(folder, dtype=getattr(torch, dtype) if dtype else None)
+        opened = (open_beholder if ours else open_official)(
+            folder, dtype=getattr(torch, dtype) if dtype else None
+        )
     has_tokenizer = (folder / "tokenizer.json").is_file()
     tokenizer = Tokenizer.from_folder(folder) if has_tokenizer else None
     return Pipeline(opened.model, tokenizer, origin=None if ours else opened)
 
 
 def _written(folder: Path) -> dict[str, Any]:
-    files = [{"name": path.name, "bytes": path.stat().st_size} for path in sorted(folder.iterdir()) if path.is_file()]
+    files = [
+        {"name": path.name, "bytes": path.stat().st_size}
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+    ]
     return {"folder": folder, "files": files}
 
 

@@ -1,4 +1,6 @@
-"""Ways to answer questions about pictures. An answerer takes pictures and questions, as many of each, and gives answers."""
+"""Ways to answer questions about pictures. An answerer takes as many pictures as questions and gives as many
+answers.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def answer_with(pipeline: Pipeline, *, max_tokens: int = 24) -> Answerer:
     """The model's own greedy answers, by the same path as `Pipeline.answer`."""
 
     def answer(pictures: Sequence[np.ndarray], questions: Sequence[str]) -> list[str]:
-        asked = [[user(Picture(pixels), question)] for pixels, question in zip(pictures, questions, strict=True)]
+        asked = [
+            [user(Picture(pixels), question)] for pixels, question in zip(pictures, questions, strict=True)
+        ]
         return [str(reply) for reply in pipeline.answer(asked, max_tokens=max_tokens)]
 
     return answer

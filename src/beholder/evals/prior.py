@@ -44,7 +44,9 @@ def _words(text: str) -> list[str]:
 
 def _template(question: str, common: frozenset[str]) -> str:
     """The question with runs of rare words as one gap."""
-    return re.sub(r"(_ )+", "_ ", " ".join(word if word in common else "_" for word in _words(question)) + " ")
+    return re.sub(
+        r"(_ )+", "_ ", " ".join(word if word in common else "_" for word in _words(question)) + " "
+    )
 
 
 def _most_common(answers: Counter[str]) -> str:

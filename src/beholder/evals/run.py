@@ -21,7 +21,7 @@ Report = Callable[[str, int, int], None]  # what is being answered, questions do
 
 @dataclass(frozen=True)
 class Row:
-    """One task of one set. prior: the question-only prior; blind: the same model on grey pictures; None where not run."""
+    """One task of one set. prior: the question-only prior. blind: the same model on grey pictures. None: not run."""
 
     set: str
     task: str
@@ -65,7 +65,9 @@ def table(rows: Sequence[Row]) -> Table:
     """The rows for a terminal; shares in percent, with standard errors."""
     shown = Table("set", "task", "questions", "score", "prior", "blind")
     for row in rows:
-        shown.add_row(row.set, row.task, str(row.model.count), *map(_percent, (row.model, row.prior, row.blind)))
+        shown.add_row(
+            row.set, row.task, str(row.model.count), *map(_percent, (row.model, row.prior, row.blind))
+        )
     return shown
 
 

@@ -43,7 +43,9 @@ def is_right(given: str, wanted: str) -> bool:
 
 def score(task: str, questions: Sequence[Question], given: Sequence[str]) -> Score:
     """Share of right answers of one task; where it is balanced, the mean of the shares for each right answer."""
-    right = [float(is_right(answer, question.answer)) for question, answer in zip(questions, given, strict=True)]
+    right = [
+        float(is_right(answer, question.answer)) for question, answer in zip(questions, given, strict=True)
+    ]
     if task not in BALANCED:
         return _mean(questions, right)
     parts = []

@@ -30,7 +30,9 @@ class Progress:
 
     def after(self, seconds: float, samples: int) -> Progress:
         """One step later."""
-        return replace(self, step=self.step + 1, seconds=self.seconds + seconds, samples=self.samples + samples)
+        return replace(
+            self, step=self.step + 1, seconds=self.seconds + seconds, samples=self.samples + samples
+        )
 
 
 def save_checkpoint(folder: Path, plan: Plan, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
@@ -71,7 +73,9 @@ def load_checkpoint(folder: Path, plan: Plan, optimizer: torch.optim.Optimizer) 
     return Progress(**state)
 
 
-def trained_tensors(model: nn.Module, stages: tuple[Stage, ...], dtype: torch.dtype = torch.bfloat16) -> dict[str, Tensor]:
+def trained_tensors(
+    model: nn.Module, stages: tuple[Stage, ...], dtype: torch.dtype = torch.bfloat16
+) -> dict[str, Tensor]:
     """What the stages change in a model: parameters by name, and adapters as in `adapter_tensors`."""
     tensors = {
         name: parameter.detach()

@@ -64,12 +64,16 @@ class Collator:
 
     def __init__(self, card: Card, tokenizer: Tokenizer) -> None:
         if card.prompt is None or card.main is None:
-            raise BeholderError(f"card {card.name} has no chat format or no language part; it cannot learn to answer")
+            raise BeholderError(
+                f"card {card.name} has no chat format or no language part; it cannot learn to answer"
+            )
         self.card, self.tokenizer, self.chat = card, tokenizer, card.prompt
         self.branch = card.branch()
         placeholder = next((p for fusion in card.fusion if (p := fusion.placeholder()) is not None), None)
         if placeholder is None or self.branch.geometry is None or self.branch.connector is None:
-            raise BeholderError(f"card {card.name} has no placeholders for its picture's features in the prompt")
+            raise BeholderError(
+                f"card {card.name} has no placeholders for its picture's features in the prompt"
+            )
         self.placeholder = placeholder[1]
 
     def __call__(self, samples: Sequence[Sample]) -> TrainBatch:
@@ -103,11 +107,13 @@ class Collator:
         if not sample.turns:
             raise BeholderError(f"sample {sample.key} has no question to learn from")
         prefix: list[int] = []
-        questions = []
+        questions: list[tuple[list[int], list[bool]]] = []
         for turn in sample.turns:
             ids, answer, start = self._conversation(turn, plan)
             if questions and ids[:start] != prefix:
-                raise BeholderError(f"sample {sample.key}: the tokens before {turn.question!r} depend on the question")
+                raise BeholderError(
+                    f"sample {sample.key}: the tokens before {turn.question!r} depend on the question"
+                )
             prefix = ids[:start]
             questions.append((ids[start:], answer[start:]))
         return _Row(prefix, questions)
@@ -133,10 +139,9 @@ def pack(rows: Sequence[_Row]) -> tuple[Tensor, Visibility, Answers]:
     blocks_BT = torch.zeros_like(ids_BT)
     places: list[tuple[int, int, int]] = []
     for b, row in enumerate(rows):
-        pieces = [(row.prefix, [False] * len(row.prefix), 0), *((ids, answer, len(row.prefix)) for ids, answer in row.questions)]
         at = 0
-        for segment, (ids, answer, first) in enumerate(pieces):
-            stop = at + len(ids)
+        for segment, (ids, answer) in enumerate([(row.prefix, [False] * len(row.prefix)), *row.questions]):
+            first, stop = len(row.prefix) if segment else 0, at + len(ids)
             ids_BT[b, at:stop] = torch.tensor(ids)
             segments_BT[b, at:stop] = segment
             blocks_BT[b, at:stop] = torch.arange(first, first + len(ids))

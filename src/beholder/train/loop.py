@@ -78,7 +78,10 @@ def train_stage(
     reporter.start(plan, progress)
     model.train()
     saved = time.monotonic()
-    with stop_requested() as stopping, closing_feed(dataset, collate, stage, progress.step, settings.ahead) as batches:
+    with (
+        stop_requested() as stopping,
+        closing_feed(dataset, collate, stage, progress.step, settings.ahead) as batches,
+    ):
         while (share := done(progress, stage, settings.seconds)) < 1 and not stopping.is_set():
             began = time.monotonic()
             factor = learning_rate_factor(progress.step, share, stage.warmup)
@@ -86,7 +89,9 @@ def train_stage(
                 group["lr"] = rule.rule.lr * factor
             loss, norm = _step(model, batches, plan, optimizer, objective, settings.precision)
             progress = progress.after(time.monotonic() - began, stage.batch * stage.accumulate)
-            reporter.step(progress, loss=loss, norm=norm, factor=factor, share=done(progress, stage, settings.seconds))
+            reporter.step(
+                progress, loss=loss, norm=norm, factor=factor, share=done(progress, stage, settings.seconds)
+            )
             if time.monotonic() - saved > settings.checkpoint:
                 save_checkpoint(settings.folder, plan, optimizer, progress)
                 saved = time.monotonic()
@@ -163,9 +168,10 @@ def closing_feed(
     def put(item: TrainBatch | BaseException) -> None:
         while not closed.is_set():
             try:
-                return ready.put(item, timeout=0.2)
+                ready.put(item, timeout=0.2)
             except queue.Full:
                 continue
+            return
 
     def work() -> None:
         number = first_step * stage.accumulate
@@ -174,7 +180,8 @@ def closing_feed(
                 indices = range(number * stage.batch, (number + 1) * stage.batch)
                 put(collate([dataset[index % len(dataset)] for index in indices]))
             except BaseException as error:  # noqa: BLE001  (handed to the training thread)
-                return put(error)
+                put(error)
+                return
             number += 1
 
     def take() -> Iterator[TrainBatch]:

@@ -30,9 +30,9 @@ def next_token(model: Model, item: TrainBatch) -> Tensor:
 class Words:
     """A picture's tokens should lie, in the language model's space of words, near the words that answer its questions.
 
-    Each token scores each word by its product with the word's direction; a picture says a word as well as the token that
-    says it best (a soft maximum), so tokens learn to name what is where they are. No language layer runs, which makes
-    this an order of magnitude cheaper than `next_token`.
+    Each token scores each word by its product with the word's direction; a picture says a word as well as the token
+    that says it best (a soft maximum), so tokens learn to name what is where they are. No language layer runs, which
+    makes this an order of magnitude cheaper than `next_token`.
 
     words: task -> all answers it has. Turns of other tasks do not count.
     """
@@ -41,12 +41,16 @@ class Words:
 
     def __init__(self, model: Model, tokenizer: Tokenizer, words: Mapping[str, Sequence[str]]) -> None:
         self.index = {task: {word: i for i, word in enumerate(answers)} for task, answers in words.items()}
-        self.directions_DW = {task: self._directions(model, tokenizer, answers) for task, answers in words.items()}
+        self.directions_DW = {
+            task: self._directions(model, tokenizer, answers) for task, answers in words.items()
+        }
 
     @torch.no_grad()
     def _directions(self, model: Model, tokenizer: Tokenizer, answers: Sequence[str]) -> Tensor:
         """One column per word: what sets it apart from the others."""
-        rows = [model.language.embed(torch.tensor(tokenizer.encode(answer))).float().mean(0) for answer in answers]
+        rows = [
+            model.language.embed(torch.tensor(tokenizer.encode(answer))).float().mean(0) for answer in answers
+        ]
         words_WD = torch.stack(rows)
         apart_WD = words_WD - words_WD.mean(0)
         return (F.normalize(apart_WD, dim=1) * self.SHARPNESS / apart_WD.norm(dim=1).mean()).T.contiguous()

@@ -16,48 +16,64 @@ from beholder.train.checkpoints import Progress
 from beholder.train.stages import Plan
 
 LINE_SECONDS = 20.0  # between plain lines
+WINDOW = 50  # steps that the shown loss and speed are means of
 
 
 class Reporter:
     """Called by the loop at the start, after each step and at the end."""
 
     def __init__(self, folder: Path, stage: Stage) -> None:
-        self.stage, self.console = stage, Console()
+        self.stage = stage
+        self.console = Console(soft_wrap=True)
         folder.mkdir(parents=True, exist_ok=True)
         self.metrics = (folder / "metrics.jsonl").open("a", encoding="utf-8")
-        self.recent: deque[tuple[float, float]] = deque(maxlen=50)  # (seconds so far, loss)
+        self.losses: deque[float] = deque(maxlen=WINDOW)
+        self.times: deque[float] = deque(maxlen=WINDOW + 1)
         self.live = Live(console=self.console, refresh_per_second=4) if self.console.is_terminal else None
         self.shown = 0.0
 
     def start(self, plan: Plan, progress: Progress) -> None:
+        """Show what trains and where the run goes on."""
         self.console.print(Text(plan.table()))
         if progress.step:
             self.console.print(f"{self.stage.name}: going on after step {progress.step:,}")
-        self.recent.append((progress.seconds, float("nan")))
+        self.times.append(progress.seconds)
         if self.live is not None:
             self.live.start()
 
     def step(self, progress: Progress, *, loss: float, norm: float, factor: float, share: float) -> None:
-        record = {"step": progress.step, "loss": loss, "norm": norm, "lr_factor": factor, "seconds": progress.seconds}
-        print(json.dumps(record), file=self.metrics, flush=True)
-        first_seconds = self.recent[0][0]
-        steps = len(self.recent) - 1 if len(self.recent) < 50 else 49
-        self.recent.append((progress.seconds, loss))
-        rate = max(1, steps + 1) * self.stage.batch * self.stage.accumulate / max(1e-9, progress.seconds - first_seconds)
-        losses = [value for _, value in self.recent if value == value]
-        left = progress.seconds * (1 - share) / max(share, 1e-9)
-        line = (
-            f"{self.stage.name}  step {progress.step:,}  loss {sum(losses) / len(losses):.3f}  "
-            f"{rate:.1f} samples/s  {share:.1%} done, {left / 60:.0f} min left"
-        )
+        """One more step is done. share: of the schedule."""
+        record = {
+            "step": progress.step,
+            "loss": loss,
+            "norm": norm,
+            "factor": factor,
+            "seconds": progress.seconds,
+        }
+        self.metrics.write(json.dumps(record) + "\n")
+        self.metrics.flush()
+        self.losses.append(loss)
+        self.times.append(progress.seconds)
+        line = self._line(progress, share)
         if self.live is not None:
             self.live.update(Text(line))
         elif time.monotonic() - self.shown > LINE_SECONDS:
             self.shown = time.monotonic()
-            print(line, flush=True)
+            self.console.print(Text(line))
 
     def end(self, progress: Progress) -> None:
+        """The stage is over or was stopped."""
         if self.live is not None:
             self.live.stop()
         self.metrics.close()
-        print(f"{self.stage.name}: stopped after {progress.step:,} steps and {progress.samples:,} samples", flush=True)
+        done = f"{progress.step:,} steps, {progress.samples:,} samples, {progress.seconds / 60:.1f} min"
+        self.console.print(f"{self.stage.name}: {done}")
+
+    def _line(self, progress: Progress, share: float) -> str:
+        samples = (len(self.times) - 1) * self.stage.batch * self.stage.accumulate
+        rate = samples / max(1e-9, self.times[-1] - self.times[0])
+        left = progress.seconds * (1 - share) / max(share, 1e-9)
+        return (
+            f"{self.stage.name}  step {progress.step:,}  loss {sum(self.losses) / len(self.losses):.3f}  "
+            f"{rate:.1f} samples/s  {share:.1%} done, {left / 60:.0f} min left"
+        )

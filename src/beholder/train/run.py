@@ -28,7 +28,9 @@ class Task:
     share: float = 1.0
 
 
-def run(model: Model, collate: Collator, tasks: Sequence[Task], folder: Path, *, minutes: float | None = None) -> bool:
+def run(
+    model: Model, collate: Collator, tasks: Sequence[Task], folder: Path, *, minutes: float | None = None
+) -> bool:
     """Train through all tasks. False where a signal stopped the run; the same call then goes on. What has been trained
     so far is written to `trained.safetensors` in `folder` at every checkpoint.
     """

@@ -42,7 +42,11 @@ class Plan:
     def optimizer_groups(self) -> list[dict[str, object]]:
         """Parameter groups for a torch optimizer."""
         return [
-            {"params": list(group.parameters.values()), "lr": group.rule.lr, "weight_decay": group.rule.weight_decay}
+            {
+                "params": list(group.parameters.values()),
+                "lr": group.rule.lr,
+                "weight_decay": group.rule.weight_decay,
+            }
             for group in self.groups
         ]
 
@@ -51,11 +55,18 @@ class Plan:
         rows = [("what trains", "tensors", "values", "lr", "weight decay", "rank")]
         for group in self.groups:
             rule = group.rule
-            numbers = (f"{len(group.parameters):,}", f"{group.num_values:,}", f"{rule.lr:g}", f"{rule.weight_decay:g}")
+            numbers = (
+                f"{len(group.parameters):,}",
+                f"{group.num_values:,}",
+                f"{rule.lr:g}",
+                f"{rule.weight_decay:g}",
+            )
             rows.append((rule.pattern, *numbers, str(rule.rank or "")))
         rows.append(("(frozen)", "", f"{self.frozen:,}", "", "", ""))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
+        )
 
 
 def prepare_stage(model: nn.Module, stage: Stage) -> Plan:
@@ -77,7 +88,9 @@ def prepare_stage(model: nn.Module, stage: Stage) -> Plan:
         frozen += 0 if parameter.requires_grad else parameter.numel()
     for index, rule in enumerate(stage.rules):
         if not matched[index]:
-            raise BeholderError(f"stage {stage.name}: rule {rule.pattern!r} decides no parameter; correct or remove it")
+            raise BeholderError(
+                f"stage {stage.name}: rule {rule.pattern!r} decides no parameter; correct or remove it"
+            )
     groups = tuple(
         Group(rule, {name: p for name, p in matched[index].items() if p.requires_grad})
         for index, rule in enumerate(stage.rules)

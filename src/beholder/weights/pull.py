@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,12 +98,14 @@ def _assembled(name: str, progress: Report) -> Path:
     assembly, chosen = ASSEMBLIES[name], card(name)
     files = {}
     for what, source in (("language model", assembly.language), ("vision encoder", assembly.vision)):
-        files[what] = fetch_file(source, progress=lambda done, total, what=what: progress(f"fetch {what}", done, total))
+        files[what] = fetch_file(source, progress=partial(progress, f"fetch {what}"))
     _assemble(chosen, files["language model"], files["vision encoder"], assembly, folder, progress)
     return folder
 
 
-def _assemble(chosen: Card, gguf: Path, pickle: Path, assembly: Assembly, folder: Path, progress: Report) -> None:
+def _assemble(
+    chosen: Card, gguf: Path, pickle: Path, assembly: Assembly, folder: Path, progress: Report
+) -> None:
     """Base weights under our names, what we trained in their place or added to them, all in one beholder folder."""
     import tempfile
 
@@ -119,7 +122,9 @@ def _assemble(chosen: Card, gguf: Path, pickle: Path, assembly: Assembly, folder
     steps = 4
     progress("convert the vision encoder", 0, steps)
     with tempfile.TemporaryDirectory() as scratch:
-        vision = open_weights(convert_pickle(pickle, assembly.vision.sha256, Path(scratch) / "vision.safetensors"))
+        vision = open_weights(
+            convert_pickle(pickle, assembly.vision.sha256, Path(scratch) / "vision.safetensors")
+        )
         shapes = state_shapes(build(chosen, device="meta"))
         trained = {name: tensor.load() for name, tensor in open_weights(assembly.trained).items()}
         progress("read the language model", 1, steps)

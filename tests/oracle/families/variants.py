@@ -15,15 +15,23 @@ LLAMA_3_ROPE = dict(
     high_freq_factor=4.0,
     original_max_position_embeddings=64,
 )
-decoder_family("llama_one_kv_head", model_type="llama", num_key_value_heads=1, attention_bias=True, mlp_bias=True)
+decoder_family(
+    "llama_one_kv_head", model_type="llama", num_key_value_heads=1, attention_bias=True, mlp_bias=True
+)
 decoder_family("llama_all_heads", model_type="llama", num_attention_heads=8, num_key_value_heads=8)
 decoder_family("llama_3_rope", model_type="llama", rope_parameters=LLAMA_3_ROPE)
 decoder_family(
-    "llama_linear_rope", model_type="llama", rope_parameters=dict(rope_type="linear", rope_theta=10000.0, factor=2.0)
+    "llama_linear_rope",
+    model_type="llama",
+    rope_parameters=dict(rope_type="linear", rope_theta=10000.0, factor=2.0),
 )
 decoder_family("mistral_window", model_type="mistral", sliding_window=5)
-decoder_family("qwen2_window", model_type="qwen2", sliding_window=5, use_sliding_window=True, max_window_layers=1)
-decoder_family("qwen2_tied", model_type="qwen2", tie_word_embeddings=True, num_attention_heads=2, num_key_value_heads=1)
+decoder_family(
+    "qwen2_window", model_type="qwen2", sliding_window=5, use_sliding_window=True, max_window_layers=1
+)
+decoder_family(
+    "qwen2_tied", model_type="qwen2", tie_word_embeddings=True, num_attention_heads=2, num_key_value_heads=1
+)
 
 
 @family("clip_end", "dual-encoder")

@@ -77,7 +77,11 @@ def attend(q_BHTK: Tensor, k_BJSK: Tensor, v_BJSK: Tensor, mask: AttentionMask) 
     if group > 1:
         k_BJSK, v_BJSK = (x.repeat_interleave(group, dim=1) for x in (k_BJSK, v_BJSK))
     return F.scaled_dot_product_attention(
-        q_BHTK, k_BJSK, v_BJSK, attn_mask=mask.allowed_B1TS, is_causal=mask.causal and mask.allowed_B1TS is None
+        q_BHTK,
+        k_BJSK,
+        v_BJSK,
+        attn_mask=mask.allowed_B1TS,
+        is_causal=mask.causal and mask.allowed_B1TS is None,
     )
 
 
@@ -115,7 +119,9 @@ class SelfAttention(nn.Module):
         return self.out(x_BHTK.transpose(1, 2).flatten(2))
 
 
-def prepend(keys: Tensor, values: Tensor, prefix: tuple[Tensor, Tensor], mask: AttentionMask, num_queries: int) -> tuple[Tensor, Tensor, AttentionMask]:
+def prepend(
+    keys: Tensor, values: Tensor, prefix: tuple[Tensor, Tensor], mask: AttentionMask, num_queries: int
+) -> tuple[Tensor, Tensor, AttentionMask]:
     """Keys, values and mask with prefix keys (B, J, P, K) in front that every query sees."""
     allowed = mask.allowed_B1TS
     if allowed is None:

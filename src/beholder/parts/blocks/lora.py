@@ -28,9 +28,9 @@ class AdaptedLinear(nn.Linear):
         self.in_features, self.out_features = base.in_features, base.out_features
         self.weight, self.bias = base.weight, base.bias
         self.scaling = alpha / rank
-        like = {"device": base.weight.device, "dtype": torch.float32}
-        self.lora_a = nn.Parameter(torch.empty(rank, base.in_features, **like))
-        self.lora_b = nn.Parameter(torch.zeros(base.out_features, rank, **like))
+        device = base.weight.device
+        self.lora_a = nn.Parameter(torch.empty(rank, base.in_features, device=device, dtype=torch.float32))
+        self.lora_b = nn.Parameter(torch.zeros(base.out_features, rank, device=device, dtype=torch.float32))
         nn.init.kaiming_uniform_(self.lora_a, a=5**0.5)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,15 +39,14 @@ class AdaptedLinear(nn.Linear):
         y = _Adapted.apply(x, self.weight, self.lora_a, self.lora_b, self.scaling)
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
-    def change_OI(self) -> Tensor:
+    def change(self) -> Tensor:
         """What the adapter adds to the weight, (O, I) in float32."""
         return self.scaling * (self.lora_b.float() @ self.lora_a.float())
 
 
 class _Adapted(torch.autograd.Function):
-    """x (W + s B A)' with the sum formed first: one product forward and one back for x, where the plain formula reads and
-    writes the activations twice more each way. Only the backward pass of A and B uses the narrow products. W gets no
-    gradient.
+    """x (W + s B A)' with the sum formed first: one product forward and one back for x, where the plain formula reads
+    and writes the activations twice more each way. Only the gradients of A and B need the narrow products. W gets none.
     """
 
     @staticmethod
@@ -59,7 +58,7 @@ class _Adapted(torch.autograd.Function):
         return F.linear(x, changed_OI)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, changed_OI, a_RI, b_OR = ctx.saved_tensors
         x_NI, grad_NO = x.flatten(0, -2), grad.flatten(0, -2)
         grad_x = grad @ changed_OI if ctx.needs_input_grad[0] else None
@@ -70,7 +69,7 @@ class _Adapted(torch.autograd.Function):
 
 def apply_adapters(model: nn.Module, pattern: str, rank: int, alpha: float | None = None) -> list[str]:
     """Put adapters on the linear layers whose weight's name matches `pattern` (as in `fnmatch`), in place; returns the
-    layers' names. A new adapter changes nothing. alpha: 2 * rank where None. Layers that have one already are left alone.
+    layers' names. A new adapter changes nothing. alpha: 2 * rank where None. Layers that have one already keep it.
 
     Raises `BeholderError` when no linear layer matches.
     """
@@ -98,8 +97,10 @@ def merge_adapters(model: nn.Module) -> int:
     for name, layer in adapted.items():
         bias = layer.bias is not None
         plain = nn.Linear(layer.in_features, layer.out_features, bias=bias, device="meta")
-        changed_OI = layer.weight.float() + layer.change_OI()
-        plain.weight = nn.Parameter(changed_OI.to(layer.weight.dtype), requires_grad=layer.weight.requires_grad)
+        changed_OI = layer.weight.float() + layer.change()
+        plain.weight = nn.Parameter(
+            changed_OI.to(layer.weight.dtype), requires_grad=layer.weight.requires_grad
+        )
         plain.bias = layer.bias
         _replace(model, name, plain.train(layer.training))
     return len(adapted)
@@ -111,8 +112,8 @@ def adapters(model: nn.Module) -> dict[str, AdaptedLinear]:
 
 
 def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """`<layer>.lora_a` (R, I) and `<layer>.lora_b` (O, R), the latter with alpha / R multiplied in, so that the change of
-    a weight is their product and no other number is needed.
+    """`<layer>.lora_a` (R, I) and `<layer>.lora_b` (O, R), the latter with alpha / R multiplied in, so that the change
+    of a weight is their product and no other number is needed.
     """
     tensors = {}
     for name, layer in adapters(model).items():

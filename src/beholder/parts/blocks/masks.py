@@ -28,7 +28,9 @@ class Visibility:
     plain: bool = False
 
     @classmethod
-    def causal(cls, rows: int, length: int, *, start: int = 0, device: torch.device | None = None) -> Visibility:
+    def causal(
+        cls, rows: int, length: int, *, start: int = 0, device: torch.device | None = None
+    ) -> Visibility:
         """Rows of plain causal text whose first token has block `start`."""
         blocks_T = torch.arange(start, start + length, device=device)
         zeros_BT = torch.zeros(rows, length, dtype=torch.long, device=device)
@@ -36,7 +38,12 @@ class Visibility:
 
     @classmethod
     def causal_rows(
-        cls, lengths: Sequence[int], width: int, *, starts: Sequence[int] | None = None, device: torch.device | None = None
+        cls,
+        lengths: Sequence[int],
+        width: int,
+        *,
+        starts: Sequence[int] | None = None,
+        device: torch.device | None = None,
     ) -> Visibility:
         """Causal rows of unequal lengths in a table of `width` columns, padded on the right."""
         starts = starts or [0] * len(lengths)

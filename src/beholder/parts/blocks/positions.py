@@ -66,7 +66,11 @@ class Rotary(Config):
         """Cosines and sines (B, 1, T, K), computed in float32, for `rotate`."""
         frequencies_F = self.frequencies(head_dim, positions_BT.device)
         angles_BTF = positions_BT.float()[..., None] * frequencies_F
-        joined = torch.cat((angles_BTF, angles_BTF), -1) if self.pairs == "half" else angles_BTF.repeat_interleave(2, -1)
+        joined = (
+            torch.cat((angles_BTF, angles_BTF), -1)
+            if self.pairs == "half"
+            else angles_BTF.repeat_interleave(2, -1)
+        )
         return joined.cos().to(dtype)[:, None], joined.sin().to(dtype)[:, None]
 
     def rotate(self, x_BHTK: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:

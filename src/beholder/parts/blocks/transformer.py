@@ -33,7 +33,9 @@ NO_PARTS: Mapping[str, nn.Module] = {}
 class TransformerLayer(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)). `parts` are a fusion's modules for this layer, by slot."""
 
-    def __init__(self, dim: int, attention: Attention, mlp: FeedForward, norm: Norm, *, index: int = 0) -> None:
+    def __init__(
+        self, dim: int, attention: Attention, mlp: FeedForward, norm: Norm, *, index: int = 0
+    ) -> None:
         super().__init__()
         self.index = index
         self.norm1 = norm.build(dim)

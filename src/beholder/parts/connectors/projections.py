@@ -85,7 +85,9 @@ class MlpConnector(Connector):
         assert self.positions is not None
         for grid in packed.grids:
             if grid.num_tokens != len(self.positions):
-                raise BeholderError(f"the connector has {len(self.positions)} positions, a view {grid.num_tokens} tokens")
+                raise BeholderError(
+                    f"the connector has {len(self.positions)} positions, a view {grid.num_tokens} tokens"
+                )
         return self.positions.repeat(len(packed.grids), 1)
 
 
@@ -136,7 +138,9 @@ class PixelShuffle(ConnectorConfig):
 
     def grid(self, grid: Grid) -> Grid:
         if grid.height % self.factor or grid.width % self.factor:
-            raise BeholderError(f"a grid of {grid.height}x{grid.width} tokens does not divide into squares of {self.factor}")
+            raise BeholderError(
+                f"a grid of {grid.height}x{grid.width} tokens does not divide into squares of {self.factor}"
+            )
         return grid._replace(height=grid.height // self.factor, width=grid.width // self.factor)
 
     def tiny(self) -> PixelShuffle:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from beholder.errors import BeholderError
 from beholder.media.plan import NEWLINE, Features, PicturePlan

@@ -50,11 +50,13 @@ class DecoderModel(Language):
         super().__init__()
         self.config = config
         first_windowed = 0 if config.windowed is None else config.num_layers - config.windowed
+        window = config.attention.window
+        self.windows = [window if index >= first_windowed else None for index in range(config.num_layers)]
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
         self.blocks = nn.ModuleList(
             TransformerLayer(
                 config.dim,
-                config.attention if index >= first_windowed else config.attention.but(window=None),
+                config.attention.but(window=self.windows[index]),
                 config.mlp,
                 config.norm,
                 index=index,
@@ -83,9 +85,9 @@ class DecoderModel(Language):
         x_BTD = inputs.embeddings_BTD
         steps = self._steps(inputs, state)
         kept = {0: x_BTD} if 0 in taps else {}
-        for number, block in enumerate(self.blocks):
+        for number, (block, window) in enumerate(zip(self.blocks, self.windows, strict=True)):
             parts = layer_parts.get(number, NO_PARTS) if layer_parts else NO_PARTS
-            x_BTD = block(x_BTD, steps[block.attn.config.window], parts)
+            x_BTD = block(x_BTD, steps[window], parts)
             if number + 1 in taps:
                 kept[number + 1] = x_BTD
         if state is not None:
@@ -99,6 +101,5 @@ class DecoderModel(Language):
         rotary = None
         if attention.rotary is not None:
             rotary = attention.rotary.tables(inputs.positions, attention.width(self.config.dim), x_BTD.dtype)
-        windows = {block.attn.config.window for block in self.blocks}
-        masks = {window: AttentionMask.of(inputs.visibility, keys, window) for window in windows}
+        masks = {window: AttentionMask.of(inputs.visibility, keys, window) for window in set(self.windows)}
         return {window: Step(mask, rotary, inputs, state) for window, mask in masks.items()}

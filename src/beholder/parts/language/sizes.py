@@ -42,7 +42,8 @@ LLAMA_3_70B = LLAMA_2_70B.but(
 )
 LLAMA_3_1_SCALING = Llama3Scaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_length=8192)
 LLAMA_3_1_8B = LLAMA_3_8B.but(
-    attention=LLAMA_3_8B.attention.but(rotary=Rotary(theta=500000.0, scaling=LLAMA_3_1_SCALING)), context=131072
+    attention=LLAMA_3_8B.attention.but(rotary=Rotary(theta=500000.0, scaling=LLAMA_3_1_SCALING)),
+    context=131072,
 )
 
 # mistralai/Mistral-7B-v0.1 and Mistral-7B-Instruct-v0.2 config.json
@@ -51,7 +52,9 @@ MISTRAL_7B = LLAMA_2_7B.but(
     mlp=LLAMA_2_7B.mlp.but(hidden=14336),
     context=32768,
 )
-MISTRAL_7B_V02 = MISTRAL_7B.but(attention=MISTRAL_7B.attention.but(rotary=Rotary(theta=1000000.0), window=None))
+MISTRAL_7B_V02 = MISTRAL_7B.but(
+    attention=MISTRAL_7B.attention.but(rotary=Rotary(theta=1000000.0), window=None)
+)
 
 # 01-ai/Yi-6B-Chat and Yi-34B config.json
 YI_6B = LLAMA_2_7B.but(
@@ -85,6 +88,10 @@ SMOLLM2_1_7B = SMOLLM2_135M.but(
     num_layers=24,
     attention=Attention(num_heads=32, rotary=Rotary(theta=130000.0)),
     mlp=SMOLLM2_135M.mlp.but(hidden=8192),
+)
+# text_config of HuggingFaceTB/SmolVLM-Instruct config.json: the same model after training on longer texts
+SMOLLM2_1_7B_16K = SMOLLM2_1_7B.but(
+    attention=Attention(num_heads=32, rotary=Rotary(theta=273768.0)), context=16384
 )
 
 # Text towers of openai/CLIP (ViT-B and ViT-L)

@@ -46,7 +46,9 @@ class SelfKeyValues:
         else:
             device = keys_BHTK.device
             rows_B1 = torch.arange(len(lengths), device=device)[:, None]
-            columns_BT = torch.tensor(list(lengths), device=device)[:, None] + torch.arange(width, device=device)
+            columns_BT = torch.tensor(list(lengths), device=device)[:, None] + torch.arange(
+                width, device=device
+            )
             self.keys[rows_B1, :, columns_BT] = keys_BHTK.transpose(1, 2)
             self.values[rows_B1, :, columns_BT] = values_BHTK.transpose(1, 2)
         return self.keys[:, :, :end], self.values[:, :, :end]
@@ -98,7 +100,9 @@ class Tensors:
     def truncate(self, lengths: Sequence[int]) -> None:
         """Cross-attention's keys do not depend on the length; a recurrent state does and raises `ValueError`."""
         if self.recurrent:
-            raise ValueError("a recurrent state cannot be truncated; take a snapshot before the tokens and restore it")
+            raise ValueError(
+                "a recurrent state cannot be truncated; take a snapshot before the tokens and restore it"
+            )
 
     def snapshot(self) -> Tensors:
         return Tensors({name: value.clone() for name, value in self.values.items()}, self.recurrent)
@@ -152,7 +156,9 @@ class State:
             self.blocks_BS[:, start:end] = visibility.blocks_BT
         else:
             device = self.segments_BS.device
-            columns_BT = torch.tensor(self.lengths, device=device)[:, None] + torch.arange(width, device=device)
+            columns_BT = torch.tensor(self.lengths, device=device)[:, None] + torch.arange(
+                width, device=device
+            )
             self.segments_BS.scatter_(1, columns_BT, visibility.segments_BT)
             self.blocks_BS.scatter_(1, columns_BT, visibility.blocks_BT)
         return Visibility(self.segments_BS[:, :end], self.blocks_BS[:, :end], visibility.parents, self.plain)
@@ -219,5 +225,3 @@ class State:
         """Bytes held by the layers and the encoder's memory."""
         memory = 0 if self.memory is None else self.memory.numel() * self.memory.element_size()
         return memory + sum(layer.nbytes for layer in self.layers.values())
-
-

@@ -95,10 +95,14 @@ class TextEncoderModel(Language):
         x_BTD, visibility = inputs.embeddings_BTD, inputs.visibility
         length = x_BTD.shape[1]
         if length > self.config.context:
-            raise BeholderError(f"a text of {length} tokens; this text tower reads at most {self.config.context}")
+            raise BeholderError(
+                f"a text of {length} tokens; this text tower reads at most {self.config.context}"
+            )
         x_BTD = x_BTD + self.positions[:length]
         if not self.config.causal:
-            visibility = Visibility(visibility.segments_BT, torch.zeros_like(visibility.blocks_BT), visibility.parents)
+            visibility = Visibility(
+                visibility.segments_BT, torch.zeros_like(visibility.blocks_BT), visibility.parents
+            )
         step = Step(AttentionMask.of(visibility, visibility, None), inputs=inputs)
         kept = {0: x_BTD} if 0 in taps else {}
         for number, block in enumerate(self.blocks):

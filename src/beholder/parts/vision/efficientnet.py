@@ -62,7 +62,9 @@ class EfficientNetLite(VisionConfig):
 
     def __post_init__(self) -> None:
         if self.image_size % 32:
-            raise BeholderError(f"EfficientNet-Lite halves pictures five times: {self.image_size} must divide by 32")
+            raise BeholderError(
+                f"EfficientNet-Lite halves pictures five times: {self.image_size} must divide by 32"
+            )
 
     def channels(self, stage: int) -> int:
         """Output channels of a stage (1 to 7), rounded to multiples of 8 as officially done."""
@@ -86,7 +88,8 @@ class EfficientNetLite(VisionConfig):
 
     def grid(self, size: Size) -> Grid:
         if size != (self.image_size, self.image_size):
-            raise BeholderError(f"this encoder takes {self.image_size}x{self.image_size} pixels, not {size[1]}x{size[0]}")
+            side = self.image_size
+            raise BeholderError(f"this encoder takes {side}x{side} pixels, not {size[1]}x{size[0]}")
         return Grid(1, size[0] // 32, size[1] // 32)
 
     def tiny(self) -> EfficientNetLite:
@@ -97,7 +100,10 @@ class EfficientNetLite(VisionConfig):
 
 
 class ConvNorm(nn.Module):
-    """A convolution and its batch norm with frozen statistics, run as one convolution. Padding is TensorFlow's `SAME`."""
+    """A convolution and its batch norm with frozen statistics, run as one convolution, padded as TensorFlow's `SAME`."""
+
+    mean: Tensor
+    var: Tensor
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
@@ -157,7 +163,9 @@ class EfficientNetLiteModel(Vision):
         for number, stage in enumerate(STAGES, start=1):
             outputs = config.channels(number)
             for repeat in range(config.repeats(number)):
-                self.blocks.append(InvertedBottleneck(channels, outputs, stage, stage.stride if repeat == 0 else 1))
+                self.blocks.append(
+                    InvertedBottleneck(channels, outputs, stage, stage.stride if repeat == 0 else 1)
+                )
                 channels = outputs
             self.stage_ends.append(len(self.blocks))
         self.last = ConvNorm(channels, config.head)

@@ -7,7 +7,7 @@ from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.vision.vit import Take, ViT
 
-# openai/CLIP: model_configs/ViT-*.json of mlfoundations/open_clip. Their own features are the last layer's without norm.
+# openai/CLIP: model_configs/ViT-*.json of mlfoundations/open_clip. Features are the last layer's, not normed.
 CLIP_B_32 = ViT(
     image_size=224,
     patch=32,
@@ -23,7 +23,11 @@ CLIP_B_32 = ViT(
 )
 CLIP_B_16 = CLIP_B_32.but(patch=16)
 CLIP_L_14 = CLIP_B_32.but(
-    patch=14, dim=1024, num_layers=24, attention=CLIP_B_32.attention.but(num_heads=16), mlp=CLIP_B_32.mlp.but(hidden=4096)
+    patch=14,
+    dim=1024,
+    num_layers=24,
+    attention=CLIP_B_32.attention.but(num_heads=16),
+    mlp=CLIP_B_32.mlp.but(hidden=4096),
 )
 CLIP_L_14_336 = CLIP_L_14.but(image_size=336)
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+T = TypeVar("T")
 
-def by_size(views: Sequence[Tensor], encode: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """`encode` (n, 3, h, w) -> (n, ...) applied to the views of each size together; one result per view, in order."""
+
+def by_size(views: Sequence[Tensor], encode: Callable[[Tensor], Iterable[T]]) -> list[T]:
+    """`encode` (n, 3, h, w) -> n results, applied to the views of each size together; one result per view, in order."""
     groups: dict[torch.Size, list[int]] = {}
     for index, view in enumerate(views):
         groups.setdefault(view.shape, []).append(index)
-    results: dict[int, Tensor] = {}
+    results: dict[int, T] = {}
     for indices in groups.values():
         results.update(zip(indices, encode(torch.stack([views[index] for index in indices])), strict=True))
     return [results[index] for index in range(len(views))]

@@ -77,7 +77,9 @@ class ViT(VisionConfig):
     def grid(self, size: Size) -> Grid:
         height, width = size
         if min(size) < self.patch:
-            raise BeholderError(f"a view of {width}x{height} pixels is smaller than one patch of {self.patch}")
+            raise BeholderError(
+                f"a view of {width}x{height} pixels is smaller than one patch of {self.patch}"
+            )
         if self.positions == "table" and (height, width) != (self.image_size, self.image_size):
             raise BeholderError(
                 f"this encoder takes {self.image_size}x{self.image_size} pixels, not {width}x{height}; "
@@ -153,7 +155,8 @@ class VisionTransformer(Vision):
         patches_VDhw = self.patch(pixels_V3HW.to(self.patch.weight.dtype))
         height, width = patches_VDhw.shape[-2:]
         x_VTD = patches_VDhw.flatten(2).transpose(1, 2)
-        table_TD, extra = self.positions, int(self.config.cls)
+        extra = int(self.config.cls)
+        table_TD: Tensor = self.positions
         if self.config.positions == "bucketed":
             rows, columns = (bucketed_positions(n, self.config.side, x_VTD.device) for n in (height, width))
             places_N = (rows[:, None] * self.config.side + columns).flatten() + extra

@@ -10,20 +10,95 @@ from beholder.errors import BeholderError
 
 # Fields that do not change what a forward computes.
 HARMLESS = frozenset(
-    "model_type architectures dtype torch_dtype transformers_version _name_or_path _name_or_path_ use_cache "
-    "initializer_range initializer_factor attention_dropout hidden_dropout dropout pretraining_tp "
-    "bos_token_id eos_token_id pad_token_id _pad_token_id sep_token_id decoder_start_token_id unk_token_id "
-    "logit_scale_init_value num_channels ignore_index image_seq_length image_seq_len auto_map "
-    "output_attentions output_hidden_states return_dict is_decoder is_encoder_decoder gradient_checkpointing "
-    "max_length min_length do_sample temperature top_k top_p num_beams repetition_penalty use_return_dict "
-    "chunk_size_feed_forward torchscript problem_type id2label label2id task_specific_params finetuning_task "
-    "tokenizer_class prefix use_bfloat16 pruned_heads typical_p diversity_penalty early_stopping length_penalty "
-    "no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids num_return_sequences output_scores "
-    "return_dict_in_generate forced_bos_token_id forced_eos_token_id remove_invalid_values suppress_tokens "
-    "begin_suppress_tokens exponential_decay_length_penalty num_beam_groups tf_legacy_loss add_cross_attention "
-    "cross_attention_hidden_size tie_encoder_decoder text_config_dict vision_config_dict use_image_newline_parameter "
-    "freeze_config qk_layer_norms_perceiver perceiver_config neftune_noise_alpha vision_feature_select_strategy_ "
-    "_attn_implementation_autoset attn_implementation _flash_attn_2_enabled use_resampler is_llama_config".split()
+    [
+        "model_type",
+        "architectures",
+        "dtype",
+        "torch_dtype",
+        "transformers_version",
+        "_name_or_path",
+        "_name_or_path_",
+        "use_cache",
+        "initializer_range",
+        "initializer_factor",
+        "attention_dropout",
+        "hidden_dropout",
+        "dropout",
+        "pretraining_tp",
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "_pad_token_id",
+        "sep_token_id",
+        "decoder_start_token_id",
+        "unk_token_id",
+        "logit_scale_init_value",
+        "num_channels",
+        "ignore_index",
+        "image_seq_length",
+        "image_seq_len",
+        "auto_map",
+        "output_attentions",
+        "output_hidden_states",
+        "return_dict",
+        "is_decoder",
+        "is_encoder_decoder",
+        "gradient_checkpointing",
+        "max_length",
+        "min_length",
+        "do_sample",
+        "temperature",
+        "top_k",
+        "top_p",
+        "num_beams",
+        "repetition_penalty",
+        "use_return_dict",
+        "chunk_size_feed_forward",
+        "torchscript",
+        "problem_type",
+        "id2label",
+        "label2id",
+        "task_specific_params",
+        "finetuning_task",
+        "tokenizer_class",
+        "prefix",
+        "use_bfloat16",
+        "pruned_heads",
+        "typical_p",
+        "diversity_penalty",
+        "early_stopping",
+        "length_penalty",
+        "no_repeat_ngram_size",
+        "encoder_no_repeat_ngram_size",
+        "bad_words_ids",
+        "num_return_sequences",
+        "output_scores",
+        "return_dict_in_generate",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
+        "remove_invalid_values",
+        "suppress_tokens",
+        "begin_suppress_tokens",
+        "exponential_decay_length_penalty",
+        "num_beam_groups",
+        "tf_legacy_loss",
+        "add_cross_attention",
+        "cross_attention_hidden_size",
+        "tie_encoder_decoder",
+        "text_config_dict",
+        "vision_config_dict",
+        "use_image_newline_parameter",
+        "freeze_config",
+        "qk_layer_norms_perceiver",
+        "perceiver_config",
+        "neftune_noise_alpha",
+        "vision_feature_select_strategy_",
+        "_attn_implementation_autoset",
+        "attn_implementation",
+        "_flash_attn_2_enabled",
+        "use_resampler",
+        "is_llama_config",
+    ]
 )
 
 

@@ -138,13 +138,13 @@ def _llava(fields: Fields, name: str, geometry: Geometry | None, *, newline: boo
 
 def _llava_namings(decoder: Decoder, newline: bool) -> list[Naming]:
     """Releases up to transformers 4.51 and the files that later versions write, and the module names of later ones."""
-    namings = []
+    namings: list[Naming] = []
     for outer, body, head in (
         ("", "language_model.model.", "language_model.lm_head."),
         ("model.", "model.language_model.", "lm_head."),
     ):
-        rest = (Binding(outer + "multi_modal_projector.", CONNECTOR, layouts.LLAVA_PROJECTOR),)
-        rest += (Binding(outer, "fusion.0.", layouts.NEWLINE),) if newline else ()
+        rest = [Binding(outer + "multi_modal_projector.", CONNECTOR, layouts.LLAVA_PROJECTOR)]
+        rest += [Binding(outer, "fusion.0.", layouts.NEWLINE)] if newline else []
         rest += _decoder_naming(decoder, body, head)
         for tower in ("vision_tower.vision_model.", "vision_tower."):
             namings.append((Binding(outer + tower, VISION, layouts.VIT), *rest))
@@ -276,7 +276,9 @@ def _vision_only(fields: Fields, name: str, geometry: Geometry | None) -> Readin
     if projected:
         stages["connector"] = Recorded("image_embeds")
     prefixes = ("vision_model.", "") if kind == "clip_vision_model" else ("", "vision_model.")
-    return Reading(card, tuple((Binding(prefix, VISION, layouts.VIT), *projection) for prefix in prefixes), stages)
+    return Reading(
+        card, tuple((Binding(prefix, VISION, layouts.VIT), *projection) for prefix in prefixes), stages
+    )
 
 
 def _text_tower_only(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
@@ -284,10 +286,12 @@ def _text_tower_only(fields: Fields, name: str, geometry: Geometry | None) -> Re
     projected = "CLIPTextModelWithProjection" in (fields.raw("architectures") or ())
     tower = read_text_encoder(fields)
     card = Card(name=name, language=tower if projected else tower.but(projection=0))
-    naming = (Binding("text_model.", LANGUAGE, layouts.TEXT_TOWER),)
+    naming: Naming = (Binding("text_model.", LANGUAGE, layouts.TEXT_TOWER),)
     if projected:
         naming += (Binding("text_projection.", LANGUAGE + "projection.", layouts.WEIGHT),)
-    return Reading(card, (naming,), {"text vectors": Recorded("text_embeds" if projected else "pooler_output")})
+    return Reading(
+        card, (naming,), {"text vectors": Recorded("text_embeds" if projected else "pooler_output")}
+    )
 
 
 SYSTEMS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
