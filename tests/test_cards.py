@@ -161,7 +161,7 @@ def test_planned_tokens_are_used_and_a_wrong_count_raises(card_name: str, photo:
     if not placeholders(tiny.card):
         assert not tiny.plans or tiny.model(tiny.batch()).branches
         return
-    branch, token_id = placeholders(tiny.card)[0]
+    token_id = placeholders(tiny.card)[0][1]
     assert (tiny.ids or []).count(token_id) == tiny.plans[0].num_tokens > 0
     tiny.model(tiny.batch())
     tiny.ids = [*(tiny.ids or []), token_id]

@@ -65,7 +65,9 @@ def test_every_part_has_a_tiny_form_that_builds(cls):
     assert sum(parameter.numel() for parameter in module.parameters()) < 300_000
 
 
-@pytest.mark.parametrize("config", [*ALL, *EXAMPLES.values()], ids=lambda c: getattr(c, "name", type(c).__name__))
+@pytest.mark.parametrize(
+    "config", [*ALL, *EXAMPLES.values()], ids=lambda c: getattr(c, "name", type(c).__name__)
+)
 def test_plain_data_and_back(config):
     data = json.loads(json.dumps(config.to_data()))
     assert from_data(data) == config
@@ -98,7 +100,10 @@ def test_but_changes_fields_and_fields_of_fields():
         ({"class": "Attention", "num_heads": 1, "num_head": 2}, "unknown num_head: field of Attention"),
         ({"class": "Attention", "num_heads": "4"}, "num_heads: '4' is a str, expected int"),
         ({"class": "Attention"}, "incomplete Attention"),
-        ({"class": "Attention", "num_heads": 4, "rotary": {"class": "Rotary", "theta": []}}, r"rotary\.theta: \[\] is a list, expected float or int"),
+        (
+            {"class": "Attention", "num_heads": 4, "rotary": {"class": "Rotary", "theta": []}},
+            r"rotary\.theta: \[\] is a list, expected float or int",
+        ),
         ({"class": ["Attention"]}, "class"),
     ],
 )

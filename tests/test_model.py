@@ -25,7 +25,11 @@ def batch_of(card):
             plans.append((plan,))
             views += [torch.randn(3, *view.size) for view in plan.views]
             for piece in plan.pieces if card is not DUAL else ():
-                ids += [999] * piece.num_tokens if isinstance(piece, Features) else [8] * (1 + len(piece.text) % 3)
+                ids += (
+                    [999] * piece.num_tokens
+                    if isinstance(piece, Features)
+                    else [8] * (1 + len(piece.text) % 3)
+                )
         rows.append([*ids, 17, 20 + len(rows), 256])
     lengths = tuple(map(len, rows))
     ids = torch.tensor([row + [0] * (max(lengths) - len(row)) for row in rows])
@@ -67,7 +71,9 @@ def test_meta_allocates_nothing(card):
 @pytest.mark.parametrize("card", ALL, ids=lambda card: card.name)
 def test_tiny_builds_and_has_the_same_parts(card):
     small, full = build(card, "tiny"), build(card, device="meta")
-    assert {name.split(".")[0] for name in small.state_dict()} == {name.split(".")[0] for name in full.state_dict()}
+    assert {name.split(".")[0] for name in small.state_dict()} == {
+        name.split(".")[0] for name in full.state_dict()
+    }
     assert sum(p.numel() for p in small.parameters()) < 200_000
 
 
@@ -113,7 +119,9 @@ def test_rows_of_a_batch_do_not_depend_on_each_other():
 
 def test_pictures_change_the_answer():
     model, batch = build(SEES), batch_of(SEES)
-    other = Batch(batch.ids_BT, batch.lengths, {"image": [-view for view in batch.views["image"]]}, batch.plans)
+    other = Batch(
+        batch.ids_BT, batch.lengths, {"image": [-view for view in batch.views["image"]]}, batch.plans
+    )
     assert not torch.allclose(model(batch).heads["text"], model(other).heads["text"], atol=1e-3)
 
 

@@ -70,6 +70,7 @@ TILES = SEES.but(
     vision=VIT.but(positions="bucketed"),
     connector=PixelShuffle(),
     images=Split(tile=28, longest=56),
+    language=DECODER.but(context=1024),  # tags are many tokens of one byte
 )
 DUAL = Card(
     name="toy-dual",
@@ -79,6 +80,7 @@ DUAL = Card(
     fusion=(Towers(),),
     language=TEXT_TOWER,
     heads=(Similarity(),),
+    prompt=ChatFormat("toy-dual", user=Turn("", "</s>")),
 )
 ALL = (TEXT, SEES, TILES, DUAL)
 

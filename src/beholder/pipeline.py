@@ -316,7 +316,7 @@ class Pipeline:
                     f"text {number} has {len(row)} tokens and {self.card.name} reads at most {main.context}; shorten it"
                 )
         width = main.context if main.fills_context else max(map(len, rows))
-        blank = tokenizer.pad_id if tokenizer.pad_id is not None else next(iter(tokenizer.eos_ids), 0)
+        blank = tokenizer.pad_id if main.fills_context and tokenizer.pad_id is not None else 0
         ids_BT = torch.tensor([row + [blank] * (width - len(row)) for row in rows], device=self.model.device)
         lengths = None if main.fills_context else tuple(map(len, rows))
         return self.model.read(Batch(ids_BT=ids_BT, lengths=lengths), {})

@@ -40,7 +40,7 @@ def test_one_side_alone_gives_its_vectors_and_no_scores():
     assert head(HeadInputs(branches=branches(torch.randn(2, 4))))[1:] == (None, None)
     likeness = head(HeadInputs(pooled_BD=torch.randn(2, 4)))
     assert (likeness.images_VD, likeness.scores_VB) == (None, None)
-    assert float(head.scale.exp()) == pytest.approx(1 / 0.07)
+    assert head.scale.exp().item() == pytest.approx(1 / 0.07)
 
 
 def test_next_token_uses_the_language_parts_own_map():

@@ -27,9 +27,8 @@ def test_a_new_adapter_changes_nothing() -> None:
     ids = torch.tensor([[1, 2, 3]])
     embed = plain.language.embed(ids)
     assert torch.equal(embed, adapted.language.embed(ids))
-    assert torch.equal(
-        plain.language.blocks[0].attn.q(embed), adapted.language.blocks[0].attn.q(embed)
-    )  # type: ignore[union-attr]
+    first, second = (model.language.blocks[0].attn.q for model in (plain, adapted))
+    assert torch.equal(first(embed), second(embed))
 
 
 def test_the_change_is_b_times_a_times_alpha_over_rank() -> None:
@@ -67,7 +66,7 @@ def test_merging_keeps_the_outputs_and_takes_the_adapters_off() -> None:
     before = model(x)
     assert merge_adapters(model) == 2
     assert not adapters(model) and type(model[0]) is nn.Linear
-    torch.testing.assert_close(model(x), before)
+    torch.testing.assert_close(model(x), before, atol=1e-5, rtol=1e-5)
 
 
 def test_extracted_tensors_rebuild_the_change() -> None:

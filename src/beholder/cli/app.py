@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from beholder.cli import ask, chat, doctor, facts, parity, see, weights
+from beholder.cli import ask, chat, doctor, facts, learn, parity, see, weights
 
 HELP = "Vision-language systems from shared parts: ask them, look into them, compare, check and train them."
 EPILOG = "Each command takes --help; those that report also take --json."
@@ -30,11 +30,17 @@ PANELS = {
     },
     "Know": {"list": facts.list_systems, "show": facts.show, "compare": facts.compare},
     "Weights": {"pull": weights.pull, "convert": weights.convert, "parity": parity.parity},
+    "Train and measure": {"train": learn.train, "eval": learn.evaluate},
     "Help": {"doctor": doctor.doctor},
 }
+PASSED_ON = {
+    "allow_interspersed_args": False,
+    "ignore_unknown_options": True,
+}  # what follows a recipe is its own
 for panel, commands in PANELS.items():
     for name, command in commands.items():
-        app.command(name, rich_help_panel=panel)(command)
+        settings = PASSED_ON if command is learn.train else None
+        app.command(name, rich_help_panel=panel, context_settings=settings)(command)
 
 
 def show_version(wanted: bool) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ class MlpConnector(Connector):
         widths = [in_dim] + [out_dim] * config.depth
         self.norm = nn.LayerNorm(in_dim) if config.norm else None
         self.layers = nn.ModuleList(
-            nn.Linear(a, b, bias=config.bias) for a, b in zip(widths, widths[1:], strict=False)
+            nn.Linear(a, b, bias=config.bias) for a, b in pairwise(widths)
         )
         self.positions = nn.Parameter(torch.zeros(config.positions, out_dim)) if config.positions else None
         self.act = activation(config.act)

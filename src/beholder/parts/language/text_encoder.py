@@ -26,7 +26,8 @@ from beholder.parts.language.state import State
 @dataclass(frozen=True)
 class TextEncoder(LanguageConfig):
     """context: rows of the position table. pool: `end` reads the first `end_id`; `highest` the largest id, as CLIP
-    checkpoints with the old end id 2 do; `last` the last position. projection: width of the pooled vector, 0 to leave it as it is.
+    checkpoints with the old end id 2 do; `last` the last position. projection: width of the pooled vector,
+    0 to leave it as it is.
     """
 
     vocab_size: int

@@ -62,7 +62,7 @@ def read_system(config: Mapping[str, Any], *, name: str, geometry: Geometry | No
     return reading
 
 
-def _text_only(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
+def _text_only(fields: Fields, name: str, _: Geometry | None) -> Reading:
     decoder = read_decoder(fields)
     card = Card(name=name, language=decoder, heads=(NextToken(),))
     return Reading(card, (_decoder_naming(decoder, "model.", "lm_head."),), _text_stages())
@@ -281,7 +281,7 @@ def _vision_only(fields: Fields, name: str, geometry: Geometry | None) -> Readin
     )
 
 
-def _text_tower_only(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
+def _text_tower_only(fields: Fields, name: str, _: Geometry | None) -> Reading:
     """A text tower by itself, with or without its projection."""
     projected = "CLIPTextModelWithProjection" in (fields.raw("architectures") or ())
     tower = read_text_encoder(fields)
