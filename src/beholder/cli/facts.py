@@ -35,30 +35,25 @@ def _filter(help_text: str, *, closed: str | None = None) -> Any:
     )
 
 
+Several = list[str] | None
+
+
 def list_systems(
-    words: Annotated[
-        list[str] | None, typer.Argument(help="Words that all appear somewhere in the record.")
-    ] = None,
-    group: Annotated[list[str] | None, _filter("Group, exactly, such as splice.", closed="group")] = None,
-    fusion: Annotated[list[str] | None, _filter("The same as --group.", closed="fusion")] = None,
+    words: Annotated[Several, typer.Argument(help="Words that all appear somewhere in the record.")] = None,
+    group: Annotated[Several, _filter("Group, exactly, such as splice.", closed="group")] = None,
+    fusion: Annotated[Several, _filter("The same as --group.", closed="fusion")] = None,
     year: Annotated[str | None, _filter("2023.")] = None,
     since: Annotated[str | None, _filter("First year or month, such as 2023-10.")] = None,
     until: Annotated[str | None, _filter("Last year or month, inclusive.")] = None,
-    org: Annotated[list[str] | None, _filter("Part of the organisation's name.")] = None,
-    vision: Annotated[list[str] | None, _filter("Part of a vision encoder's name.")] = None,
-    connector: Annotated[list[str] | None, _filter("Part of the connector's description.")] = None,
-    language: Annotated[list[str] | None, _filter("Part of a language model's name.")] = None,
-    mechanism: Annotated[
-        list[str] | None, _filter("A mechanism, exactly, such as q-former.", closed="mechanism")
-    ] = None,
-    modality: Annotated[
-        list[str] | None, _filter("An input or output, such as video.", closed="modality")
-    ] = None,
-    taxonomy: Annotated[
-        list[str] | None, _filter("A1, A2, A3, B3, or half a code.", closed="taxonomy")
-    ] = None,
+    org: Annotated[Several, _filter("Part of the organisation's name.")] = None,
+    vision: Annotated[Several, _filter("Part of a vision encoder's name.")] = None,
+    connector: Annotated[Several, _filter("Part of the connector's description.")] = None,
+    language: Annotated[Several, _filter("Part of a language model's name.")] = None,
+    mechanism: Annotated[Several, _filter("Exactly, such as q-former.", closed="mechanism")] = None,
+    modality: Annotated[Several, _filter("An input or output: video.", closed="modality")] = None,
+    taxonomy: Annotated[Several, _filter("A1, A2, A3, B3, or half a code.", closed="taxonomy")] = None,
     size: Annotated[str | None, _filter("7B, '<=7B', '>300M', 8x7B or 2B..8B.")] = None,
-    family: Annotated[list[str] | None, _filter("Part of the family's name.")] = None,
+    family: Annotated[Several, _filter("Part of the family's name.")] = None,
     closed: Annotated[bool | None, _filter("Whether the weights were never public.")] = None,
     evidence: Annotated[bool, typer.Option(help="Show what tests have proved of each.")] = False,
     as_json: Json = False,
