@@ -8,7 +8,13 @@ from torch import nn
 
 from beholder.errors import BeholderError
 from beholder.model import build
-from beholder.parts.blocks.lora import AdaptedLinear, adapter_tensors, adapters, apply_adapters, merge_adapters
+from beholder.parts.blocks.lora import (
+    AdaptedLinear,
+    adapter_tensors,
+    adapters,
+    apply_adapters,
+    merge_adapters,
+)
 from tests.toys import TEXT
 
 

@@ -32,7 +32,9 @@ def test_first_matching_rule_decides_and_the_rest_is_frozen() -> None:
     assert any(".blocks.1." in name for name in names) and any("connector" in name for name in names)
     groups = plan.optimizer_groups()
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [(1e-4, 0.1), (1e-3, 0.0)]
-    assert plan.frozen + sum(group.num_values for group in plan.groups) == sum(p.numel() for p in model.parameters())
+    assert plan.frozen + sum(group.num_values for group in plan.groups) == sum(
+        p.numel() for p in model.parameters()
+    )
 
 
 def test_rules_with_a_rank_train_adapters_alone() -> None:
