@@ -2,6 +2,7 @@
 #
 #   make ask     set up, fetch mini's base weights, answer a question about a picture
 #   make test    set up, make the reference outputs, run the tests
+#   make evidence  run the tests and renew what `beholder list --evidence` shows
 #   make lint    formatter, linter, types, structure
 #   make clean   remove what these made
 
@@ -51,3 +52,8 @@ $(VENV)/.dev: $(VENV)/.core
 
 clean:
 	rm -rf $(VENV) .venv-oracle .oracle build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+
+.PHONY: evidence
+
+evidence: $(VENV)/.dev oracle
+	BEHOLDER_ORACLE="$(CURDIR)/.oracle" $(BIN)/python -m pytest $(TESTS) --evidence=write

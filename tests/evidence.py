@@ -8,7 +8,6 @@ without it fails where the file says something else.
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -56,8 +55,7 @@ class Ledger:
 
     def proves(self, start: str) -> bool:
         """Whether tests under this node id ran, and all passed."""
-        pattern = re.compile(re.escape(start) + r"($|[:/\[_])")
-        ran = [node for node in self.passed | self.failed if pattern.match(node)]
+        ran = [node for node in self.passed | self.failed if node.startswith(start)]
         return bool(ran) and not any(node in self.failed for node in ran)
 
 
@@ -123,5 +121,5 @@ def unproved_mechanisms(chosen: Card) -> list[str]:
     return sorted(
         tag
         for tag in tags
-        if tag not in PROOFS or not has.issuperset(PROOFS[tag].facts) or not LEDGER.proves(PROOFS[tag].test)
+        if tag not in PROOFS or not PROOFS[tag].holds(has) or not LEDGER.proves(PROOFS[tag].test)
     )

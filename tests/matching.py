@@ -6,6 +6,7 @@ matches where every piece occurs in checkpoints whose outputs were found equal t
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable
 from functools import cache
@@ -43,8 +44,8 @@ def _choices(value: Any) -> Any:
     """A config without its numbers. An optional number counts as set or not."""
     if isinstance(value, Config):
         kept = {"class": type(value).__name__}
-        for name, field in value.__dataclass_fields__.items():
-            inner = getattr(value, name)
+        for field in dataclasses.fields(value):
+            name, inner = field.name, getattr(value, field.name)
             if name in LABELS | NUMBERS_ALONE or (
                 isinstance(inner, (int, float)) and not isinstance(inner, bool)
             ):

@@ -21,7 +21,7 @@ LLAVA_15_7B = Card(
     licence="Llama 2 Community License",
     vision=vision.CLIP_L_14_336.but(pool=None, take=Take(layers=(-2,), norm=False)),
     connector=Mlp(depth=2, act="gelu"),
-    images=Fixed(size=(336, 336), fit="crop", mean=CLIP_MEAN, std=CLIP_STD),
+    images=Fixed(size=(336, 336), fit="pad", mean=CLIP_MEAN, std=CLIP_STD, background=(122, 116, 104)),
     fusion=(Splice(token_id=32000),),
     language=language.LLAMA_2_7B.but(vocab_size=32064),
     heads=(NextToken(),),

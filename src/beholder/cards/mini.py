@@ -53,7 +53,7 @@ MINI = Card(
             ),
             data="single things",
             objective="words",
-            steps=1000,
+            steps=1500,
             batch=64,
             warmup=50,
         ),

@@ -10,6 +10,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from beholder.errors import BeholderError
 
@@ -20,12 +21,13 @@ DEBUG = "--debug"
 def run(argv: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code and lets nothing but a traceback asked for through."""
     words, debug = split_debug(sys.argv[1:] if argv is None else argv)
-    if not debug:
-        warnings.simplefilter("ignore", DeprecationWarning)
     try:
         from beholder.cli.app import app
 
-        code = app(args=words, prog_name="beholder", standalone_mode=False)
+        with warnings.catch_warnings():
+            if not debug:
+                warnings.showwarning = warn
+            code = app(args=words, prog_name="beholder", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else FINE
     except (SystemExit, BrokenPipeError):  # what the libraries below make of a closed pipe
@@ -66,10 +68,15 @@ def explained(error: BaseException) -> tuple[int, str]:
     return BUG, f"this is a bug in beholder ({type(error).__name__}: {what}); {DEBUG} shows where"
 
 
-def report(line: str) -> None:
+def report(line: str, kind: str = "error") -> None:
     """One line on stderr, whatever the message holds."""
     shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
-    print("error: " + shown.encode(errors="backslashreplace").decode(), file=sys.stderr)
+    print(f"{kind}: " + shown.encode(errors="backslashreplace").decode(), file=sys.stderr)
+
+
+def warn(message: Warning | str, *_: Any) -> None:
+    """A warning of the library or of one below it, as one line without the place in the code."""
+    report(first_line(str(message)), kind="warning")
 
 
 def first_line(text: str) -> str:

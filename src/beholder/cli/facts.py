@@ -27,6 +27,13 @@ def complete_system(incomplete: str) -> list[str]:
     return [each.id for each in all_systems() if each.id.startswith(incomplete.lower())]
 
 
+def complete_name(incomplete: str) -> list[str]:
+    """Catalogue ids and cards that start so."""
+    from beholder.cli.names import complete_model
+
+    return sorted({*complete_system(incomplete), *complete_model(incomplete)})
+
+
 def _filter(help_text: str, *, closed: str | None = None) -> Any:
     return typer.Option(
         help=help_text,

@@ -91,12 +91,26 @@ def open_pipeline(name: str | Path, *, device: str = "cpu", dtype: torch.dtype |
             raise UnknownName("model (a card, a folder or a hub id)", str(name), card_names())
     is_ours = is_beholder_folder(folder)
     opened = (open_beholder if is_ours else open_official)(folder, dtype=dtype, device=device)
+    if chosen is not None and not is_ours:
+        opened.model.card = labelled(opened.model.card, chosen)
     if dtype is None:
         slow_half_to_float(opened.model)
     has_tokenizer = (folder / "tokenizer.json").is_file()
     tokenizer = Tokenizer.from_folder(folder) if has_tokenizer else None
-    chat = chosen.prompt if chosen is not None and not is_ours else None
-    return Pipeline(opened.model, tokenizer, chat=chat, origin=None if is_ours else opened)
+    return Pipeline(opened.model, tokenizer, origin=None if is_ours else opened)
+
+
+def labelled(read: Card, chosen: Card) -> Card:
+    """A card read from official files, which know the numbers, with the names, prompt and geometry of the card that was
+    asked for. Raises `WeightsError` where the two have other branches.
+    """
+    if [branch.name for branch in read.branches] != [branch.name for branch in chosen.branches]:
+        raise WeightsError(f"{chosen.name}: the released files describe another system, {read.name}")
+    branches = tuple(
+        branch.but(geometry=chosen.branch(branch.name).geometry or branch.geometry) for branch in read.branches
+    )
+    names = ("name", "system", "paper", "licence", "prompt", "stages", "weights")
+    return read.but(branches=branches, **{name: getattr(chosen, name) for name in names})
 
 
 def slow_half_to_float(model: Model) -> None:

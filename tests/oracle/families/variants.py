@@ -2,7 +2,7 @@
 in some layers, other end ids, picture sizes that are no power of two, features of several depths.
 """
 
-from core import Case, build_model, family, make_config
+from core import Case, build_model, family, make_config, pil_processor, square
 from families.text import decoder_family
 from families.vision import captions, small_text_config
 from families.vlm import llava_case
@@ -53,3 +53,15 @@ def clip_end(sizes):
 @family("llava_one_kv_head", "vlm")
 def llava_one_kv_head(sizes):
     return llava_case(sizes, text_settings=dict(num_key_value_heads=1), vision_feature_layer=[-2, -1])
+
+
+@family("llava_padded", "vlm")
+def llava_padded(sizes):
+    """Pictures padded to squares, as the LLaVA repository does; at a size where edges matter."""
+    case = llava_case(sizes)
+    case.processor = None
+    case.image_processor = pil_processor(
+        "LlavaImageProcessor",
+        lambda sizes: dict(size=dict(shortest_edge=sizes.image), crop_size=square(sizes), do_pad=True),
+    )
+    return case
