@@ -18,6 +18,7 @@ from beholder.errors import BeholderError, MediaError, UnknownName
 from beholder.media.plan import Box
 from beholder.model import build
 from beholder.pipeline import Pipeline
+from beholder.parts.fusion.splice import Splice
 from beholder.planning import plan
 from beholder.prompts.messages import Picture, user
 from beholder.weights.open import open_official
@@ -203,6 +204,19 @@ def test_what_cannot_be_done_is_one_line_before_any_computation(card, call, says
     with pytest.raises(BeholderError, match=says) as caught:
         call(on_meta(card))
     assert "\n" not in str(caught.value)
+
+
+def test_a_prompt_beyond_the_context_is_refused_before_pictures_are_scaled(sees, monkeypatch):
+    monkeypatch.setattr(pipeline_module, "load_pictures", None)
+    with pytest.raises(BeholderError, match="fewer than 256"):
+        sees.ask(picture(), "x" * 300)
+
+
+def test_features_stand_at_the_fusions_own_id():
+    pipeline = made(SEES.but(fusion=(Splice(token_id=777),)))
+    batch = pipeline._prepare([[user(Picture(picture()), "What?")]]).batch
+    assert int((batch.ids_BT == 777).sum()) == 4
+    assert pipeline.ask(picture(), "What?", max_tokens=1).usage.image == 4
 
 
 def test_errors_have_their_class():

@@ -143,16 +143,15 @@ def test_pickle_is_refused_unopened(run: Run, checkpoint: Path, tmp_path: Path) 
         def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
             return Path.touch, (opened,)
 
-    (checkpoint / "model.safetensors").unlink()
+    for path in checkpoint.glob("*.safetensors"):
+        path.unlink()
     (checkpoint / "pytorch_model.bin").write_bytes(pickle.dumps(Trap()))
     run("convert", checkpoint, tmp_path / "out").assert_refused("pytorch_model.bin", "safetensors")
     assert not opened.exists() and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parity
-def test_no_space_left(
-    run: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_space_left(run: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from beholder.weights import save
 
     def full(folder: Path, *args: object, **options: object) -> None:

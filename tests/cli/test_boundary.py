@@ -121,7 +121,9 @@ def test_closed_pipe_is_silent() -> None:
 def test_interrupt_is_130_and_silent(tmp_path: Path) -> None:
     recipe, begun = tmp_path / "recipe.py", tmp_path / "begun"
     recipe.write_text(f"import time\nopen({str(begun)!r}, 'w').close()\ntime.sleep(60)\n")
-    running = subprocess.Popen([*BEHOLDER, "train", str(recipe)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    running = subprocess.Popen(
+        [*BEHOLDER, "train", str(recipe)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     while not begun.exists() and running.poll() is None:
         time.sleep(0.02)
     running.send_signal(signal.SIGINT)

@@ -121,6 +121,39 @@ def test_fork_reorder_truncate_snapshot(model):
     assert (logits[0] - uncached(model, [*PROMPTS[0], 20], 1)[1][0]).abs().max() < 1e-4
 
 
+def test_a_snapshot_and_what_it_was_taken_of_go_separate_ways(model):
+    state = State(rows=1, capacity=16)
+    prefill(model, rows(PROMPTS[0]), {}, state)
+    kept = state.snapshot()
+    for token_id, other_id in ((20, 30), (21, 31)):  # in turn, so that shared memory would show
+        logits = advance(model, [token_id], state)
+        other_logits = advance(model, [other_id], kept)
+    assert (logits[0] - uncached(model, [*PROMPTS[0], 20, 21], 1)[1][0]).abs().max() < 1e-4
+    assert (other_logits[0] - uncached(model, [*PROMPTS[0], 30, 31], 1)[1][0]).abs().max() < 1e-4
+
+
+def test_truncated_tokens_are_padding(model):
+    state = State(rows=2, capacity=16)
+    prefill(model, rows(PROMPTS[0], PROMPTS[2]), {}, state)
+    state.truncate([2, 5])
+    assert state.lengths == [2, 5]
+    kept = torch.arange(16) < torch.tensor([[2], [5]])
+    assert torch.equal(state.segments_BS >= 0, kept)
+
+
+def test_a_penalty_counts_the_prompt_and_the_answer(model):
+    ids, penalty = list(PROMPTS[2]), 3.0
+    with torch.no_grad():
+        for _ in range(10):
+            logits = model(Batch(ids_BT=torch.tensor([ids]))).heads["text"][0, -1].clone()
+            for seen in set(ids):
+                logits[seen] = logits[seen] / penalty if logits[seen] > 0 else logits[seen] * penalty
+            ids.append(int(logits.argmax()))
+    new = tuple(ids[len(PROMPTS[2]) :])
+    assert run(model, rows(PROMPTS[2]), [Sampling(max_tokens=10, repetition_penalty=penalty)])[0].ids == new
+    assert run(model, rows(PROMPTS[2]), [Sampling(max_tokens=10)])[0].ids != new
+
+
 def test_finished_rows_leave_the_batch(model, monkeypatch):
     import beholder.generate.loop as loop
 

@@ -54,7 +54,8 @@ MINI = Card(
             data="single things",
             objective="words",
             steps=1500,
-            batch=64,
+            batch=8,
+            accumulate=8,
             warmup=50,
         ),
         Stage(
@@ -67,6 +68,8 @@ MINI = Card(
             ),
             data="scenes and easy-VQA",
             steps=6000,
+            batch=4,
+            accumulate=8,
             warmup=60,
         ),
     ),

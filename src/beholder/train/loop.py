@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
 import queue
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 import torch
+from torch import Tensor
 
 from beholder.cards.schema import Stage
 from beholder.data.samples import Dataset, Sample
@@ -37,13 +40,16 @@ class Settings:
     precision:  dtype of products; frozen language weights are kept in it
     checkpoint: seconds between checkpoints
     ahead:      batches prepared ahead of use
+    workers:    threads that work on a step's batches, each on one core; None is one per core. Gradients are added in
+                the batches' order, so their number changes no result
     """
 
     folder: Path
     seconds: float | None = None
     precision: torch.dtype = torch.bfloat16
     checkpoint: float = 300.0
-    ahead: int = 6
+    ahead: int = 24
+    workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ def train_stage(
     saved = time.monotonic()
     with (
         stop_requested() as stopping,
+        one_core_each(settings.workers) as pool,
         closing_feed(dataset, collate, stage, progress.step, settings.ahead) as batches,
     ):
         while (share := done(progress, stage, settings.seconds)) < 1 and not stopping.is_set():
@@ -87,7 +94,8 @@ def train_stage(
             factor = learning_rate_factor(progress.step, share, stage.warmup)
             for group, rule in zip(optimizer.param_groups, plan.groups, strict=True):
                 group["lr"] = rule.rule.lr * factor
-            loss, norm = _step(model, batches, plan, optimizer, objective, settings.precision)
+            items = [next(batches) for _ in range(stage.accumulate)]
+            loss, norm = _step(model, items, plan, optimizer, objective, settings.precision, pool)
             progress = progress.after(time.monotonic() - began, stage.batch * stage.accumulate)
             reporter.step(
                 progress, loss=loss, norm=norm, factor=factor, share=done(progress, stage, settings.seconds)
@@ -116,24 +124,43 @@ def learning_rate_factor(step: int, share: float, warmup: int) -> float:
 
 def _step(
     model: Model,
-    batches: Iterator[TrainBatch],
+    items: Sequence[TrainBatch],
     plan: Plan,
     optimizer: torch.optim.Optimizer,
     objective: Objective,
     precision: torch.dtype,
+    pool: ThreadPoolExecutor,
 ) -> tuple[float, float]:
-    """One optimizer step; its mean loss and gradient norm before clipping."""
-    stage, total = plan.stage, 0.0
-    for _ in range(stage.accumulate):
-        item = next(batches)
+    """One optimizer step on the batches; its mean loss and gradient norm before clipping.
+
+    Batches go to whichever thread is free. Small ones that stay in a core's cache, without a barrier after each product,
+    are quicker than large ones on all cores, and most of all where other programs take a part of one core.
+    """
+    parameters = list(plan.trained.values())
+
+    def work(item: TrainBatch) -> tuple[float, tuple[Tensor | None, ...]]:
         with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-            loss = objective(model, item) / stage.accumulate
-        loss.backward()
-        total += loss.item()
-    norm = torch.nn.utils.clip_grad_norm_(plan.trained.values(), stage.clip)
+            loss = objective(model, item) / len(items)
+        return loss.item(), torch.autograd.grad(loss, parameters, allow_unused=True)
+
+    total = 0.0
+    for loss, gradients in pool.map(work, items):
+        total += loss
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, plan.stage.clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return total, float(norm)
+
+
+@contextmanager
+def one_core_each(workers: int | None) -> Iterator[ThreadPoolExecutor]:
+    """Threads of which each computes on one core."""
+    count = workers or max(1, len(os.sched_getaffinity(0)))
+    with ThreadPoolExecutor(count, "train", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield pool
 
 
 @contextmanager

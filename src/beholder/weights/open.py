@@ -17,11 +17,14 @@ from beholder.errors import UnknownName, WeightsError
 from beholder.media.geometry import Geometry
 from beholder.media.settings import geometry_from_official
 from beholder.model import Model, build
+from beholder.parts.language.decoder import Decoder
 from beholder.prompts.tokenizer import Tokenizer
 from beholder.weights.files import open_weights
+from beholder.weights.gguf_files import read_metadata
 from beholder.weights.layout import Binding, Layout
 from beholder.weights.load import load_state
 from beholder.weights.pull import pull
+from beholder.weights.readers.gguf import gguf_bindings, gguf_card, gguf_tokenizer
 from beholder.weights.readers.systems import Naming, Reading, Recorded, read_system
 from beholder.weights.save import CARD_FILE, is_beholder_folder, read_folder
 from beholder.weights.sources import resolve
@@ -71,8 +74,19 @@ def open_beholder(folder: str | Path, *, dtype: torch.dtype | None = None, devic
     return Opened(model.eval(), folder)
 
 
+def open_gguf_file(path: Path, *, dtype: torch.dtype | None = None, device: str = "cpu") -> tuple[Opened, Tokenizer]:
+    """A language model in a GGUF file, with its tokenizer. Quantized values are expanded, to bfloat16 where dtype is None."""
+    metadata, tensors = read_metadata(path), open_weights(path)
+    model = build(gguf_card(path, metadata, tensors), device="meta")
+    decoder = model.card.main
+    assert isinstance(decoder, Decoder)
+    bindings = gguf_bindings(decoder, str(metadata["general.architecture"]))
+    load_state(model, tensors, bindings, dtype=dtype or torch.bfloat16, device=device)
+    return Opened(model.eval(), path), gguf_tokenizer(metadata)
+
+
 def open_pipeline(name: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Pipeline:
-    """A system by a card's name, a beholder folder, a folder in an official layout, or a hub id.
+    """A system by a card's name, a beholder folder, a folder in an official layout, a GGUF file, or a hub id.
 
     A card's weights are fetched where they are not at hand. dtype None keeps what the files hold, but for half precision
     on a processor that would emulate it. Raises `BeholderError` in one line for a name that stands for nothing.
@@ -81,6 +95,11 @@ def open_pipeline(name: str | Path, *, device: str = "cpu", dtype: torch.dtype |
 
     folder = Path(name)
     chosen = None
+    if folder.suffix == ".gguf" and folder.is_file():
+        opened, tokenizer = open_gguf_file(folder, dtype=dtype, device=device)
+        if dtype is None:
+            slow_half_to_float(opened.model)
+        return Pipeline(opened.model, tokenizer)
     if not folder.is_dir():
         if name in card_names():
             chosen = card(str(name))

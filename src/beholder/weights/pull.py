@@ -112,14 +112,16 @@ def _assemble(
     import torch
 
     from beholder.model import build
-    from beholder.prompts.tokenizer import Tokenizer
+    from beholder.parts.language.decoder import Decoder
     from beholder.weights.files import open_weights
     from beholder.weights.gguf_files import read_metadata
     from beholder.weights.load import state_shapes
     from beholder.weights.pickles import convert_pickle
+    from beholder.weights.readers.gguf import gguf_bindings, gguf_tokenizer
     from beholder.weights.save import save_folder
 
-    steps = 4
+    decoder, steps = chosen.main, 4
+    assert isinstance(decoder, Decoder)
     progress("convert the vision encoder", 0, steps)
     with tempfile.TemporaryDirectory() as scratch:
         vision = open_weights(
@@ -128,7 +130,7 @@ def _assemble(
         shapes = state_shapes(build(chosen, device="meta"))
         trained = {name: tensor.load() for name, tensor in open_weights(assembly.trained).items()}
         progress("read the language model", 1, steps)
-        language = _bound(open_weights(gguf), gguf_bindings(chosen), shapes, "languages.main.")
+        language = _bound(open_weights(gguf), gguf_bindings(decoder), shapes, "languages.main.")
         values = {name: tensor.load().to(torch.bfloat16) for name, tensor in language.items()}
         base = _bound(vision, (_vision_binding(),), shapes, "branches.image.vision.")
         values |= {name: tensor.load() for name, tensor in base.items()}
@@ -137,36 +139,12 @@ def _assemble(
         missing = sorted(set(shapes) - set(values))
         if missing:
             raise BeholderError(f"{assembly.trained.name} lacks {', '.join(missing[:3])}; reinstall beholder")
-        metadata = read_metadata(gguf)
-        tokenizer = Tokenizer.from_gguf_fields(
-            metadata["tokenizer.ggml.tokens"],
-            metadata["tokenizer.ggml.merges"],
-            metadata["tokenizer.ggml.token_type"],
-            model=metadata["tokenizer.ggml.model"],
-            pre=metadata["tokenizer.ggml.pre"],
-            bos_id=metadata["tokenizer.ggml.bos_token_id"],
-            eos_id=metadata["tokenizer.ggml.eos_token_id"],
-            pad_id=metadata["tokenizer.ggml.padding_token_id"],
-        )
-        tokenizer.save(scratch)
+        gguf_tokenizer(read_metadata(gguf)).save(scratch)
         progress("write", 3, steps)
         extra = {file.name: file for file in Path(scratch).glob("*.json")}
         folder.parent.mkdir(parents=True, exist_ok=True)
         save_folder(folder, chosen.to_data(), values, extra)
     progress("write", steps, steps)
-
-
-def gguf_bindings(chosen: Card) -> tuple[Binding, ...]:
-    """The binding of a GGUF file of the card's main decoder."""
-    from beholder.parts.language.decoder import Decoder
-    from beholder.weights.layout import Binding
-    from beholder.weights.layouts import GGUF_DECODER
-
-    decoder = chosen.main
-    if not isinstance(decoder, Decoder):
-        raise BeholderError(f"{chosen.name} has no decoder that a GGUF file could fill")
-    heads = {"num_heads": decoder.attention.num_heads, "num_kv_heads": decoder.attention.kv_heads}
-    return (Binding("", "languages.main.", GGUF_DECODER, heads),)
 
 
 def _vision_binding() -> Binding:

@@ -1,0 +1,58 @@
+"""`doctor`: its lists are those of pyproject.toml, and what it says is so."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Run
+
+from beholder.cli import doctor
+
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[<>=!~\[; ]", requirement)[0] for requirement in requirements}
+
+
+def test_lists_are_those_of_the_project() -> None:
+    assert set(doctor.CORE) == names(PROJECT["dependencies"])
+    extras = {name: names(packages) for name, packages in PROJECT["optional-dependencies"].items()}
+    assert {name: set(packages) for name, (_, packages) in doctor.EXTRAS.items()} == extras
+
+
+def test_report(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BEHOLDER_CACHE", str(tmp_path / "cache"))
+    document = run("doctor", "--json").json
+    assert document["ok"] and document["core"]["torch"]["version"] and "torch" not in document
+    assert document["extras"]["dev"]["packages"]["pytest"] and document["processor"]["processors"] > 0
+    assert document["cache"] == {"folder": str(tmp_path / "cache"), "bytes": 0} | {
+        "free": document["cache"]["free"]
+    }
+    assert document["models"]["mini"]["pulled"] is False and not (tmp_path / "cache").exists()
+    shown = run("doctor").out
+    assert "beholder pull mini" in shown and 'pip install "beholder[ocr]"' in shown
+
+
+def test_pulled_model_and_cache_size(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BEHOLDER_CACHE", str(tmp_path))
+    folder = tmp_path / "models" / "mini-0123456789ab"
+    folder.mkdir(parents=True)
+    (folder / "beholder.json").write_bytes(b"x" * 1000)
+    document = run("doctor", "--json").json
+    assert document["models"]["mini"] == document["models"]["mini"] | {"pulled": True, "folder": str(folder)}
+    assert document["cache"]["bytes"] == 1000
+
+
+def test_missing_core_package_is_1(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "version", lambda package: None if package == "gguf" else "1")
+    shown = run("doctor")
+    assert shown.code == 1 and re.search(r"gguf +MISSING \(reads quantised weights\)", shown.out)
+
+
+def test_deep_asks_torch(run: Run) -> None:
+    document = run("doctor", "--deep", "--json").json
+    assert document["torch"]["threads"] >= 1 and document["torch"]["tflops"]["float32"] > 0
