@@ -30,6 +30,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python tools/lint_structure.py
+	$(BIN)/python tools/pages.py --check
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix
