@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Run
 
 from beholder.cli import boundary, facts
 from beholder.errors import BeholderError
+from tests.cli.conftest import Run
 
 BEHOLDER = (sys.executable, "-m", "beholder")
 

@@ -7,9 +7,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Run
 
 from beholder.cli import doctor
+from tests.cli.conftest import Run
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Run
 
 from beholder.catalogue import all_systems, systems
+from tests.cli.conftest import Run
 
 
 def test_list_has_a_row_for_every_system(run: Run) -> None:
@@ -26,8 +26,8 @@ def test_list_has_a_row_for_every_system(run: Run) -> None:
         (["--modality", "video", "--modality", "audio"], {"modality": ["video", "audio"]}),
         (["--taxonomy", "B"], {"taxonomy": "B"}),
         (["--mechanism", "q-former"], {"mechanism": "q-former"}),
-        (["--vision", "siglip", "--language", "qwen2", "--connector", "mlp"],)
-        + ({"vision": "siglip", "language": "qwen2", "connector": "mlp"},),
+        (["--vision", "siglip", "--language", "qwen2"], {"vision": "siglip", "language": "qwen2"}),
+        (["--connector", "mlp"], {"connector": "mlp"}),
         (["--group", "dual-encoder"], {"group": "dual-encoder"}),
         (["--closed"], {"closed": True}),
         (["--no-closed"], {"closed": False}),

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Run
 
 from beholder.cli.learn import QuestionFile
+from tests.cli.conftest import Run
 
 
 def test_recipe_gets_its_own_options(run: Run, tmp_path: Path) -> None:

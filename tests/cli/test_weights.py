@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+
 from tests.cli.conftest import Run
 
 Oracle = Callable[[str], Path]
