@@ -17,8 +17,8 @@ import beholder.pipeline as pipeline_module
 from beholder.errors import BeholderError, MediaError, UnknownName
 from beholder.media.plan import Box
 from beholder.model import build
-from beholder.pipeline import Pipeline
 from beholder.parts.fusion.splice import Splice
+from beholder.pipeline import Pipeline
 from beholder.planning import plan
 from beholder.prompts.messages import Picture, user
 from beholder.weights.open import open_official
