@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -64,6 +65,9 @@ def test_a_reply_is_a_string_that_knows_its_cost(sees):
     assert min(timings.plan, timings.media, timings.vision, timings.prefill) > 0
     assert timings.total >= timings.plan + timings.prefill
     assert reply.boxes == reply.points == reply.polygons == reply.masks == reply.tracks == ()
+    copied = pickle.loads(pickle.dumps(reply))
+    assert (copied, copied.usage, copied.ids) == (reply, reply.usage, reply.ids)
+    assert copied.plan.num_tokens == reply.plan.num_tokens
 
 
 def test_the_same_picture_in_any_form_gives_the_same_answer(sees, tmp_path):

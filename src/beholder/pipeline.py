@@ -358,13 +358,12 @@ def _unit(vectors: Tensor | None) -> np.ndarray:
 def load(
     name: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = None, chat: str | None = None
 ) -> Pipeline:
-    """A system ready to use. name: a card's name, a beholder folder, a folder in an official layout, or a hub
-    id such as `org/name`. chat: the name of a prompt format where the published one is not known.
+    """A system ready to use. name: a card's name, a beholder folder, a folder in an official layout, a GGUF
+    file, or a hub id such as `org/name`. chat: the name of a prompt format where the published one is not
+    known. Raises `BeholderError` in one line for a name that stands for nothing.
     """
     from beholder.prompts.formats import format_named
-    from beholder.weights.open import open_pipeline
+    from beholder.weights.open import open_named
 
-    pipeline = open_pipeline(name, device=device, dtype=dtype)
-    if chat is not None:
-        return Pipeline(pipeline.model, pipeline.tokenizer, chat=format_named(chat), origin=pipeline.origin)
-    return pipeline
+    opened, tokenizer = open_named(name, device=device, dtype=dtype)
+    return Pipeline(opened.model, tokenizer, chat=None if chat is None else format_named(chat), origin=opened)

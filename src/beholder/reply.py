@@ -13,28 +13,50 @@ from beholder.planning import Plan
 
 
 class Reply(str):
-    """An answer: a string with what is known of it. boxes, points, polygons, masks and tracks are in pixels
-    of the originals, and empty where the system gives none. finish and ids: see `generate.results.Result`.
+    """An answer: a string with what is known of it. boxes, points, polygons, masks and tracks are in pixels of
+    the originals, and empty where the system gives none.
     """
 
-    usage: Usage
-    timings: Timings
+    result: Result
     plan: Plan
-    finish: str
-    ids: tuple[int, ...]
-    tokens_per_second: float
-    boxes: tuple[Any, ...]
-    points: tuple[Any, ...]
-    polygons: tuple[Any, ...]
-    masks: tuple[Any, ...]
-    tracks: tuple[Any, ...]
+    boxes: tuple[Any, ...] = ()
+    points: tuple[Any, ...] = ()
+    polygons: tuple[Any, ...] = ()
+    masks: tuple[Any, ...] = ()
+    tracks: tuple[Any, ...] = ()
 
     def __new__(cls, result: Result, plan: Plan) -> Reply:
         reply = super().__new__(cls, result.text.strip())
-        reply.usage, reply.timings, reply.plan = result.usage, result.timings, plan
-        reply.finish, reply.ids, reply.tokens_per_second = result.finish, result.ids, result.tokens_per_second
-        reply.boxes = reply.points = reply.polygons = reply.masks = reply.tracks = ()
+        reply.result, reply.plan = result, plan
         return reply
+
+    def __getnewargs__(self) -> tuple[Any, ...]:  # str's own would copy the text alone
+        return self.result, self.plan
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens by kind."""
+        return self.result.usage
+
+    @property
+    def timings(self) -> Timings:
+        """Seconds by stage."""
+        return self.result.timings
+
+    @property
+    def finish(self) -> str:
+        """Why the answer ended: `end`, `stop`, `length` or `context`."""
+        return self.result.finish
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The new tokens."""
+        return self.result.ids
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of the answer, without the prompt."""
+        return self.result.tokens_per_second
 
 
 class Stream:
