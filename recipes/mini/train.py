@@ -41,8 +41,8 @@ def main() -> None:
     names = {"naming": single.names, "category": sorted(single.by_kind), "colour": sorted(COLOURS)}
     scenes = Mixture([Scenes(args.data), EasyVQA(args.data, "train", questions=4)], [0.84, 0.16])
     tasks = (
-        Task(ALIGN, single, Words(model, tokenizer, names), share=0.13),
-        Task(INSTRUCT, scenes, share=0.87),
+        Task(ALIGN, single, Words(model, tokenizer, names), share=0.25),
+        Task(INSTRUCT, scenes, share=0.75),
     )
     run(model, Collator(MINI, tokenizer), tasks, args.out, minutes=args.minutes)
 

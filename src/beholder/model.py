@@ -201,7 +201,7 @@ class Model(nn.Module):
         outputs = {}
         for config, head in zip(self.card.heads, self.heads, strict=True):
             assert isinstance(head, Head)
-            if language is not None or config.output == "similarity":
+            if language is not None or not config.reads_text:
                 outputs[config.output] = head(inputs, state)
         return outputs
 

@@ -51,6 +51,8 @@ def test_words_after_two_dashes_are_words() -> None:
         (BeholderError("no\n  because"), 2, "no (--debug shows all of it)"),
         (FileNotFoundError(2, "No such file or directory", "x"), 2, "x: no such file or directory; check"),
         (PermissionError(13, "Permission denied", "x"), 2, "x: permission denied; choose a folder you may"),
+        (ModuleNotFoundError("no", name="av"), 2, "the package av is missing; install"),
+        (ModuleNotFoundError("no", name="beholder.x"), 3, "this is a bug in beholder"),
         (MemoryError(), 2, "out of memory; give smaller pictures"),
         (KeyboardInterrupt(), 130, ""),
         (RuntimeError("odd"), 3, "this is a bug in beholder (RuntimeError: odd); --debug shows where"),

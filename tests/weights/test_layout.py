@@ -156,9 +156,9 @@ def test_a_star_keeps_any_rest():
     assert sorted(to_published(own, bindings)) == ["c.d", "ema.x.1.a.b"]
 
 
-def test_but_replaces_rules_and_keeps_stages():
-    layout = Layout({"a": "x", "b": "y"}, "first", {"vision": "v"})
+def test_but_replaces_rules():
+    layout = Layout({"a": "x", "b": "y"}, "first")
     other = layout.but({"b": None}, name="second")
     assert dict(other.rules) == {"a": "x", "b": None}
-    assert (other.name, other.stages) == ("second", {"vision": "v"})
+    assert other.name == "second"
     assert layout.rules["b"] == "y"

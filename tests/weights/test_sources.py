@@ -13,7 +13,7 @@ import huggingface_hub
 import pytest
 import torch
 
-from beholder.data.packages import Package
+from beholder.packages import Package
 from beholder.errors import BeholderError, WeightsError
 from beholder.weights import sources
 from beholder.weights.files import open_weights

@@ -62,6 +62,11 @@ def explained(error: BaseException) -> tuple[int, str]:
         return USER_ERROR, usage_line(error)
     if isinstance(error, OSError):
         return USER_ERROR, disk_line(error)
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("beholder"):
+        return (
+            USER_ERROR,
+            f"the package {error.name} is missing; install beholder again, or the extra it belongs to",
+        )
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
         return USER_ERROR, "out of memory; give smaller pictures, a shorter text or a smaller model"
     what = first_line(str(error)) or "no message"

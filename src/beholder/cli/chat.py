@@ -85,6 +85,8 @@ def _read_line() -> str | None:
     try:
         return input(PROMPT) if sys.stdin.isatty() else input()
     except EOFError:
+        if sys.stdin.isatty():
+            note("")
         return None
 
 

@@ -172,7 +172,7 @@ def _cpu_flags() -> set[str] | None:
 
 
 def _cache() -> dict[str, Any]:
-    from beholder.data.packages import cache_folder
+    from beholder.packages import cache_folder
 
     folder = cache_folder()
     existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
@@ -181,7 +181,7 @@ def _cache() -> dict[str, Any]:
 
 def _models() -> dict[str, Any]:
     """Models assembled in the cache by name; the default is always told of."""
-    from beholder.data.packages import cache_folder
+    from beholder.packages import cache_folder
 
     found = {DEFAULT: {"pulled": False, "folder": None, "install": f"beholder pull {DEFAULT}"}}
     for folder in sorted((cache_folder() / "models").glob("*/beholder.json")):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from beholder.cli.names import complete_model
-from beholder.cli.output import working
+from beholder.cli.output import step_bars, working
 from beholder.errors import BeholderError
 
 if TYPE_CHECKING:
@@ -77,15 +78,20 @@ def sampling(**given: Any) -> dict[str, Any]:
 def open_model(
     name: str, device: str = "cpu", dtype: Precision | None = None, chat: str | None = None
 ) -> Pipeline:
-    """`beholder.load` with a spinner, and with a clear line for a device that is not there."""
-    import torch
+    """`beholder.load`, with bars where weights must be fetched first and a clear line for a device that is not there."""
+    with working(f"loading {name}"):
+        import torch
 
-    from beholder.pipeline import load
+        from beholder.pipeline import load
+        from beholder.weights import pull
 
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
         raise BeholderError(f"--device {device} is not available here; see beholder doctor --deep") from None
+    if name in pull.ASSEMBLIES and not Path(name).is_dir():
+        with step_bars() as progress:
+            pull.pull(name, progress=progress)
     with working(f"loading {name}"):
         return load(name, device=device, dtype=getattr(torch, dtype) if dtype else None, chat=chat)
 

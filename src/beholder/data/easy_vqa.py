@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from beholder.data.packages import Package
+from beholder.packages import Package
 from beholder.data.samples import Sample, Turn, checked_index
 from beholder.errors import BeholderError
 

@@ -261,6 +261,7 @@ class HeadConfig(Config):
     """Settings of one kind of output; `output` names it: text, similarity, boxes, ..."""
 
     output: ClassVar[str]
+    reads_text: ClassVar[bool] = True  # False: works on branches alone as well
 
     @property
     def hidden_of(self) -> tuple[int, ...]:

@@ -28,12 +28,10 @@ class Layout:
 
     A key is a pattern in which `{}` stands for one segment between dots, and a final `*` for any rest. A value is our
     pattern with the same wildcards, None for a key dropped on purpose, or an operation of `beholder.weights.ops`.
-    `stages` names what a recorded reference holds of this part, for the parity tool.
     """
 
     rules: Mapping[str, str | Op | None]
     name: str = ""
-    stages: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for rule in self.parsed:
@@ -50,7 +48,7 @@ class Layout:
 
     def but(self, rules: Mapping[str, str | Op | None], *, name: str = "") -> Layout:
         """The same layout with some rules replaced or added."""
-        return Layout({**self.rules, **rules}, name or self.name, self.stages)
+        return Layout({**self.rules, **rules}, name or self.name)
 
 
 @dataclass(frozen=True)

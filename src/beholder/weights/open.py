@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -29,15 +29,12 @@ from beholder.weights.readers.systems import Naming, Reading, Recorded, read_sys
 from beholder.weights.save import CARD_FILE, is_beholder_folder, read_folder
 from beholder.weights.sources import resolve
 
-if TYPE_CHECKING:
-    from beholder.pipeline import Pipeline
-
 OWN_NAMES = Layout({"*": "*"}, name="beholder")
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A model with its weights. bindings and config: how it was published, where it was."""
+    """A model with its weights. bindings and config: how it was published; no bindings where it was not."""
 
     model: Model
     folder: Path
@@ -85,21 +82,21 @@ def open_gguf_file(path: Path, *, dtype: torch.dtype | None = None, device: str 
     return Opened(model.eval(), path), gguf_tokenizer(metadata)
 
 
-def open_pipeline(name: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Pipeline:
+def open_named(
+    name: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = None
+) -> tuple[Opened, Tokenizer | None]:
     """A system by a card's name, a beholder folder, a folder in an official layout, a GGUF file, or a hub id.
 
     A card's weights are fetched where they are not at hand. dtype None keeps what the files hold, but for half precision
     on a processor that would emulate it. Raises `BeholderError` in one line for a name that stands for nothing.
     """
-    from beholder.pipeline import Pipeline
-
     folder = Path(name)
     chosen = None
     if folder.suffix == ".gguf" and folder.is_file():
         opened, tokenizer = open_gguf_file(folder, dtype=dtype, device=device)
         if dtype is None:
             slow_half_to_float(opened.model)
-        return Pipeline(opened.model, tokenizer)
+        return opened, tokenizer
     if not folder.is_dir():
         if name in card_names():
             chosen = card(str(name))
@@ -115,8 +112,7 @@ def open_pipeline(name: str | Path, *, device: str = "cpu", dtype: torch.dtype |
     if dtype is None:
         slow_half_to_float(opened.model)
     has_tokenizer = (folder / "tokenizer.json").is_file()
-    tokenizer = Tokenizer.from_folder(folder) if has_tokenizer else None
-    return Pipeline(opened.model, tokenizer, origin=None if is_ours else opened)
+    return opened, Tokenizer.from_folder(folder) if has_tokenizer else None
 
 
 def labelled(read: Card, chosen: Card) -> Card:

@@ -17,7 +17,7 @@ def convert_pickle(path: str | Path, sha256: str, target: str | Path) -> Path:
     The file must have the digest that its card names. Raises `WeightsError` for another digest, or a file
     that holds more than a state dict.
     """
-    from beholder.data.packages import sha256_of
+    from beholder.packages import sha256_of
 
     path, target = Path(path), Path(target)
     got = sha256_of(path)

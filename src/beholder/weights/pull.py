@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from beholder.cards import card
-from beholder.data.packages import Package, cache_folder
+from beholder.packages import Package, cache_folder
 from beholder.errors import BeholderError
 from beholder.weights.save import is_beholder_folder
 from beholder.weights.sources import PackageFile, fetch_file, resolve

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from beholder.data.packages import Package, cache_folder, fetch, sha256_of
+from beholder.packages import Package, cache_folder, fetch, sha256_of
 from beholder.errors import WeightsError
 from beholder.files import atomic_file
 

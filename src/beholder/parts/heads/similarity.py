@@ -30,6 +30,7 @@ class Similarity(HeadConfig):
     """exp(scale) * cosine (+ bias). The start values are CLIP's ln(1 / 0.07); SigLIP has a bias besides."""
 
     output: ClassVar[str] = "similarity"
+    reads_text: ClassVar[bool] = False
     branch: str = "image"
     scale: float = math.log(1 / 0.07)
     bias: float | None = None

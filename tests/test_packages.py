@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from beholder.data import packages
-from beholder.data.packages import Package, cache_folder, fetch
+from beholder import packages
+from beholder.packages import Package, cache_folder, fetch
 from beholder.errors import BeholderError
 
 CONTENT = b"the file"
