@@ -26,7 +26,7 @@ def run(argv: Sequence[str] | None = None) -> int:
 
         with warnings.catch_warnings():
             if not debug:
-                warnings.showwarning = warn
+                warnings.showwarning = warn  # type: ignore[assignment]
             code = app(args=words, prog_name="beholder", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else FINE
