@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from beholder.catalogue import System
 
 DEFAULT = "mini"
+GGUF = ".gguf"
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -41,12 +42,13 @@ def known_system(name: str) -> System | None:
 
 
 def is_place(name: str) -> bool:
-    """Whether `name` is a folder or can only be one, or a hub id. A folder is preferred to a card of its name."""
-    return "/" in name or Path(name).is_dir()
+    """Whether `name` is a folder or GGUF file or can only be one, or a hub id. A folder is preferred to a card of its name."""
+    path = Path(name)
+    return "/" in name or path.is_dir() or (path.suffix == GGUF and path.is_file())
 
 
 def open_card(name: str) -> Card:
-    """The card of this name, or of the weights in a beholder folder, an official folder or a hub repository.
+    """The card of this name, or of the weights in a beholder folder, an official folder, a GGUF file or a hub repository.
 
     Raises `UnknownName` for a name that is none of these, `WeightsError` for a folder without a card or config.
     """
@@ -55,11 +57,16 @@ def open_card(name: str) -> Card:
     if not is_place(name):
         return card(name)
     from beholder.config import from_data
+    from beholder.weights.files import open_weights
+    from beholder.weights.gguf_files import read_metadata
     from beholder.weights.open import read_folder_config, read_json
+    from beholder.weights.readers.gguf import gguf_card
     from beholder.weights.save import is_beholder_folder, read_folder
     from beholder.weights.sources import resolve
 
     folder = resolve(name)
+    if folder.suffix == GGUF:
+        return gguf_card(folder, read_metadata(folder), open_weights(folder))
     if is_beholder_folder(folder):
         return from_data(read_folder(folder).card, at="card")
     return read_folder_config(folder, read_json(folder / "config.json")).card

@@ -16,8 +16,6 @@ from beholder.errors import BeholderError
 if TYPE_CHECKING:
     from typing import Any
 
-    from beholder.pipeline import Pipeline
-
 
 class Layout(StrEnum):
     """What `convert` writes."""
@@ -45,7 +43,10 @@ def pull(
 
 def convert(
     source: Annotated[
-        str, typer.Argument(help="A folder in an official layout, a beholder folder, or a hub id.")
+        str,
+        typer.Argument(
+            help="A folder in an official layout, a beholder folder, a GGUF file, a card or a hub id."
+        ),
     ],
     target: Annotated[Path, typer.Argument(help="Folder to write.")],
     to: Annotated[Layout, typer.Option("--to", help="Layout to write.")] = Layout.BEHOLDER,
@@ -59,33 +60,19 @@ def convert(
     """
     if target.exists() and Path(source).exists() and target.samefile(source):
         raise BeholderError(f"{target} is both source and target; choose another folder to write")
-    pipeline = _unchanged(source, dtype)
+    with working(f"reading {source}"):
+        import torch
+
+        from beholder.pipeline import Pipeline
+        from beholder.weights.open import open_named
+
+        opened, tokenizer = open_named(source, dtype=getattr(torch, dtype) if dtype else None, exact=True)
+    pipeline = Pipeline(opened.model, tokenizer, origin=opened)
     with working(f"writing {target}"):
         folder = pipeline.save(target) if to is Layout.BEHOLDER else pipeline.export(target)
     count = sum(parameter.numel() for parameter in pipeline.model.parameters())
     found = {"card": pipeline.card.name, "layout": to.value, "parameters": count, **_written(folder)}
     _tell(found, as_json, f"{pipeline.card.name}, {amount(count)} parameters, {to.value} layout, in")
-
-
-def _unchanged(source: str, dtype: options.Precision | None) -> Pipeline:
-    """What `beholder.load` gives for a folder or hub id, but in the precision of the files on any processor."""
-    import torch
-
-    from beholder.pipeline import Pipeline
-    from beholder.prompts.tokenizer import Tokenizer
-    from beholder.weights.open import open_beholder, open_official
-    from beholder.weights.save import is_beholder_folder
-    from beholder.weights.sources import resolve
-
-    folder = resolve(source)
-    ours = is_beholder_folder(folder)
-    with working(f"reading {source}"):
-        opened = (open_beholder if ours else open_official)(
-            folder, dtype=getattr(torch, dtype) if dtype else None
-        )
-    has_tokenizer = (folder / "tokenizer.json").is_file()
-    tokenizer = Tokenizer.from_folder(folder) if has_tokenizer else None
-    return Pipeline(opened.model, tokenizer, origin=None if ours else opened)
 
 
 def _written(folder: Path) -> dict[str, Any]:

@@ -83,18 +83,19 @@ def open_gguf_file(path: Path, *, dtype: torch.dtype | None = None, device: str 
 
 
 def open_named(
-    name: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = None
+    name: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = None, exact: bool = False
 ) -> tuple[Opened, Tokenizer | None]:
     """A system by a card's name, a beholder folder, a folder in an official layout, a GGUF file, or a hub id.
 
     A card's weights are fetched where they are not at hand. dtype None keeps what the files hold, but for half precision
-    on a processor that would emulate it. Raises `BeholderError` in one line for a name that stands for nothing.
+    on a processor that would emulate it, unless `exact`. Raises `BeholderError` in one line for a name that stands for
+    nothing.
     """
     folder = Path(name)
     chosen = None
     if folder.suffix == ".gguf" and folder.is_file():
         opened, tokenizer = open_gguf_file(folder, dtype=dtype, device=device)
-        if dtype is None:
+        if dtype is None and not exact:
             slow_half_to_float(opened.model)
         return opened, tokenizer
     if not folder.is_dir():
@@ -109,7 +110,7 @@ def open_named(
     opened = (open_beholder if is_ours else open_official)(folder, dtype=dtype, device=device)
     if chosen is not None and not is_ours:
         opened.model.card = labelled(opened.model.card, chosen)
-    if dtype is None:
+    if dtype is None and not exact:
         slow_half_to_float(opened.model)
     has_tokenizer = (folder / "tokenizer.json").is_file()
     return opened, Tokenizer.from_folder(folder) if has_tokenizer else None
