@@ -48,16 +48,6 @@ if TYPE_CHECKING:
 Messages = Sequence[Message | Mapping[str, Any]]
 
 VIEWS_AT_ONCE = 32  # pictures of `embed` that go through the encoder together
-OFFICIAL_FILES = (  # besides config.json and weights, what a published folder may hold and an export repeats
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "chat_template.json",
-    "chat_template.jinja",
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,32 +172,33 @@ class Pipeline:
     def save(self, folder: str | Path) -> Path:
         """Write a beholder folder, which `beholder.load` opens again: the card as data, weights, tokenizer."""
         from beholder.weights.load import state_tensors
+        from beholder.weights.open import OFFICIAL_FILE
         from beholder.weights.save import save_folder
 
         card = self.card if self._format is None else self.card.but(prompt=self._format)
         with tempfile.TemporaryDirectory() as scratch:
             if self.tokenizer is not None:
                 self.tokenizer.save(scratch)
-            files = {path.name: path for path in sorted(Path(scratch).iterdir())}
+            files: dict[str, bytes | Path] = {path.name: path for path in sorted(Path(scratch).iterdir())}
+            if self.origin is not None and self.origin.published is not None:
+                files[OFFICIAL_FILE] = self.origin.published.to_json()
             return save_folder(folder, card.to_data(), state_tensors(self.model), files)
 
     def export(self, folder: str | Path) -> Path:
         """Write a folder in the layout of the publisher, which the official library opens. Raises
-        `BeholderError` for a system that was not read from such a folder.
+        `BeholderError` for a system that was never read from such a folder, or whose parts were changed since.
         """
         from beholder.weights.layout import to_published
         from beholder.weights.load import state_tensors
         from beholder.weights.save import export_folder
 
         origin = self.origin
-        if origin is None or not origin.bindings:
+        if origin is None or origin.published is None:
             raise BeholderError(
                 f"{self.card.name} was not read from an official folder; write it with save()"
             )
-        files = {name: origin.folder / name for name in OFFICIAL_FILES if (origin.folder / name).is_file()}
-        return export_folder(
-            folder, origin.config, to_published(state_tensors(self.model), origin.bindings), files
-        )
+        tensors = to_published(state_tensors(self.model), origin.published.bindings)
+        return export_folder(folder, origin.published.config, tensors, origin.official_files())
 
     @property
     def _writes_text(self) -> bool:

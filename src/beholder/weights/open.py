@@ -30,17 +30,53 @@ from beholder.weights.save import CARD_FILE, is_beholder_folder, read_folder
 from beholder.weights.sources import resolve
 
 OWN_NAMES = Layout({"*": "*"}, name="beholder")
+OFFICIAL_FILE = "official.json"  # in a beholder folder: how the system was published
+SETTINGS = (
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "special_tokens_map.json",
+    "chat_template.json",
+    "chat_template.jinja",
+)
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+
+
+@dataclass(frozen=True)
+class Published:
+    """How a system was published: its `config.json`, which of its reading's namings its weights have, and the text of the
+    small files beside them.
+    """
+
+    config: Mapping[str, Any]
+    naming: int
+    files: Mapping[str, str]
+
+    @property
+    def bindings(self) -> Naming:
+        """Where the weights belong."""
+        return read_system(self.config, name="").namings[self.naming]
+
+    def to_json(self) -> bytes:
+        """The content of `official.json`."""
+        data = {"config": self.config, "naming": self.naming, "files": self.files}
+        return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A model with its weights. bindings and config: how it was published; no bindings where it was not."""
+    """A model with its weights, read from `folder`. published: None where no publisher's layout is known."""
 
     model: Model
     folder: Path
-    bindings: tuple[Binding, ...] = ()
+    published: Published | None = None
     stages: Mapping[str, Recorded] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def official_files(self) -> dict[str, bytes | Path]:
+        """What belongs beside `config.json` and the weights in the publisher's layout."""
+        assert self.published is not None
+        tokenizer = {name: self.folder / name for name in TOKENIZER if (self.folder / name).is_file()}
+        return {**tokenizer, **{name: text.encode() for name, text in self.published.files.items()}}
 
 
 def open_official(folder: str | Path, *, dtype: torch.dtype | None = None, device: str = "cpu") -> Opened:
@@ -52,11 +88,14 @@ def open_official(folder: str | Path, *, dtype: torch.dtype | None = None, devic
     folder = Path(folder)
     config = read_json(folder / "config.json")
     reading = read_folder_config(folder, config)
-    published = open_weights(folder)
-    naming = choose_naming(reading, published)
+    weights = open_weights(folder)
+    naming = choose_naming(reading, weights)
     model = build(reading.card, device="meta")
-    load_state(model, published, naming, dtype=dtype, device=device)
-    return Opened(model.eval(), folder, naming, reading.stages, config)
+    load_state(model, weights, reading.namings[naming], dtype=dtype, device=device)
+    files = {
+        name: (folder / name).read_text(encoding="utf-8") for name in SETTINGS if (folder / name).is_file()
+    }
+    return Opened(model.eval(), folder, Published(config, naming, files), reading.stages)
 
 
 def open_beholder(folder: str | Path, *, dtype: torch.dtype | None = None, device: str = "cpu") -> Opened:
@@ -68,10 +107,13 @@ def open_beholder(folder: str | Path, *, dtype: torch.dtype | None = None, devic
         raise WeightsError(f"{folder / CARD_FILE}: holds a {type(system).__name__}, not a card")
     model = build(system, device="meta")
     load_state(model, saved.tensors, (Binding("", "", OWN_NAMES),), dtype=dtype, device=device)
-    return Opened(model.eval(), folder)
+    official = read_json(folder / OFFICIAL_FILE) if OFFICIAL_FILE in saved.files else None
+    return Opened(model.eval(), folder, None if official is None else Published(**official))
 
 
-def open_gguf_file(path: Path, *, dtype: torch.dtype | None = None, device: str = "cpu") -> tuple[Opened, Tokenizer]:
+def open_gguf_file(
+    path: Path, *, dtype: torch.dtype | None = None, device: str = "cpu"
+) -> tuple[Opened, Tokenizer]:
     """A language model in a GGUF file, with its tokenizer. Quantized values are expanded, to bfloat16 where dtype is None."""
     metadata, tensors = read_metadata(path), open_weights(path)
     model = build(gguf_card(path, metadata, tensors), device="meta")
@@ -123,7 +165,8 @@ def labelled(read: Card, chosen: Card) -> Card:
     if [branch.name for branch in read.branches] != [branch.name for branch in chosen.branches]:
         raise WeightsError(f"{chosen.name}: the released files describe another system, {read.name}")
     branches = tuple(
-        branch.but(geometry=chosen.branch(branch.name).geometry or branch.geometry) for branch in read.branches
+        branch.but(geometry=chosen.branch(branch.name).geometry or branch.geometry)
+        for branch in read.branches
     )
     names = ("name", "system", "paper", "licence", "prompt", "stages", "weights")
     return read.but(branches=branches, **{name: getattr(chosen, name) for name in names})
@@ -156,19 +199,19 @@ def folder_geometry(folder: Path, config: Mapping[str, Any]) -> Geometry | None:
     return None
 
 
-def choose_naming(reading: Reading, keys: Iterable[str]) -> Naming:
-    """The naming whose prefixes all occur among `keys`, longer prefixes first; else the usual one, whose strict load will
-    say what is wrong.
+def choose_naming(reading: Reading, keys: Iterable[str]) -> int:
+    """The number of the naming whose prefixes all occur among `keys`; else the usual one, whose strict load will say what is
+    wrong.
     """
     keys = list(keys)
-    for naming in reading.namings:
+    for number, naming in enumerate(reading.namings):
         required = [
             b.prefix for b in naming if b.prefix and any(op is not None for op in b.layout.rules.values())
         ]
         optional = {b.prefix for b in naming if b.layout.name.startswith("tied")}
         if all(any(key.startswith(prefix) for key in keys) for prefix in required if prefix not in optional):
-            return naming
-    return reading.namings[0]
+            return number
+    return 0
 
 
 def read_json(path: Path) -> dict[str, Any]:
