@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from beholder.cards import card
-from beholder.packages import Package, cache_folder
 from beholder.errors import BeholderError
+from beholder.packages import Package, cache_folder
 from beholder.weights.save import is_beholder_folder
 from beholder.weights.sources import PackageFile, fetch_file, resolve
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from beholder.cards.schema import Card
+    from beholder.prompts.tokenizer import Tokenizer
     from beholder.weights.layout import Binding
     from beholder.weights.lazy import LazyTensor
 
@@ -91,22 +91,12 @@ def assembled_folder(name: str) -> Path:
     return cache_folder() / "models" / f"{name}-{digest[:12]}"
 
 
-def _assembled(name: str, progress: Report) -> Path:
-    folder = assembled_folder(name)
-    if is_beholder_folder(folder):
-        return folder
-    assembly, chosen = ASSEMBLIES[name], card(name)
-    files = {}
-    for what, source in (("language model", assembly.language), ("vision encoder", assembly.vision)):
-        files[what] = fetch_file(source, progress=partial(progress, f"fetch {what}"))
-    _assemble(chosen, files["language model"], files["vision encoder"], assembly, folder, progress)
-    return folder
+def base_weights(name: str, *, progress: Report | None = None) -> tuple[dict[str, Tensor], Tokenizer]:
+    """What an assembled card is trained from: base weights under our names, the language part's in bfloat16, and the
+    tokenizer. Packages are fetched where they are not at hand.
 
-
-def _assemble(
-    chosen: Card, gguf: Path, pickle: Path, assembly: Assembly, folder: Path, progress: Report
-) -> None:
-    """Base weights under our names, what we trained in their place or added to them, all in one beholder folder."""
+    Raises `BeholderError` for a card that is not assembled from packages, and as `pull` does.
+    """
     import tempfile
 
     import torch
@@ -118,33 +108,57 @@ def _assemble(
     from beholder.weights.load import state_shapes
     from beholder.weights.pickles import convert_pickle
     from beholder.weights.readers.gguf import gguf_bindings, gguf_tokenizer
+
+    progress = progress or _silent
+    if name not in ASSEMBLIES:
+        raise BeholderError(f"{name} is not assembled from packages; these are: {', '.join(ASSEMBLIES)}")
+    assembly, chosen = ASSEMBLIES[name], card(name)
+    gguf = fetch_file(assembly.language, progress=partial(progress, "fetch language model"))
+    pickle = fetch_file(assembly.vision, progress=partial(progress, "fetch vision encoder"))
+    decoder, shapes = chosen.main, state_shapes(build(chosen, device="meta"))
+    assert isinstance(decoder, Decoder)
+    progress("read base weights", 0, 2)
+    with tempfile.TemporaryDirectory() as scratch:
+        converted = convert_pickle(pickle, assembly.vision.sha256, Path(scratch) / "vision.safetensors")
+        vision = _bound(open_weights(converted), (_vision_binding(),), shapes, "branches.image.vision.")
+        values = {name: tensor.load().clone() for name, tensor in vision.items()}
+    progress("read base weights", 1, 2)
+    language = _bound(open_weights(gguf), gguf_bindings(decoder), shapes, "languages.main.")
+    values |= {name: tensor.load().to(torch.bfloat16) for name, tensor in language.items()}
+    progress("read base weights", 2, 2)
+    return values, gguf_tokenizer(read_metadata(gguf))
+
+
+def _assembled(name: str, progress: Report) -> Path:
+    """Base weights, what we trained in their place or added to them, and the tokenizer, all in one beholder folder."""
+    import tempfile
+
+    from beholder.model import build
+    from beholder.weights.files import open_weights
+    from beholder.weights.load import state_shapes
     from beholder.weights.save import save_folder
 
-    decoder, steps = chosen.main, 4
-    assert isinstance(decoder, Decoder)
-    progress("convert the vision encoder", 0, steps)
+    folder = assembled_folder(name)
+    if is_beholder_folder(folder):
+        return folder
+    assembly, chosen = ASSEMBLIES[name], card(name)
+    values, tokenizer = base_weights(name, progress=progress)
+    progress("add what was trained", 0, 2)
+    values = with_trained(
+        values, {key: value.load() for key, value in open_weights(assembly.trained).items()}
+    )
+    missing = sorted(set(state_shapes(build(chosen, device="meta"))) - set(values))
+    if missing:
+        raise BeholderError(f"{assembly.trained.name} lacks {', '.join(missing[:3])}; reinstall beholder")
+    progress("write", 1, 2)
     with tempfile.TemporaryDirectory() as scratch:
-        vision = open_weights(
-            convert_pickle(pickle, assembly.vision.sha256, Path(scratch) / "vision.safetensors")
-        )
-        shapes = state_shapes(build(chosen, device="meta"))
-        trained = {name: tensor.load() for name, tensor in open_weights(assembly.trained).items()}
-        progress("read the language model", 1, steps)
-        language = _bound(open_weights(gguf), gguf_bindings(decoder), shapes, "languages.main.")
-        values = {name: tensor.load().to(torch.bfloat16) for name, tensor in language.items()}
-        base = _bound(vision, (_vision_binding(),), shapes, "branches.image.vision.")
-        values |= {name: tensor.load() for name, tensor in base.items()}
-        progress("add what was trained", 2, steps)
-        values = with_trained(values, trained)
-        missing = sorted(set(shapes) - set(values))
-        if missing:
-            raise BeholderError(f"{assembly.trained.name} lacks {', '.join(missing[:3])}; reinstall beholder")
-        gguf_tokenizer(read_metadata(gguf)).save(scratch)
-        progress("write", 3, steps)
-        extra = {file.name: file for file in Path(scratch).glob("*.json")}
+        tokenizer.save(scratch)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        save_folder(folder, chosen.to_data(), values, extra)
-    progress("write", steps, steps)
+        save_folder(
+            folder, chosen.to_data(), values, {file.name: file for file in Path(scratch).glob("*.json")}
+        )
+    progress("write", 2, 2)
+    return folder
 
 
 def _vision_binding() -> Binding:
