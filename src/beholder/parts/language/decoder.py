@@ -34,6 +34,12 @@ class Decoder(LanguageConfig):
     context: int = 4096
     windowed: int | None = None
 
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """Each layer's window, None where it sees its whole past."""
+        full = 0 if self.windowed is None else self.num_layers - self.windowed
+        return (None,) * full + (self.attention.window,) * (self.num_layers - full)
+
     def tiny(self) -> Decoder:
         layers = min(2, self.num_layers)
         small = super().tiny().but(vocab_size=512, dim=32, num_layers=layers, context=512)
@@ -49,19 +55,16 @@ class DecoderModel(Language):
     def __init__(self, config: Decoder) -> None:
         super().__init__()
         self.config = config
-        first_windowed = 0 if config.windowed is None else config.num_layers - config.windowed
-        window = config.attention.window
-        self.windows = [window if index >= first_windowed else None for index in range(config.num_layers)]
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
         self.blocks = nn.ModuleList(
             TransformerLayer(
                 config.dim,
-                config.attention.but(window=self.windows[index]),
+                config.attention.but(window=window),
                 config.mlp,
                 config.norm,
                 index=index,
             )
-            for index in range(config.num_layers)
+            for index, window in enumerate(config.windows)
         )
         self.norm = config.norm.build(config.dim)
         self.head = None if config.tied else nn.Linear(config.dim, config.vocab_size, bias=False)
@@ -85,7 +88,7 @@ class DecoderModel(Language):
         x_BTD = inputs.embeddings_BTD
         steps = self._steps(inputs, state)
         kept = {0: x_BTD} if 0 in taps else {}
-        for number, (block, window) in enumerate(zip(self.blocks, self.windows, strict=True)):
+        for number, (block, window) in enumerate(zip(self.blocks, self.config.windows, strict=True)):
             parts = layer_parts.get(number, NO_PARTS) if layer_parts else NO_PARTS
             x_BTD = block(x_BTD, steps[window], parts)
             if number + 1 in taps:
@@ -101,5 +104,7 @@ class DecoderModel(Language):
         rotary = None
         if attention.rotary is not None:
             rotary = attention.rotary.tables(inputs.positions, attention.width(self.config.dim), x_BTD.dtype)
-        masks = {window: AttentionMask.of(inputs.visibility, keys, window) for window in set(self.windows)}
+        masks = {
+            window: AttentionMask.of(inputs.visibility, keys, window) for window in set(self.config.windows)
+        }
         return {window: Step(mask, rotary, inputs, state) for window, mask in masks.items()}

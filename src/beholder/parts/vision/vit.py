@@ -64,6 +64,12 @@ class ViT(VisionConfig):
         ):
             if value not in known:
                 raise UnknownName(f"ViT {name}", str(value), [str(k) for k in known])
+        deepest = self.num_layers
+        if not self.take.layers or not all(-deepest - 1 <= layer <= deepest for layer in self.take.layers):
+            raise BeholderError(
+                f"an encoder of {deepest} layers has no features at depths {self.take.layers}; "
+                f"take some of {-deepest - 1} to {deepest}"
+            )
 
     @property
     def side(self) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, overload
 
 from beholder.errors import BeholderError
+
+LARGEST = 2**31 - 1  # of any count in a config
+MOST_LAYERS = 4096  # a damaged file must not keep us building layers
 
 # Fields that do not change what a forward computes.
 HARMLESS = frozenset(
@@ -98,6 +102,7 @@ HARMLESS = frozenset(
         "_flash_attn_2_enabled",
         "use_resampler",
         "is_llama_config",
+        "transformers.js_config",
     ]
 )
 
@@ -113,7 +118,7 @@ class Fields:
         return key in self._data
 
     def get(self, key: str, default: Any) -> Any:
-        """A field or its default; a null counts as absent. The value must be of the default's type."""
+        """A field or its default; a null counts as absent. Raises `BeholderError` for a value not of the default's type."""
         self._unread.discard(key)
         value = self._data.get(key)
         if value is None:
@@ -126,17 +131,41 @@ class Fields:
             )
         return value
 
-    def count(self, key: str, default: int) -> int:
-        """A whole number of at least 1."""
-        value = self.get(key, default)
-        if value < 1:
-            raise BeholderError(f"{self.name}: {key} is {value}; expected at least 1")
+    @overload
+    def count(self, key: str, default: int) -> int: ...
+    @overload
+    def count(self, key: str, default: int | None) -> int | None: ...
+    def count(self, key: str, default: int | None) -> int | None:
+        """A whole number from 1 to `LARGEST`; None where absent without a default."""
+        if self.raw(key) is None:
+            return default
+        value = self.get(key, 0)
+        if not 1 <= value <= LARGEST:
+            raise BeholderError(f"{self.name}: {key} is {value}; expected 1 to {LARGEST:,}")
         return int(value)
 
-    def part(self, key: str, default: Mapping[str, Any] | None = None) -> Fields:
-        """The fields of an inner object; its `model_type` and missing fields come from `default`."""
-        inner = self.get(key, {})
-        return Fields({**(default or {}), **inner}, f"{self.name}: {key}")
+    def layers(self, key: str, default: int) -> int:
+        """A number of layers, up to `MOST_LAYERS`."""
+        value = self.count(key, default)
+        if value > MOST_LAYERS:
+            raise BeholderError(f"{self.name}: {key} is {value}; expected 1 to {MOST_LAYERS}")
+        return value
+
+    def positive(self, key: str, default: float | None = None) -> float:
+        """A finite number above 0; without a default the field must be there."""
+        if default is None and self.raw(key) is None:
+            raise BeholderError(f"{self.name}: {key} is missing")
+        value = self.get(key, 0.0 if default is None else default)
+        if not 0 < value < math.inf:
+            raise BeholderError(f"{self.name}: {key} is {value}; expected a number above 0")
+        return float(value)
+
+    def part(self, key: str, kind: str | None = None, *, absent: Mapping[str, Any] | None = None) -> Fields:
+        """The fields of an inner object, of the `model_type` `kind` where it names none. `absent`: the fields where there
+        is no such object at all; an object that is there but incomplete does not take them (official `sub_configs`).
+        """
+        inner = self.get(key, {}) if self.raw(key) is not None else absent or {}
+        return Fields({**({"model_type": kind} if kind else {}), **inner}, f"{self.name}: {key}")
 
     def raw(self, key: str) -> Any:
         """A field whatever its type, None where absent."""
@@ -144,7 +173,8 @@ class Fields:
         return self._data.get(key)
 
     def finish(self) -> None:
-        """Warn of fields that nobody read, which may change the computation."""
+        """Warn once of fields that nobody read, which may change the computation."""
         if self._unread:
             names = ", ".join(sorted(self._unread))
+            self._unread = set()
             warnings.warn(f"{self.name}: not understood and ignored: {names}", stacklevel=2)

@@ -34,11 +34,18 @@ def gguf_card(path: Path, metadata: Mapping[str, Any], tensors: LazyTensors) -> 
     def number(key: str) -> Any:
         value = metadata.get(f"{architecture}.{key}")
         if value is None:
-            raise WeightsError(f"{path.name}: no {architecture}.{key} in its metadata; convert the model again")
+            raise WeightsError(
+                f"{path.name}: no {architecture}.{key} in its metadata; convert the model again"
+            )
         return value
 
-    if metadata.get(f"{architecture}.rope.scaling.type") not in (None, "none") or "rope_freqs.weight" in tensors:
-        raise WeightsError(f"{path.name}: scaled rotary positions of GGUF files are not supported; use safetensors")
+    if (
+        metadata.get(f"{architecture}.rope.scaling.type") not in (None, "none")
+        or "rope_freqs.weight" in tensors
+    ):
+        raise WeightsError(
+            f"{path.name}: scaled rotary positions of GGUF files are not supported; use safetensors"
+        )
     num_heads = number("attention.head_count")
     decoder = Decoder(
         vocab_size=tensors["token_embd.weight"].shape[0],

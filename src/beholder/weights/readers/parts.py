@@ -26,21 +26,20 @@ def activation_name(fields: Fields, key: str, default: str) -> str:
     return ACTIVATION_NAMES.get(name, name)
 
 
-def rotary(fields: Fields, theta: float) -> Rotary:
+def rotary(fields: Fields, context: int) -> Rotary:
     """`rope_parameters` of new files, `rope_theta` with `rope_scaling` of older ones."""
-    given = fields.raw("rope_parameters") or fields.raw("rope_scaling") or {}
-    settings = Fields(given, f"{fields.name}: rope")
-    theta = settings.get("rope_theta", fields.get("rope_theta", theta))
+    settings = fields.part("rope_parameters" if fields.raw("rope_parameters") else "rope_scaling")
+    theta = settings.positive("rope_theta", fields.positive("rope_theta", 10000.0))
     kind = settings.raw("rope_type") or settings.raw("type") or "default"
     scaling: Llama3Scaling | LinearScaling | None = None
     if kind == "linear":
-        scaling = LinearScaling(settings.get("factor", 1.0))
+        scaling = LinearScaling(settings.positive("factor"))
     elif kind == "llama3":
         scaling = Llama3Scaling(
-            factor=settings.get("factor", 8.0),
-            low_freq_factor=settings.get("low_freq_factor", 1.0),
-            high_freq_factor=settings.get("high_freq_factor", 4.0),
-            original_length=settings.count("original_max_position_embeddings", 8192),
+            factor=settings.positive("factor"),
+            low_freq_factor=settings.positive("low_freq_factor"),
+            high_freq_factor=settings.positive("high_freq_factor"),
+            original_length=settings.count("original_max_position_embeddings", context),
         )
     elif kind != "default":
         raise UnknownName(f"{fields.name}: rope type", str(kind), ("default", "linear", "llama3"))
@@ -60,78 +59,75 @@ class DecoderDefaults:
     num_kv_heads: int | None = None
     context: int = 2048
     eps: float = 1e-6
-    theta: float = 10000.0
     window: int | None = None
-    qkv_bias: bool = False
 
 
 LLAMA = DecoderDefaults()
 MISTRAL = DecoderDefaults(hidden=14336, num_kv_heads=8, context=131072, window=4096)
-QWEN2 = DecoderDefaults(vocab_size=151936, hidden=22016, context=32768, window=4096, qkv_bias=True)
+QWEN2 = DecoderDefaults(vocab_size=151936, hidden=22016, num_kv_heads=32, context=32768, window=4096)
 
 
 def _decoder(fields: Fields, assumed: DecoderDefaults) -> Decoder:
-    num_layers = fields.count("num_hidden_layers", assumed.num_layers)
     num_heads = fields.count("num_attention_heads", assumed.num_heads)
-    bias = fields.get("attention_bias", False)
-    attention = Attention(
-        num_heads=num_heads,
-        num_kv_heads=fields.count("num_key_value_heads", assumed.num_kv_heads or num_heads),
-        head_dim=fields.get("head_dim", None),
-        qkv_bias=bias or assumed.qkv_bias,
-        out_bias=bias,
-        rotary=rotary(fields, assumed.theta),
-    )
-    mlp = FeedForward(
-        hidden=fields.count("intermediate_size", assumed.hidden),
-        act=activation_name(fields, "hidden_act", "silu"),
-        gated=True,
-        bias=fields.get("mlp_bias", False),
-    )
+    context = fields.count("max_position_embeddings", assumed.context)
     return Decoder(
         vocab_size=fields.count("vocab_size", assumed.vocab_size),
         dim=fields.count("hidden_size", assumed.dim),
-        num_layers=num_layers,
-        attention=attention,
-        mlp=mlp,
-        norm=Norm("rms", fields.get("rms_norm_eps", assumed.eps)),
+        num_layers=fields.layers("num_hidden_layers", assumed.num_layers),
+        attention=Attention(
+            num_heads=num_heads,
+            num_kv_heads=fields.count("num_key_value_heads", assumed.num_kv_heads or num_heads),
+            head_dim=fields.count("head_dim", None),
+            rotary=rotary(fields, context),
+        ),
+        mlp=FeedForward(
+            hidden=fields.count("intermediate_size", assumed.hidden),
+            act=activation_name(fields, "hidden_act", "silu"),
+            gated=True,
+            bias=False,
+        ),
+        norm=Norm("rms", fields.positive("rms_norm_eps", assumed.eps)),
         tied=fields.get("tie_word_embeddings", False),
-        context=fields.count("max_position_embeddings", assumed.context),
+        context=context,
     )
 
 
 def _llama(fields: Fields) -> Decoder:
-    return _decoder(fields, LLAMA)
+    bias = fields.get("attention_bias", False)
+    biases = {
+        "attention.qkv_bias": bias,
+        "attention.out_bias": bias,
+        "mlp.bias": fields.get("mlp_bias", False),
+    }
+    return _decoder(fields, LLAMA).but(**biases)
 
 
 def _mistral(fields: Fields) -> Decoder:
     """A null `sliding_window` means none; an absent one the default."""
-    absent = "sliding_window" not in fields
-    window = MISTRAL.window if absent else fields.get("sliding_window", None)
+    window = fields.count("sliding_window", None if "sliding_window" in fields else MISTRAL.window)
     return _decoder(fields, MISTRAL).but(**{"attention.window": window})
 
 
 def _qwen2(fields: Fields) -> Decoder:
-    """Layers from `max_window_layers` on use the window, if `use_sliding_window` is set."""
-    config = _decoder(fields, QWEN2)
-    window, first = fields.get("sliding_window", QWEN2.window), fields.get("max_window_layers", 28)
-    kinds = fields.raw("layer_types")
+    """With `use_sliding_window`, `layer_types` say which layers use the window, else those from `max_window_layers` on."""
+    config = _decoder(fields, QWEN2).but(**{"attention.qkv_bias": True})
+    window = fields.count("sliding_window", None if "sliding_window" in fields else QWEN2.window)
+    first, kinds = fields.get("max_window_layers", 28), fields.get("layer_types", [])
     if not fields.get("use_sliding_window", False) or window is None:
         return config
-    windowed = max(0, config.num_layers - first)
-    if (
-        kinds is not None
-        and kinds != ["full_attention"] * (len(kinds) - windowed) + ["sliding_attention"] * windowed
-    ):
+    windowed = kinds.count("sliding_attention") if kinds else max(0, config.num_layers - first)
+    full = config.num_layers - windowed
+    if kinds and kinds != ["full_attention"] * full + ["sliding_attention"] * windowed:
         raise BeholderError(
-            f"{fields.name}: layer_types mixes windows in an order that is not supported: {kinds}"
+            f"{fields.name}: layer_types {kinds} for {config.num_layers} layers; only windows in the last "
+            "layers are supported"
         )
     return config.but(**{"attention.window": window}, windowed=windowed)
 
 
 def _clip_vision(fields: Fields) -> ViT:
-    fields.get("projection_dim", 512)
-    fields.raw("vocab_size")
+    for key in ("projection_dim", "vocab_size"):
+        fields.raw(key)
     return replace(
         _vit(fields, image_size=224, patch=32, dim=768, hidden=3072, heads=12, act="quick_gelu", eps=1e-5),
         cls=True,
@@ -161,28 +157,28 @@ def _vit(
         image_size=fields.count("image_size", image_size),
         patch=fields.count("patch_size", patch),
         dim=fields.count("hidden_size", dim),
-        num_layers=fields.count("num_hidden_layers", 12),
+        num_layers=fields.layers("num_hidden_layers", 12),
         attention=Attention(fields.count("num_attention_heads", heads), qkv_bias=True, out_bias=True),
         mlp=FeedForward(
             fields.count("intermediate_size", hidden), activation_name(fields, "hidden_act", act)
         ),
-        norm=Norm("layer", fields.get("layer_norm_eps", eps)),
+        norm=Norm("layer", fields.positive("layer_norm_eps", eps)),
     )
 
 
 def _text_tower(
-    fields: Fields, *, vocab: int, dim: int, hidden: int, heads: int, context: int, act: str
+    fields: Fields, *, vocab: int, dim: int, hidden: int, heads: int, context: int, act: str, eps: float
 ) -> TextEncoder:
     width = fields.count("hidden_size", dim)
     return TextEncoder(
         vocab_size=fields.count("vocab_size", vocab),
         dim=width,
-        num_layers=fields.count("num_hidden_layers", 12),
+        num_layers=fields.layers("num_hidden_layers", 12),
         attention=Attention(fields.count("num_attention_heads", heads), qkv_bias=True, out_bias=True),
         mlp=FeedForward(
             fields.count("intermediate_size", hidden), activation_name(fields, "hidden_act", act)
         ),
-        norm=Norm("layer", fields.get("layer_norm_eps", 1e-5)),
+        norm=Norm("layer", fields.positive("layer_norm_eps", eps)),
         context=fields.count("max_position_embeddings", context),
         projection=width,
     )
@@ -193,17 +189,18 @@ def _clip_text(fields: Fields) -> TextEncoder:
     end_id = fields.get("eos_token_id", 49407)
     fields.raw("tie_word_embeddings")  # a tower has no output matrix to tie
     projection = fields.count("projection_dim", 512)
-    tower = _text_tower(fields, vocab=49408, dim=512, hidden=2048, heads=8, context=77, act="quick_gelu")
+    sizes = {"vocab": 49408, "dim": 512, "hidden": 2048, "heads": 8, "context": 77}
+    tower = _text_tower(fields, **sizes, act="quick_gelu", eps=1e-5)
     return replace(tower, pool="highest" if end_id == 2 else "end", end_id=end_id, projection=projection)
 
 
 def _siglip_text(fields: Fields) -> TextEncoder:
-    tower = _text_tower(fields, vocab=32000, dim=768, hidden=3072, heads=12, context=64, act="gelu_tanh")
+    sizes = {"vocab": 32000, "dim": 768, "hidden": 3072, "heads": 12, "context": 64}
+    tower = _text_tower(fields, **sizes, act="gelu_tanh", eps=1e-6)
     return replace(
         tower,
         causal=False,
         pool="last",
-        norm=Norm("layer", fields.get("layer_norm_eps", 1e-6)),
         projection=fields.count("projection_size", tower.dim),
         projection_bias=True,
     )
@@ -221,6 +218,8 @@ VISION: Mapping[str, Callable[[Fields], ViT]] = {
     "siglip_vision_model": _siglip_vision,
     "idefics3_vision": _idefics3_vision,
     "smolvlm_vision": _idefics3_vision,
+    "idefics3": _idefics3_vision,  # the released Idefics3 and SmolVLM files call their encoder so
+    "smolvlm": _idefics3_vision,
 }
 
 
@@ -246,9 +245,9 @@ def read_vision(fields: Fields) -> ViT:
 
 
 def _read(fields: Fields, readers: Mapping[str, Callable[[Fields], Any]]) -> Any:
-    kind = fields.raw("model_type")
+    kind = str(fields.raw("model_type"))
     if kind not in readers:
-        raise UnknownName(f"{fields.name}: model_type", str(kind), readers)
+        raise UnknownName(f"{fields.name}: model_type", kind, readers)
     config = readers[kind](fields)
     fields.finish()
     return config

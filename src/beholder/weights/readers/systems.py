@@ -53,11 +53,11 @@ def read_system(config: Mapping[str, Any], *, name: str, geometry: Geometry | No
 
     Raises `UnknownName` for an unknown `model_type` and `BeholderError` for settings that do not fit together.
     """
-    kind = config.get("model_type")
+    kind = str(config.get("model_type"))
     if kind not in SYSTEMS:
-        raise UnknownName("config.json: model_type", str(kind), SYSTEMS)
+        raise UnknownName("config.json: model_type", kind, SYSTEMS)
     fields = Fields(config)
-    reading = SYSTEMS[str(kind)](fields, name, geometry)
+    reading = SYSTEMS[kind](fields, name, geometry)
     fields.finish()
     return reading
 
@@ -83,7 +83,7 @@ def _text_stages() -> dict[str, Recorded]:
 
 
 def _llava_language(fields: Fields, vision: ViT) -> Decoder:
-    decoder = read_decoder(fields.part("text_config", {"model_type": "llama"}))
+    decoder = read_decoder(fields.part("text_config", "llama"))
     fields.get("vocab_size", decoder.vocab_size)
     tied = fields.get("tie_word_embeddings", False)
     strategy = fields.get("vision_feature_select_strategy", "default")
@@ -98,7 +98,6 @@ def _llava_language(fields: Fields, vision: ViT) -> Decoder:
 
 
 CLIP_L_336 = {
-    "model_type": "clip_vision_model",
     "hidden_size": 1024,
     "intermediate_size": 4096,
     "num_hidden_layers": 24,
@@ -109,14 +108,15 @@ CLIP_L_336 = {
 
 
 def _llava(fields: Fields, name: str, geometry: Geometry | None, *, newline: bool = False) -> Reading:
-    vision_fields = fields.part("vision_config")
-    if vision_fields.raw("model_type") in (None, "clip_vision_model"):
-        vision_fields = fields.part("vision_config", CLIP_L_336)
-    vision = read_vision(vision_fields)
+    vision = read_vision(fields.part("vision_config", "clip_vision_model", absent=CLIP_L_336))
     layer = fields.raw("vision_feature_layer")
-    layer = -2 if layer is None else layer
-    layers = tuple(layer) if isinstance(layer, list) else (layer,)
-    vision = vision.but(pool=None, take=Take(layers, norm=False))
+    layers = tuple(layer) if isinstance(layer, list) else (-2 if layer is None else layer,)
+    if not all(type(number) is int for number in layers):
+        raise BeholderError(f"config.json: vision_feature_layer is {layer!r}; expected whole numbers")
+    pool = (
+        None if vision.pool == "cls" else vision.pool
+    )  # SigLIP's pooling head has weights, which files keep
+    vision = vision.but(pool=pool, take=Take(layers, norm=False))
     decoder = _llava_language(fields, vision)
     connector = Mlp(
         depth=2,
@@ -172,16 +172,10 @@ def _image_token(fields: Fields, default: int) -> int:
 
 def _idefics3(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
     kind = str(fields.raw("model_type"))
-    vision = read_vision(fields.part("vision_config", {"model_type": f"{kind}_vision"}))
-    text = fields.part("text_config", {"model_type": "llama", "rms_norm_eps": 1e-5})
-    for key in (
-        "num_key_value_heads",
-        "pixel_shuffle_factor",
-        "use_resampler",
-        "qk_layer_norms",
-        "_flash_attn_2_enabled",
-    ):
-        text.raw(key) if key != "num_key_value_heads" else None
+    vision = read_vision(fields.part("vision_config", f"{kind}_vision"))
+    text = fields.part("text_config", "llama", absent={"rms_norm_eps": 1e-5})
+    for key in ("pixel_shuffle_factor", "qk_layer_norms"):  # of the training code; officially unread
+        text.raw(key)
     decoder = read_decoder(text).but(tied=fields.get("tie_word_embeddings", False))
     fields.get("vocab_size", decoder.vocab_size)
     card = Card(
@@ -215,10 +209,13 @@ DUAL_STAGES = {
 
 def _clip(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
     projection = fields.count("projection_dim", 512)
-    vision = read_vision(fields.part("vision_config", {"model_type": "clip_vision_model"}))
-    text = read_text_encoder(fields.part("text_config", {"model_type": "clip_text_model"}))
-    for key in ("text_config_dict", "vision_config_dict"):
-        fields.raw(key)
+    # Files of the first releases have `..._config_dict` besides, which wins as a whole.
+    vision_key, text_key = (
+        name + "_dict" if fields.raw(name) is None or fields.raw(name + "_dict") else name
+        for name in ("vision_config", "text_config")
+    )
+    vision = read_vision(fields.part(vision_key, "clip_vision_model"))
+    text = read_text_encoder(fields.part(text_key, "clip_text_model"))
     card = Card(
         name=name,
         vision=vision,
@@ -240,8 +237,8 @@ def _clip(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
 
 
 def _siglip(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
-    vision = read_vision(fields.part("vision_config", {"model_type": "siglip_vision_model"}))
-    text = read_text_encoder(fields.part("text_config", {"model_type": "siglip_text_model"}))
+    vision = read_vision(fields.part("vision_config", "siglip_vision_model"))
+    text = read_text_encoder(fields.part("text_config", "siglip_text_model"))
     if vision.pool is None:
         raise BeholderError("config.json: a SigLIP model without its vision head gives no picture vectors")
     card = Card(
