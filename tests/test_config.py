@@ -105,6 +105,18 @@ def test_but_changes_fields_and_fields_of_fields():
             r"rotary\.theta: \[\] is a list, expected float or int",
         ),
         ({"class": ["Attention"]}, "class"),
+        ({"class": "Attention", "num_heads": True}, "num_heads: True is a bool, expected int"),
+        (
+            {"class": "Attention", "num_heads": 4, "rotary": {"class": "Norm"}},
+            "a Norm is no NoneType or Rotary",
+        ),
+        ({"class": "Card", "name": "x", "heads": "text"}, "heads: 'text' is a str, expected list"),
+        (
+            {"class": "Card", "name": "x", "heads": [None]},
+            r"heads\[0\]: None is a NoneType, expected HeadConfig",
+        ),
+        ({"class": "Card", "name": "x", "branches": [{"class": "Branch", "encoders": []}]}, "has no encoder"),
+        ({"class": "Fixed", "size": [1]}, "size: 1 values, expected 2"),
     ],
 )
 def test_data_that_describes_nothing(data, says):

@@ -137,40 +137,60 @@ def _encode(value: Any) -> Any:
         return value.to_data()
     if isinstance(value, tuple):
         return [_encode(item) for item in value]
-    if isinstance(value, Mapping):
-        return {key: _encode(item) for key, item in value.items()}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"a config may not hold a {type(value).__name__}")
 
 
 def _decode(value: Any, hint: Any, path: str) -> Any:
-    """Turn JSON data into the type a field declares; lists become tuples, objects with a class become configs."""
-    allowed = _plain_types(hint)
-    if allowed is not None and not isinstance(value, allowed):
-        raise BeholderError(f"{path}: {value!r} is a {type(value).__name__}, expected {_names(allowed)}")
-    if isinstance(value, Mapping):
-        if "class" in value:
-            return from_data(value, at=path)
-        return {key: _decode(item, Any, f"{path}.{key}") for key, item in value.items()}
-    if isinstance(value, list):
-        return tuple(_decode(item, Any, f"{path}[{i}]") for i, item in enumerate(value))
-    return value
+    """JSON data as the type a field declares: lists become tuples, objects with a class become configs."""
+    for kind in _alternatives(hint):
+        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+        if origin is typing.Literal and value in arguments:
+            return value
+        if origin is tuple and isinstance(value, list):
+            if arguments[-1] is Ellipsis:
+                arguments = (arguments[0],) * len(value)
+            if len(arguments) != len(value):
+                raise BeholderError(f"{path}: {len(value)} values, expected {len(arguments)}")
+            places = enumerate(zip(value, arguments, strict=True))
+            return tuple(_decode(item, inner, f"{path}[{i}]") for i, (item, inner) in places)
+        if kind in SCALARS and type(value) in SCALARS[kind]:
+            return float(value) if kind is float else value
+        if _is_config(kind) and isinstance(value, Mapping):
+            config = from_data(value, at=path)
+            if not any(isinstance(config, other) for other in _alternatives(hint) if _is_config(other)):
+                raise BeholderError(f"{path}: a {type(config).__name__} is no {_names(hint)}")
+            return config
+    raise BeholderError(f"{path}: {value!r} is a {type(value).__name__}, expected {_names(hint)}")
 
 
-def _plain_types(hint: Any) -> tuple[type, ...] | None:
-    """The scalar types a hint admits, or None where it is not made of scalars alone."""
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        parts = [_plain_types(arg) for arg in typing.get_args(hint)]
-        return None if any(p is None for p in parts) else tuple(t for p in parts if p for t in p)
-    if typing.get_origin(hint) is typing.Literal:
-        return tuple({type(arg) for arg in typing.get_args(hint)})
-    if hint is float:
-        return (float, int)
-    if hint in (int, str, bool):
-        return (hint,)
-    return (types.NoneType,) if hint in (None, types.NoneType) else None
+SCALARS: dict[Any, tuple[type, ...]] = {
+    bool: (bool,),
+    int: (int,),
+    float: (float, int),
+    str: (str,),
+    types.NoneType: (types.NoneType,),
+}
 
 
-def _names(kinds: tuple[type, ...]) -> str:
-    return " or ".join(sorted({kind.__name__ for kind in kinds}))
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+    return typing.get_args(hint) if union else (hint,)
+
+
+def _is_config(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Config)
+
+
+def _names(hint: Any) -> str:
+    """What a field takes, for messages."""
+    names = set[str]()
+    for kind in _alternatives(hint):
+        if typing.get_origin(kind) is typing.Literal:
+            names |= {repr(value) for value in typing.get_args(kind)}
+        elif typing.get_origin(kind) is tuple:
+            names.add("list")
+        else:
+            names |= {one.__name__ for one in SCALARS.get(kind, (kind,))}
+    return " or ".join(sorted(names))

@@ -22,6 +22,10 @@ class Branch(Config):
     name: str = "image"
     modality: str = "image"
 
+    def __post_init__(self) -> None:
+        if not self.encoders:
+            raise BeholderError(f"branch {self.name} has no encoder; give it at least one")
+
     def tiny(self) -> Self:
         """Tiny encoders, and a geometry that makes views of their size."""
         small = super().tiny()

@@ -52,6 +52,22 @@ class Published:
     naming: int
     files: Mapping[str, str]
 
+    @classmethod
+    def read(cls, path: Path) -> Published:
+        """From an `official.json`; raises `WeightsError` for one that is damaged."""
+        data = read_json(path)
+        config: Any = data.get("config")
+        naming: Any = data.get("naming")
+        files: Any = data.get("files")
+        whole = isinstance(config, dict) and isinstance(files, dict) and type(naming) is int
+        if not whole or not all(isinstance(text, str) for text in files.values()):
+            raise WeightsError(f"{path}: damaged: not config, naming and files; copy the folder again")
+        published = cls(config, naming, files)
+        namings = read_system(config, name="").namings
+        if not 0 <= naming < len(namings):
+            raise WeightsError(f"{path}: damaged: naming {naming} of {len(namings)}; copy the folder again")
+        return published
+
     @property
     def bindings(self) -> Naming:
         """Where the weights belong."""
@@ -92,9 +108,7 @@ def open_official(folder: str | Path, *, dtype: torch.dtype | None = None, devic
     naming = choose_naming(reading, weights)
     model = build(reading.card, device="meta")
     load_state(model, weights, reading.namings[naming], dtype=dtype, device=device)
-    files = {
-        name: (folder / name).read_text(encoding="utf-8") for name in SETTINGS if (folder / name).is_file()
-    }
+    files = {name: read_text(folder / name) for name in SETTINGS if (folder / name).is_file()}
     return Opened(model.eval(), folder, Published(config, naming, files), reading.stages)
 
 
@@ -107,8 +121,8 @@ def open_beholder(folder: str | Path, *, dtype: torch.dtype | None = None, devic
         raise WeightsError(f"{folder / CARD_FILE}: holds a {type(system).__name__}, not a card")
     model = build(system, device="meta")
     load_state(model, saved.tensors, (Binding("", "", OWN_NAMES),), dtype=dtype, device=device)
-    official = read_json(folder / OFFICIAL_FILE) if OFFICIAL_FILE in saved.files else None
-    return Opened(model.eval(), folder, None if official is None else Published(**official))
+    official = Published.read(folder / OFFICIAL_FILE) if OFFICIAL_FILE in saved.files else None
+    return Opened(model.eval(), folder, official)
 
 
 def open_gguf_file(
@@ -144,10 +158,12 @@ def open_named(
         if name in card_names():
             chosen = card(str(name))
             folder = pull(str(name))
-        elif "/" in str(name):
+        elif "/" in str(name) or folder.exists():
             folder = resolve(name)
         else:
             raise UnknownName("model (a card, a folder or a hub id)", str(name), card_names())
+    if not folder.is_dir():
+        raise WeightsError(f"{folder}: a file; name the folder that holds it with its config.json")
     is_ours = is_beholder_folder(folder)
     opened = (open_beholder if is_ours else open_official)(folder, dtype=dtype, device=device)
     if chosen is not None and not is_ours:
@@ -216,12 +232,25 @@ def choose_naming(reading: Reading, keys: Iterable[str]) -> int:
 
 def read_json(path: Path) -> dict[str, Any]:
     """An object from a JSON file; raises `WeightsError` in one line where there is none."""
+    text = read_text(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise WeightsError(f"{path.parent}: no {path.name}; is it a checkpoint folder?") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
         raise WeightsError(f"{path}: not valid JSON ({error})") from None
+    except RecursionError:
+        raise WeightsError(f"{path}: not a settings file; it is nested too deeply") from None
     if not isinstance(data, dict):
         raise WeightsError(f"{path}: expected an object, got a {type(data).__name__}")
     return data
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file; raises `WeightsError` in one line where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise WeightsError(f"{path.parent}: no {path.name}; is it a checkpoint folder?") from None
+    except UnicodeDecodeError:
+        raise WeightsError(f"{path}: not UTF-8 text; download it again") from None
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from None
