@@ -143,8 +143,12 @@ def test_blind_shows_grey_pictures_of_the_same_size() -> None:
         shown.extend(pictures)
         return list(questions)
 
-    blind(remembers)([np.zeros((3, 5, 3), np.uint8)], ["?"])
-    assert shown[0].shape == (3, 5, 3) and (shown[0] == 127).all()
+    black, tall = np.zeros((3, 5, 3), np.uint8), np.zeros((5, 3, 3), np.uint8)
+    answerer = blind(remembers)
+    assert answerer([black, black, tall, black], ["a", "b", "a", "a"]) == ["a", "b", "a", "a"]
+    assert [pixels.shape for pixels in shown] == [(3, 5, 3), (3, 5, 3), (5, 3, 3)]
+    assert all((pixels == 127).all() for pixels in shown)
+    assert answerer([black], ["a"]) == ["a"] and len(shown) == 3
 
 
 def test_a_model_answers_as_its_pipeline_does() -> None:

@@ -32,9 +32,17 @@ def answer_with(pipeline: Pipeline, *, max_tokens: int = 24) -> Answerer:
 
 
 def blind(answerer: Answerer) -> Answerer:
-    """The same answerer shown an evenly grey picture of the same size in place of each picture."""
+    """The same answerer shown an evenly grey picture of the same size in place of each picture. It is asked each question
+    once per size.
+    """
+    known: dict[tuple[tuple[int, ...], str], str] = {}
 
     def answer(pictures: Sequence[np.ndarray], questions: Sequence[str]) -> list[str]:
-        return answerer([np.full_like(pixels, GREY) for pixels in pictures], questions)
+        asked = [(pixels.shape, question) for pixels, question in zip(pictures, questions, strict=True)]
+        new = [key for key in dict.fromkeys(asked) if key not in known]
+        if new:
+            grey = [np.full(shape, GREY, np.uint8) for shape, _ in new]
+            known.update(zip(new, answerer(grey, [question for _, question in new]), strict=True))
+        return [known[key] for key in asked]
 
     return answer
