@@ -36,7 +36,7 @@ class Ledger:
         self.passed: set[str] = set()
         self.failed: set[str] = set()
         self.levels: dict[str, dict[str, bool]] = defaultdict(dict)
-        self.families: set[str] = set()
+        self.references: dict[str, dict[str, bool]] = defaultdict(dict)
 
     def note(self, item: pytest.Item, report: pytest.TestReport) -> None:
         ok = report.passed
@@ -46,8 +46,13 @@ class Ledger:
             parameters = getattr(getattr(item, "callspec", None), "params", {})
             if marker and "card_name" in parameters:
                 self.levels[parameters["card_name"]][f"{marker.args[0]}:{item.name}"] = ok
-            if ok and marker and "family" in parameters:
-                self.families.add(parameters["family"])
+            if marker and "family" in parameters:
+                self.references[parameters["family"]][item.name] = ok
+
+    @property
+    def families(self) -> set[str]:
+        """The references that every test of them reproduced."""
+        return {family for family, outcomes in self.references.items() if all(outcomes.values())}
 
     def has(self, level: str, name: str) -> bool:
         outcomes = [ok for key, ok in self.levels[name].items() if key.startswith(level + ":")]

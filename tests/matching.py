@@ -1,13 +1,15 @@
 """Which recorded references stand for which cards: equal computations, whatever their sizes.
 
 A card is cut into pieces: each part with its choices but without its numbers, and the composition of kinds of part. A card
-matches where every piece occurs in checkpoints whose outputs were found equal to the official implementation's.
+matches where every piece occurs in checkpoints whose outputs were found equal to the official implementation's. A
+geometry counts only where the checkpoint records pictures before and after the official preprocessing.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -17,7 +19,7 @@ from beholder.cards.schema import Card
 from beholder.config import Config
 from beholder.weights.open import read_folder_config, read_json
 
-ORACLE = Path(__file__).resolve().parent.parent / ".oracle"
+ORACLE = Path(os.environ.get("BEHOLDER_ORACLE", Path(__file__).resolve().parent.parent / ".oracle"))
 NUMBERS_ALONE = {"head_dim", "num_kv_heads", "edge"}  # absent means a default number, not another computation
 LABELS = {"name", "system", "paper", "licence", "prompt", "stages", "weights", "at", "image_size"}
 
@@ -41,7 +43,7 @@ def _piece(part: Config) -> str:
 
 
 def _choices(value: Any) -> Any:
-    """A config without its numbers. An optional number counts as set or not."""
+    """A config without its numbers, of which lists keep the count. An optional number counts as set or not."""
     if isinstance(value, Config):
         kept = {"class": type(value).__name__}
         for field in dataclasses.fields(value):
@@ -56,16 +58,19 @@ def _choices(value: Any) -> Any:
                 kept[name] = _choices(inner)
         return kept
     if isinstance(value, tuple):
-        return [
-            _choices(item) for item in value if not isinstance(item, (int, float)) or isinstance(item, bool)
-        ]
+        if value and all(type(item) in (int, float) for item in value):
+            return f"{len(value)} numbers"
+        return [_choices(item) for item in value]
     return value
 
 
 @cache
 def _pieces_of(family: str) -> frozenset[str]:
     folder = ORACLE / family
-    return frozenset(pieces(read_folder_config(folder, read_json(folder / "config.json")).card))
+    card = read_folder_config(folder, read_json(folder / "config.json")).card
+    if not (folder / "preprocess.safetensors").is_file():
+        card = card.but(branches=tuple(branch.but(geometry=None) for branch in card.branches))
+    return frozenset(pieces(card))
 
 
 def provided(families: Iterable[str]) -> set[str]:

@@ -26,7 +26,11 @@ class Proof(NamedTuple):
         return all(any(one in found for one in fact.split("|")) for fact in self.facts)
 
 
-GEOMETRY, VISION, LANGUAGE = "tests/media/test_geometry.py", "tests/parts/test_vision.py", "tests/parts/test_language.py"
+GEOMETRY, VISION, LANGUAGE = (
+    "tests/media/test_geometry.py",
+    "tests/parts/test_vision.py",
+    "tests/parts/test_language.py",
+)
 ATTENTION, CONNECTORS = "tests/parts/test_attention.py", "tests/parts/test_connectors.py"
 CHAT, TOKENIZER = "tests/prompts/test_chat.py", "tests/prompts/test_tokenizer.py"
 
@@ -38,9 +42,11 @@ PROOFS: dict[str, Proof] = {
     "causal-text-encoder": Proof(("TextEncoder.causal=True",), f"{LANGUAGE}::test_a_causal_tower"),
     "chat-template": Proof(("ChatFormat",), "tests/prompts/test_formats.py"),
     "clip-vit-encoder": Proof(("ViT.cls=True", "ViT.pre_norm=True"), f"{VISION}::test_vit_equals"),
-    "eot-pooling": Proof(("TextEncoder.pool=highest|TextEncoder.pool=end",), f"{LANGUAGE}::test_text_tower_pools"),
+    "eot-pooling": Proof(
+        ("TextEncoder.pool=highest|TextEncoder.pool=end",), f"{LANGUAGE}::test_text_tower_pools"
+    ),
     "global-thumbnail": Proof(("AnyRes|Split",), f"{GEOMETRY}::test_every_view"),
-    "gqa": Proof(("Attention",), f"{ATTENTION}::test_shared_keys"),
+    "gqa": Proof(("Attention.num_kv_heads",), f"{ATTENTION}::test_shared_keys"),
     "image-newline-token": Proof(("AnyRes|Split",), f"{GEOMETRY}"),
     "image-splitting": Proof(("Split",), f"{GEOMETRY}::test_split"),
     "linear-projector": Proof(("PixelShuffle|Linear",), CONNECTORS),
@@ -54,9 +60,9 @@ PROOFS: dict[str, Proof] = {
     "quick-gelu": Proof(("FeedForward.act=quick_gelu",), f"{ATTENTION}::test_activations"),
     "rmsnorm": Proof(("Norm.kind=rms",), f"{ATTENTION}::test_norms"),
     "rope": Proof(("Rotary",), f"{ATTENTION}::test_scores_depend"),
-    "rope-base-scaling": Proof(("Rotary.theta",), f"{ATTENTION}::test_rotary_turns"),
+    "rope-base-scaling": Proof(("Rotary",), f"{ATTENTION}::test_rotary_turns"),
     "sentencepiece-tokenizer": Proof(("Decoder|TextEncoder",), TOKENIZER),
-    "siglip-vit-encoder": Proof(("ViT.cls=False",), f"{VISION}::test_vit_equals"),
+    "siglip-vit-encoder": Proof(("ViT.cls=False", "ViT.pre_norm=False"), f"{VISION}::test_vit_equals"),
     "sliding-window-attention": Proof(("Attention.window",), "tests/parts/test_masks.py::test_dense_mask"),
     "swiglu-ffn": Proof(("FeedForward.act=silu", "FeedForward.gated=True"), f"{ATTENTION}::test_gated"),
     "tile-tags-row-col": Proof(("Split",), f"{GEOMETRY}::test_split_prompt"),

@@ -24,9 +24,13 @@ def test_examples_run(
     shutil.copy(samples / "cat.jpg", tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
-    code = "\n".join(blocks).replace('load("mini")', 'load("tiny", chat="plain")').replace("path/to/clip", "clip")
+    code = (
+        "\n".join(blocks)
+        .replace('load("mini")', 'load("tiny", chat="plain")')
+        .replace("path/to/clip", "clip")
+    )
     names: dict[str, object] = {}
-    exec(compile(code, str(GUIDE), "exec"), names)
+    exec(compile(code, str(GUIDE), "exec"), names)  # noqa: S102 our own guide
     assert names["reply"].usage.image > 0 and len(names["replies"]) == 2
     assert names["found"].scores.shape == (1, 2)
     assert {"my-model", "official"} <= {path.name for path in tmp_path.iterdir()}

@@ -22,7 +22,9 @@ def test_the_language_model_knows_what_it_knew(mini: Pipeline) -> None:
     assert "paris" in mini.ask(None, "What is the capital of France?", max_tokens=30).lower()
 
 
-@pytest.mark.parametrize(("name", "rgb"), [("red", (220, 20, 20)), ("blue", (30, 60, 220)), ("green", (20, 160, 40))])
+@pytest.mark.parametrize(
+    ("name", "rgb"), [("red", (220, 20, 20)), ("blue", (30, 60, 220)), ("green", (20, 160, 40))]
+)
 def test_a_plain_background_is_named(mini: Pipeline, name: str, rgb: tuple[int, int, int]) -> None:
     pixels = np.full((224, 224, 3), rgb, np.uint8)
     pixels[80:140, 80:140] = 245
@@ -30,6 +32,8 @@ def test_a_plain_background_is_named(mini: Pipeline, name: str, rgb: tuple[int, 
 
 
 def test_answers_are_words_and_repeat(mini: Pipeline, samples: Path) -> None:
-    first, again = (mini.ask(samples / "cat.jpg", "What is in this picture?", max_tokens=20) for _ in range(2))
+    first, again = (
+        mini.ask(samples / "cat.jpg", "What is in this picture?", max_tokens=20) for _ in range(2)
+    )
     assert first == again and any(letter.isalpha() for letter in first)
     assert first.usage.image == 49

@@ -35,7 +35,7 @@ def test_outputs_are_equal(family: str, oracle: Callable[[str], Path]) -> None:
         assert found >= STAGES["dual"]
 
 
-@pytest.mark.parametrize("family", ["clip", "siglip", "llava_next", "idefics3", "smolvlm"])
+@pytest.mark.parametrize("family", ["clip", "siglip", "llava_padded", "llava_next", "idefics3", "smolvlm"])
 def test_pixels_are_equal(family: str, oracle: Callable[[str], Path]) -> None:
     assert "pixels" in {result.stage for result in compare_folder(oracle(family))}
 

@@ -69,7 +69,9 @@ def test_logits_equal_the_official_ones(
     assert tokenizer.eos_ids == (300,)
 
 
-def test_values_are_half_precision_unless_asked_otherwise(oracle: Callable[[str], Path], tmp_path: Path) -> None:
+def test_values_are_half_precision_unless_asked_otherwise(
+    oracle: Callable[[str], Path], tmp_path: Path
+) -> None:
     write_gguf(tmp_path / "model.gguf", oracle("llama"), "llama")
     assert open_gguf_file(tmp_path / "model.gguf")[0].model.dtype == torch.bfloat16
     assert load(tmp_path / "model.gguf", dtype=torch.float32).model.dtype == torch.float32

@@ -166,6 +166,14 @@ def test_damaged_files_are_refused_before_mapping(tmp_path, monkeypatch, kind):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("dtype", ["F4", None, ["F32"], {}])
+def test_a_type_that_is_none_is_refused(tmp_path, dtype):
+    header = {"w": {"dtype": dtype, "shape": [1], "data_offsets": [0, 4]}}
+    path = header_file(tmp_path / "x.safetensors", header, bytes(4))
+    with pytest.raises(WeightsError, match="w has the unknown type"):
+        open_weights(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"\x01\x02", b"<html>not found</html>"])
 def test_no_safetensors_at_all(tmp_path, content):
     (tmp_path / "x.safetensors").write_bytes(content)

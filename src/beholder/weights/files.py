@@ -244,7 +244,7 @@ def _entry(path: Path, name: str, fields: Any, start: int) -> Entry:
     """One tensor of the header, its numbers checked; `start` is the first byte after the header."""
     if not isinstance(fields, dict) or set(fields) != {"dtype", "shape", "data_offsets"}:
         raise _damaged(path, f"{name} has no dtype, shape and data_offsets")
-    dtype, shape, offsets = DTYPES.get(fields["dtype"]), fields["shape"], fields["data_offsets"]
+    dtype, shape, offsets = DTYPES.get(str(fields["dtype"])), fields["shape"], fields["data_offsets"]
     if dtype is None:
         raise WeightsError(
             f"{path}: {name} has the unknown type {fields['dtype']!r}; known: {', '.join(DTYPES)}"

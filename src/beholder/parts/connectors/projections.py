@@ -70,9 +70,7 @@ class MlpConnector(Connector):
         super().__init__()
         widths = [in_dim] + [out_dim] * config.depth
         self.norm = nn.LayerNorm(in_dim) if config.norm else None
-        self.layers = nn.ModuleList(
-            nn.Linear(a, b, bias=config.bias) for a, b in pairwise(widths)
-        )
+        self.layers = nn.ModuleList(nn.Linear(a, b, bias=config.bias) for a, b in pairwise(widths))
         self.positions = nn.Parameter(torch.zeros(config.positions, out_dim)) if config.positions else None
         self.act = activation(config.act)
 
