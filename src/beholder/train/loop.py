@@ -157,10 +157,16 @@ def _step(
 
 @contextmanager
 def one_core_each(workers: int | None) -> Iterator[ThreadPoolExecutor]:
-    """Threads of which each computes on one core."""
-    count = workers or max(1, len(os.sched_getaffinity(0)))
-    with ThreadPoolExecutor(count, "train", initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield pool
+    """Threads of which each computes on one core. So does the calling thread meanwhile: a product it shared among cores
+    that are all busy would wait for them at every barrier.
+    """
+    count, threads = workers or max(1, len(os.sched_getaffinity(0))), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(count, "train", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager
