@@ -112,7 +112,7 @@ class Pipeline:
         """
         parts: list[Any] = [Picture(source) for source in listed(pictures)]
         if regions:
-            parts.append(Regions(tuple(Box(*box) for box in regions)))
+            parts.append(Regions(tuple(_box(box) for box in regions)))
         first = [Message("system", complete(system)[0].parts)] if system is not None else []
         return self.chat([*first, user(*parts, question)], **options)
 
@@ -195,7 +195,7 @@ class Pipeline:
         origin = self.origin
         if origin is None or origin.published is None:
             raise BeholderError(
-                f"{self.card.name} was not read from an official folder; write it with save()"
+                f"{self.card.name} was not read from an official folder; save it as a beholder folder instead"
             )
         tensors = to_published(state_tensors(self.model), origin.published.bindings)
         return export_folder(folder, origin.published.config, tensors, origin.official_files())
@@ -214,8 +214,8 @@ class Pipeline:
     ) -> tuple[_Prepared, Iterator[Piece]]:
         if not self._writes_text:
             raise BeholderError(
-                f"{self.card.name} writes no text and cannot answer; use embed(images=..., texts=...), or ask a model "
-                "with a language model such as mini"
+                f"{self.card.name} writes no text and cannot answer; compare pictures and texts with embed, or ask a "
+                "system with a language model, such as mini"
             )
         prepared = self._prepare([parse(messages) for messages in conversations])
         prompts = [plan.prompt for plan in prepared.plans if plan.prompt is not None]
@@ -331,6 +331,12 @@ def _sources(messages: Sequence[Message]) -> list[Any]:
                 f"picture {number} of the messages has no source; give a path, bytes, array or image"
             )
     return sources
+
+
+def _box(edges: Sequence[float]) -> Box:
+    if len(edges) != 4:
+        raise BeholderError(f"region {edges!r} is not a box; give left, top, right and bottom in pixels")
+    return Box(*edges)
 
 
 def _reply(result: Result, prepared: _Prepared, row: int) -> Reply:

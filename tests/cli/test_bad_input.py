@@ -73,10 +73,23 @@ def test_picture_of_one_pixel_works(run: Run, tmp_path: Path) -> None:
         (("ask", "Why?", "--device", "abacus"), ("--device abacus", "doctor --deep")),
         (("ask", "Why?", "--region", "1,2,3,4"), ("--region", "none was given")),
         (("ask", " "), ("the question is empty",)),
+        (("ask", "x.jpg", ""), ("the question is empty",)),
+        (("ask", "Why?", "--model", "llava-1.5"), ("is a system", "llava-1.5-13b, llava-1.5-7b")),
+        (("ask", "Why?", "--model", ""), ("unknown model",)),
+        (("look", "x.png", "--model", "qwen2.5-vl"), ("has no card yet", "beholder list --evidence")),
+        (("pull", "smolvlm"), ("is a system", "smolvlm-256m")),
+        (("convert", "llava-1.5", "out"), ("is a system", "llava-1.5-7b")),
+        (("ask", "Why?", "--model", "README.md"), ("README.md is one file", "give the folder")),
+        (("embed", "a photo of a cat"), ("is no picture", "--text")),
+        (("ask", "https://example.org/cat.jpg", "Why?"), ("addresses (https:) are not read", "its file")),
     ],
 )
 def test_wrong_words(run: Run, words: tuple[str, ...], said: tuple[str, ...]) -> None:
     run(*words).assert_refused(*said)
+
+
+def test_usage_errors_end_without_two_stops(run: Run) -> None:
+    assert run("show").err == "error: missing argument 'name' (see beholder show --help)\n"
 
 
 def test_question_belongs_after_the_pictures(run: Run, cat: Path) -> None:

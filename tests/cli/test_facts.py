@@ -80,6 +80,15 @@ def test_show_a_folder(run: Run, oracle: Callable[[str], Path], tmp_path: Path) 
     assert run("show", tmp_path / "own", "--json").json["parameters"] == document["parameters"]
 
 
+@pytest.mark.parity
+def test_a_card_needs_no_weights(run: Run, oracle: Callable[[str], Path], tmp_path: Path) -> None:
+    known = run("show", oracle("llava"), "--json").json["parameters"]
+    for layout in ("official", "beholder"):
+        assert run("convert", oracle("llava"), tmp_path / layout, "--to", layout).code == 0
+        (tmp_path / layout / "model.safetensors").unlink()
+        assert run("show", tmp_path / layout, "--json").json["parameters"] == known
+
+
 def test_compare(run: Run) -> None:
     document = run("compare", "llava-1.5", "flamingo", "--json").json
     assert document["systems"] == ["llava-1.5", "flamingo"]

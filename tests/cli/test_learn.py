@@ -32,6 +32,12 @@ def questions(folder: Path, cat: Path) -> Path:
     return path
 
 
+def test_what_a_recipe_says_at_its_end_is_shown(run: Run, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text("raise SystemExit('no data in this folder')\n")
+    assert run("train", recipe) == (1, "", "error: no data in this folder\n")
+
+
 def test_questions_about_one_picture_are_one_sample(tmp_path: Path, cat: Path) -> None:
     samples = QuestionFile(questions(tmp_path, cat))
     assert len(samples) == 1

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from beholder.cli.ask import split_words, write_stream
+from beholder.cli.chat import _read_line, unquoted
 from beholder.cli.output import visible
 from beholder.errors import BeholderError
 from tests.cli.conftest import Run
@@ -114,6 +118,37 @@ def test_wrong_line_in_a_terminal_is_told_and_the_talk_goes_on(
     shown = run("chat", *llava)
     assert shown.code == 0 and "error: image 1 (gone.png): no such file" in shown.err
     assert shown.out.count("\n") == 1
+
+
+@pytest.mark.parametrize("quote", ["{}", "'{}'", '"{}"'])
+def test_picture_dropped_on_the_terminal(cat: Path, tmp_path: Path, quote: str) -> None:
+    picture = tmp_path / "a photo\u2019s name.jpg"
+    picture.write_bytes(cat.read_bytes())
+    assert unquoted(quote.format(picture)) == str(picture)
+    assert unquoted(str(picture).replace(" ", "\\ ")) == str(picture)
+    assert unquoted("it's nowhere") == "it's nowhere"
+
+
+def test_interrupt_at_the_prompt_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, say: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(prompt: str = "") -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.input", interrupted)
+    say(terminal=True)
+    assert _read_line() == "" and "/quit or Ctrl-D" in capsys.readouterr().err
+    say(terminal=False)
+    with pytest.raises(KeyboardInterrupt):
+        _read_line()
+
+
+def test_letters_that_stdout_lacks_are_escaped(llava: list[str], cat: Path) -> None:
+    command = [sys.executable, "-m", "beholder", "show", "llava-1.5-7b"]  # prints a middle dot
+    ran = subprocess.run(
+        command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}, check=False
+    )
+    assert ran.returncode == 0 and rb"\xb7" in ran.stdout and not ran.stderr
 
 
 def test_embed_scores_pictures_against_texts(run: Run, oracle: Callable[[str], Path], cat: Path) -> None:

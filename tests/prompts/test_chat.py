@@ -233,7 +233,7 @@ def test_a_wrapped_text_gets_what_the_tokenizer_puts_around_it(byte_pair: Pair) 
             [user("a", Regions((Box(0, 0, 1, 1),)))],
             CHATML,
             0,
-            "part 2: chat format chatml cannot write a Regions",
+            "part 2: chat format chatml has no words for regions",
         ),
         ([system(Picture()), user("a")], CHATML, 1, "message 1, part 1: a picture in a system message"),
         ([user("a"), system("b")], CHATML, 0, "message 2: a system message"),

@@ -172,5 +172,5 @@ def test_published_templates_are_recognised(name: str) -> None:
     ],
 )
 def test_other_templates_are_not_guessed(template: str) -> None:
-    with pytest.raises(BeholderError, match=r"chat=NAME.*chatml.*vicuna-v1"):
+    with pytest.raises(BeholderError, match=r"chat=.*--chat .*chatml.*vicuna-v1"):
         format_from_template(template)

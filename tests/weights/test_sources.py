@@ -13,8 +13,8 @@ import huggingface_hub
 import pytest
 import torch
 
-from beholder.packages import Package
 from beholder.errors import BeholderError, WeightsError
+from beholder.packages import Package
 from beholder.weights import sources
 from beholder.weights.files import open_weights
 from beholder.weights.pickles import convert_pickle, main
@@ -69,6 +69,21 @@ def test_the_hub_is_asked_for_safe_files_only(tmp_path, monkeypatch):
         "x.gguf",
     ]
     assert [name for name in good + bad if wanted(name)] == good
+
+
+def test_settings_alone_fetch_no_weights_and_no_tokenizer(tmp_path, monkeypatch):
+    asked = {}
+
+    def snapshot_download(repository, **options):
+        asked.update(options)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert resolve("org/name", settings_only=True) == tmp_path
+    names = ["config.json", "preprocessor_config.json", "processor_config.json", "beholder.json"]
+    more = ["model.safetensors", "model.safetensors.index.json", "tokenizer.json", "x.py"]
+    wanted = [name for name in names + more if any(fnmatch.fnmatch(name, p) for p in asked["allow_patterns"])]
+    assert wanted == names
 
 
 @pytest.mark.parametrize("revision", ["", "@v2"])

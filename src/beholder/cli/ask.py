@@ -98,7 +98,11 @@ def embed(
     paths, texts = [str(path) for path in pictures or ()], list(text or ())
     if not paths and not texts:
         raise BeholderError("nothing to compare; give picture files, --text, or both")
-    found = options.open_model(model, device, dtype).embed(images=check_pictures(paths), texts=texts)
+    loose = next((path for path in paths if not is_picture(path)), None)
+    if loose is not None:
+        raise BeholderError(f"{loose!r} is no picture; a text goes after --text")
+    sources = check_pictures(paths)
+    found = options.open_model(model, device, dtype).embed(images=sources, texts=texts)
     if as_json:
         print_json(
             {"model": model, "pictures": paths, "texts": texts}
@@ -106,7 +110,8 @@ def embed(
         )
     elif found.scores is None:
         vectors = [each for each in (found.images, found.texts) if each is not None]
-        print(f"{sum(map(len, vectors))} vectors of width {vectors[0].shape[1]}; --json prints them")
+        count = sum(map(len, vectors))
+        print(f"{count} vector{'s'[: count != 1]} of width {vectors[0].shape[1]}; --json prints them")
     else:
         console().print(_scores(paths, texts, found.scores))
 
@@ -114,12 +119,12 @@ def embed(
 def split_words(words: Sequence[str]) -> tuple[list[str], str]:
     """Pictures and the question, which is the last word. Raises `BeholderError` with what to write instead."""
     *pictures, question = words
+    if not question.strip():
+        raise BeholderError(f"the question is empty; write {EXAMPLE}")
     if is_picture(question):
         if pictures and not is_picture(pictures[0]):
             raise BeholderError(f"the question comes after the pictures; write {EXAMPLE}")
         raise BeholderError(f"no question came with {question}; write {EXAMPLE}")
-    if not question.strip():
-        raise BeholderError(f"the question is empty; write {EXAMPLE}")
     loose = next((word for word in pictures[1:] if not is_picture(word)), None)
     if loose is not None and is_picture(pictures[0]):
         raise BeholderError(f"{loose!r} is no picture; put the question in quotes: {EXAMPLE}")

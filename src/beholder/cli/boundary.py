@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -21,6 +22,10 @@ DEBUG = "--debug"
 def run(argv: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code and lets nothing but a traceback asked for through."""
     words, debug = split_debug(sys.argv[1:] if argv is None else argv)
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # an answer may hold what a terminal of another alphabet cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         from beholder.cli.app import app
 
@@ -92,7 +97,7 @@ def first_line(text: str) -> str:
 
 def usage_line(error: BaseException) -> str:
     """A wrong option or argument, and where to read which are right; nothing where the help was just shown."""
-    message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+    message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
     command = getattr(getattr(error, "ctx", None), "command_path", "beholder")
     return message and f"{message[:1].lower()}{message[1:]} (see {command} --help)"
 

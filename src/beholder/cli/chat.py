@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +89,24 @@ def _read_line() -> str | None:
         if sys.stdin.isatty():
             note("")
         return None
+    except KeyboardInterrupt:  # often meant for an answer that had just ended
+        if not sys.stdin.isatty():
+            raise
+        note("\n/quit or Ctrl-D leaves")
+        return ""
+
+
+def unquoted(path: str) -> str:
+    """A path as a shell would read it where no file has the name as it stands: terminals quote what is dropped on them."""
+    plain = Path(path).expanduser()
+    if not plain.exists():
+        try:
+            words = shlex.split(path)
+        except ValueError:  # a quotation mark that is part of the name
+            words = []
+        if len(words) == 1:
+            plain = Path(words[0]).expanduser()
+    return str(plain)
 
 
 @dataclass
@@ -140,7 +159,8 @@ class Conversation:
     def _show(self, path: str) -> None:
         if not path:
             raise BeholderError("/image needs the path of a picture, such as /image cat.jpg")
-        pixels_HWC = check_pictures([str(Path(path).expanduser())])[0]
+        path = unquoted(path)
+        pixels_HWC = check_pictures([path])[0]
         self.waiting.append((path, pixels_HWC))
         note(f"{path}: {pixels_HWC.shape[1]} x {pixels_HWC.shape[0]} pixels; say something about it")
 

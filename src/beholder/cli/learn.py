@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from beholder.cli import options
+from beholder.cli.boundary import report
 from beholder.cli.names import DEFAULT
 from beholder.cli.output import Json, console, print_json, step_bars
 from beholder.errors import BeholderError
@@ -45,6 +46,8 @@ def train(
     try:
         runpy.run_path(str(recipe), run_name="__main__")
     except SystemExit as end:
+        if isinstance(end.code, str):
+            report(end.code)
         raise typer.Exit(end.code if isinstance(end.code, int) else int(end.code is not None)) from None
     finally:
         sys.argv = before

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from beholder.cli.names import complete_model
+from beholder.cli.names import check_model, complete_model
 from beholder.cli.output import step_bars, working
 from beholder.errors import BeholderError
 
@@ -79,6 +79,7 @@ def open_model(
     name: str, device: str = "cpu", dtype: Precision | None = None, chat: str | None = None
 ) -> Pipeline:
     """`beholder.load`, with bars where weights must be fetched first and a clear line for a device that is not there."""
+    check_model(name)
     with working(f"loading {name}"):
         import torch
 

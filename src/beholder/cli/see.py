@@ -13,6 +13,8 @@ from beholder.cli.output import Json, console, print_json
 from beholder.errors import BeholderError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from beholder.media.plan import PicturePlan, View
 
 
@@ -47,7 +49,9 @@ def look(
             f"{target} is {'a folder' if target.is_dir() else 'the picture'}; choose another --out"
         )
     with atomic_file(target) as temporary:
-        Image.fromarray(contact_sheet(pixels_HWC, plan, branch.geometry)).save(temporary, format="PNG")
+        Image.fromarray(contact_sheet(pixels_HWC, plan, branch.geometry, card.name)).save(
+            temporary, format="PNG"
+        )
     if as_json:
         print_json({"model": card.name, "written": target, **picture_data(plan)})
     else:
@@ -78,24 +82,29 @@ def plan(
             }
         )
         return
+    for path, one in zip(pictures, planned.pictures, strict=True):
+        height, width = one.original
+        print(f"{path.name}, {width} x {height} pixels")
+        console().print(_views_table(one))
+    if len(planned.pictures) > 1:
+        print(f"{planned.image_tokens:,} tokens of all pictures")
+
+
+def _views_table(plan: PicturePlan) -> Table:
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("picture", "view", "of the original", "given to the encoder", "tokens"):
-        table.add_column(heading, overflow="fold", justify="right" if heading == "tokens" else "left")
-    for path, one in zip(pictures, planned.pictures, strict=True):
-        height, width = one.original
-        name = f"{path.name} {width} x {height}"
-        for view, grid in zip(one.views, one.grids, strict=True):
-            seen = f"{view.size[1]} x {view.size[0]}"
-            left, top, right, bottom = (round(edge) for edge in _part_of_original(view))
-            table.add_row(
-                name, view.role, f"({left}, {top}) to ({right}, {bottom})", seen, f"{grid.num_tokens:,}"
-            )
-            name = ""
-        table.add_row("", "in the prompt", "", "", f"{one.num_tokens:,}", style="bold", end_section=True)
-    console().print(table)
+    for heading in ("view", "shows", "scaled to"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("tokens", justify="right", no_wrap=True)
+    for view, grid in zip(plan.views, plan.grids, strict=True):
+        left, top, right, bottom = (round(edge) for edge in _part_of_original(view))
+        seen = f"{view.size[1]} x {view.size[0]}"
+        table.add_row(view.role, f"{left},{top} to {right},{bottom}", seen, f"{grid.num_tokens:,}")
+    table.add_section()
+    table.add_row("in the prompt", "", "", f"{plan.num_tokens:,}", style="bold")
+    return table
 
 
 def picture_data(plan: PicturePlan) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from beholder.cli import options
-from beholder.cli.names import DEFAULT, complete_model
+from beholder.cli.names import DEFAULT, check_model, complete_model
 from beholder.cli.output import Json, amount, bytes_text, print_json, step_bars, working
 from beholder.errors import BeholderError
 
@@ -34,6 +34,7 @@ def pull(
 
     An interrupted pull goes on where it was; nothing half-fetched is ever used.
     """
+    check_model(name)
     from beholder.weights import pull as pulling
 
     with step_bars() as progress:
@@ -60,6 +61,7 @@ def convert(
     """
     if target.exists() and Path(source).exists() and target.samefile(source):
         raise BeholderError(f"{target} is both source and target; choose another folder to write")
+    check_model(source)
     with working(f"reading {source}"):
         import torch
 

@@ -120,7 +120,7 @@ def _read(path: str | Path, name: str, limits: Limits) -> tuple[str, bytes]:
     text = str(path)
     if text.lower().startswith(("http:", "https:", "ftp:", "data:", "file:")):
         raise MediaError(
-            f"{name}: a {text.split(':')[0].lower()} address is not read; download it and give the file"
+            f"{name}: addresses ({text.split(':')[0].lower()}:) are not read; save the picture and give its file"
         )
     name = f"{name} ({_shown(text)})"
     try:

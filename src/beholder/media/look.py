@@ -18,10 +18,12 @@ PAPER, INK, PADDING = "#ffffff", "#222222", "#e4e4e4"
 COLOURS = ("#d1495b", "#00798c", "#edae49", "#6a4c93", "#2e933c", "#ef6f2e", "#30638e", "#b56576")
 
 
-def contact_sheet(pixels_HWC: np.ndarray, plan: PicturePlan, geometry: Geometry) -> np.ndarray:
+def contact_sheet(
+    pixels_HWC: np.ndarray, plan: PicturePlan, geometry: Geometry, system: str = ""
+) -> np.ndarray:
     """A picture (height, width, 3) uint8: on the left the original (H, W, 3), padding in grey, with the frame
     of each view in its colour; on the right the views as the encoder gets them, tiles in their places, with
-    token counts.
+    token counts. system: whose view it is, written above.
     """
     shown = [Image.fromarray(pixels) for pixels in view_pixels(pixels_HWC, plan.views, geometry)]
     original = _draw_original(pixels_HWC, plan.views)
@@ -30,7 +32,8 @@ def contact_sheet(pixels_HWC: np.ndarray, plan: PicturePlan, geometry: Geometry)
     inner = max(original.height, height)
     sheet = Image.new("RGB", (max(left + width + MARGIN, 560), TITLE + inner + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, TITLE // 2), title(plan), INK, ImageFont.load_default(16), anchor="lm")
+    heading = f"{system} sees {title(plan)}" if system else title(plan)
+    draw.text((MARGIN, TITLE // 2), heading, INK, ImageFont.load_default(16), anchor="lm")
     sheet.paste(original, (MARGIN, TITLE))
     for i, (image, grid, place) in enumerate(zip(shown, plan.grids, places)):
         x, y = left + round(place.left), TITLE + round(place.top)

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from beholder.config import Config
 from beholder.errors import BeholderError
 from beholder.media.plan import Features, PicturePlan, Tag
-from beholder.prompts.messages import Message, Picture, Text, pictures_of
+from beholder.prompts.messages import Message, Picture, Regions, Text, pictures_of
 from beholder.prompts.tokenizer import Control, Tokenizer
 
 
@@ -309,6 +309,11 @@ def _check(
     turns = [message.role for message in messages]
     for i, message in enumerate(messages, 1):
         for j, part in enumerate(message.parts, 1):
+            if isinstance(part, Regions):
+                raise BeholderError(
+                    f"message {i}, part {j}: chat format {chat.name} has no words for regions; say in the question where "
+                    "to look, or give that part of the picture"
+                )
             if not isinstance(part, (Text, Picture)):
                 raise BeholderError(
                     f"message {i}, part {j}: chat format {chat.name} cannot write a {type(part).__name__}"

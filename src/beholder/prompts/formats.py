@@ -189,5 +189,6 @@ def format_from_template(template: str) -> ChatFormat:
         if all(part in text for part in sign.has) and not any(part in text for part in sign.lacks):
             return sign.format
     raise BeholderError(
-        f"this chat template is not a known one; pass chat=NAME with one of {', '.join(sorted(FORMATS))}"
+        "the chat template of these weights is not a known one; name a format with chat= (--chat on the command "
+        f"line): {', '.join(sorted(FORMATS))}"
     )

@@ -74,6 +74,12 @@ def read_folder(folder: str | Path) -> Saved:
     return Saved(document["card"], open_weights(folder), files)
 
 
+def read_card_data(folder: str | Path) -> dict[str, Any]:
+    """The card of a beholder folder, as data; its weights may be absent. Raises `WeightsError` as `read_folder` does."""
+    card: dict[str, Any] = _read_document(Path(folder))["card"]
+    return card
+
+
 def is_beholder_folder(folder: str | Path) -> bool:
     """Whether `folder` was written by `save_folder`."""
     return (Path(folder) / CARD_FILE).is_file()

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from beholder.packages import Package, cache_folder, fetch, sha256_of
 from beholder.errors import WeightsError
 from beholder.files import atomic_file
+from beholder.packages import Package, cache_folder, fetch, sha256_of
 
 HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.jinja", "tokenizer.model"]  # never .bin or .py
+HUB_SETTINGS = ["beholder.json", "config.json", "preprocessor_config.json", "processor_config.json"]
 HUB_IGNORED = ["original/*", "onnx/*", "openvino/*", "runs/*"]
 BLOCK = 1 << 20
 
@@ -72,9 +73,9 @@ def fetch_file(source: PackageFile, *, progress: Progress | None = None, verify:
     return target
 
 
-def resolve(name: str | Path) -> Path:
+def resolve(name: str | Path, *, settings_only: bool = False) -> Path:
     """A local folder or file as it is; a hub id `org/name` or `org/name@revision` as the folder of its safe
-    files.
+    files. `settings_only` fetches from the hub just the few kilobytes that describe the system.
 
     Raises `WeightsError` for a path that does not exist, an id the hub does not have, or no connection to it.
     """
@@ -84,10 +85,10 @@ def resolve(name: str | Path) -> Path:
     match = HUB_ID.fullmatch(str(name))
     if match is None or path.suffix in {".safetensors", ".gguf", ".json"}:
         raise WeightsError(f"{name}: no such file or folder, and no hub id of the form org/name")
-    return _from_hub(match["id"], match["revision"])
+    return _from_hub(match["id"], match["revision"], HUB_SETTINGS if settings_only else HUB_FILES)
 
 
-def _from_hub(repository: str, revision: str | None) -> Path:
+def _from_hub(repository: str, revision: str | None, files: list[str]) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     # The HTTP client under the hub's library has changed between releases; its base error keeps this place.
@@ -96,7 +97,7 @@ def _from_hub(repository: str, revision: str | None) -> Path:
     what = f"{repository}@{revision}" if revision else repository
     try:
         folder = snapshot_download(
-            repository, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=HUB_IGNORED
+            repository, revision=revision, allow_patterns=files, ignore_patterns=HUB_IGNORED
         )
     except errors.GatedRepoError:
         raise WeightsError(
