@@ -23,11 +23,11 @@ from beholder.generate.sampling import MAX_SEED, Sampling, filtered, next_ids, p
         ("max_tokens", 1.5, "whole number"),
         ("max_tokens", True, "is a bool"),
         ("temperature", math.nan, "temperature = nan"),
-        ("temperature", -0.1, "from 0 to 10.0"),
+        ("temperature", -0.1, "from 0 to 10"),
         ("temperature", math.inf, "temperature = inf"),
         ("top_k", -1, "top_k = -1"),
-        ("top_p", 0.0, "to 1.0"),
-        ("top_p", 1.01, "to 1.0"),
+        ("top_p", 0.0, "from 1e-06 to 1"),
+        ("top_p", 1.01, "from 1e-06 to 1"),
         ("min_p", math.nan, "min_p = nan"),
         ("repetition_penalty", 0, "repetition_penalty = 0"),
         ("seed", -1, f"to {MAX_SEED}"),
@@ -52,6 +52,13 @@ def test_unknown_option_suggests_the_nearest():
 
 def test_one_stop_string_is_a_list_of_one():
     assert Sampling(stops="END").stops == ("END",)
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-40, 1e-9])
+def test_the_coldest_temperatures_take_the_best(temperature):
+    logits = torch.tensor([[0.0, 3.0, 1.0], [-5.0, -3.0, -1.0]])
+    samplings = [Sampling(temperature=temperature, seed=0)] * 2
+    assert next_ids(logits, samplings, [s.generator() for s in samplings]) == [1, 2]
 
 
 def test_greedy_takes_the_best():

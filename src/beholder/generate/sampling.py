@@ -28,6 +28,7 @@ RANGES: dict[str, tuple[type, float, float]] = {
     "seed": (int, 0, MAX_SEED),
 }
 MAX_STOPS = 64
+COLDEST = 1e-30  # smaller temperatures are 0 in float32
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,9 @@ def filtered(logits_BV: Tensor, samplings: Sequence[Sampling]) -> tuple[Tensor, 
     def column(values: list[float]) -> Tensor:
         return logits_BV.new_tensor(values)[:, None]
 
-    scaled_BV = logits_BV / column([s.temperature for s in samplings])
+    # Scores fall from 0, so that the coldest temperature divides to -inf at worst and never to NaN.
+    falling_BV = logits_BV - logits_BV.amax(-1, keepdim=True)
+    scaled_BV = falling_BV / column([max(s.temperature, COLDEST) for s in samplings])
     scores_BV, ids_BV = scaled_BV.sort(dim=-1, descending=True, stable=True)
     rank_V = torch.arange(logits_BV.shape[-1], device=logits_BV.device)
     probs_BV = scores_BV.masked_fill(
@@ -153,7 +156,8 @@ def _draw(
 
 
 def _check_number(name: str, value: Any, kind: type, low: float, high: float) -> None:
-    wanted = f"give {'a whole number' if kind is int else 'a number'} from {low:g} to {high}"
+    what, most = ("a whole number", str(high)) if kind is int else ("a number", f"{high:g}")
+    wanted = f"give {what} from {low:g} to {most}"
     allowed = (int,) if kind is int else (int, float)
     if isinstance(value, bool) or not isinstance(value, allowed):
         raise BeholderError(f"{name} = {value!r} is a {type(value).__name__}; {wanted}")
