@@ -91,9 +91,10 @@ def test_compare_needs_two_systems(names):
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("with_evidence", [False, True])
 def test_list_has_one_line_a_row(width, with_evidence):
-    text = printed(render_list(list_rows(all_systems()), with_evidence=with_evidence), width)
-    for known in all_systems():
-        assert sum(line.split()[:1] == [known.id] for line in text.splitlines()) == 1
+    rows = list_rows(all_systems())
+    text = printed(render_list(rows, with_evidence=with_evidence), width)
+    for row in rows:
+        assert sum(line.split()[:1] == [row["id"]] for line in text.splitlines()) == 1
     assert "220 systems" in text
     assert ("connector" in text.split("SPLICE")[0]) == (width == 120)
     assert ("evidence" in text.split("SPLICE")[0]) == with_evidence
