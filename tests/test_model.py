@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -10,7 +12,7 @@ from beholder.errors import BeholderError, UnknownName
 from beholder.media.plan import Features, Tag
 from beholder.model import Batch, Model, build, merge_layer_parts, token_spans
 from beholder.planning import branch_plan
-from tests.toys import ALL, DUAL, SEES, TEXT, TILES
+from tests.toys import ALL, DECODER, DUAL, SEES, TEXT, TILES
 
 SIZES = {"toy-tiles": ((40, 56), (56, 20))}
 
@@ -137,12 +139,38 @@ def test_parts_that_are_missing():
 
 def test_two_fusions_cannot_share_a_slot():
     one, two = nn.Identity(), nn.Identity()
-    assert merge_layer_parts([{0: {"before": one}}, {0: {"after": two}, 3: {"before": two}}]) == {
+    assert merge_layer_parts([{0: {"before": one}}, {0: {"after": two}, 3: {"before": two}}], 4) == {
         0: {"before": one, "after": two},
         3: {"before": two},
     }
     with pytest.raises(BeholderError, match="slot 'before' of layer 0"):
-        merge_layer_parts([{0: {"before": one}}, {0: {"before": two}}])
+        merge_layer_parts([{0: {"before": one}}, {0: {"before": two}}], 4)
+    with pytest.raises(BeholderError, match="layer 4 of a language part of 4 layers"):
+        merge_layer_parts([{4: {"before": one}}], 4)
+    with pytest.raises(UnknownName, match="'befor'; nearest: before"):
+        merge_layer_parts([{0: {"befor": one}}], 4)
+
+
+@pytest.mark.parametrize("wrong", [DECODER.vocab_size, -1])
+def test_an_id_that_is_no_word_is_refused_but_in_padding(wrong):
+    model, batch = build(SEES), batch_of(SEES)
+    model(batch)
+    ids = batch.ids_BT.clone()
+    ids[1, -1] = wrong
+    with pytest.raises(BeholderError, match=f"row 1 has the id {wrong} at position {ids.shape[1] - 1}"):
+        model(dataclasses.replace(batch, ids_BT=ids))
+    shorter = tuple(n - 1 for n in batch.lengths)
+    model(dataclasses.replace(batch, ids_BT=ids, lengths=shorter))
+
+
+def test_views_and_plans_must_agree():
+    model, batch = build(SEES), batch_of(SEES)
+    views = batch.views["image"]
+    for given in (views[:1], [*views, views[0]]):
+        with pytest.raises(BeholderError, match=f"{len(given)} views were encoded but the plans have 2"):
+            model(dataclasses.replace(batch, views={"image": given}))
+    with pytest.raises(BeholderError, match="0 rows have plans of pictures, 2 have ids"):
+        model(dataclasses.replace(batch, plans=()))
 
 
 def test_moving_a_model():

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from beholder.cards.schema import Branch, Card
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.plan import Features, PicturePlan
-from beholder.parts.blocks.masks import Visibility
+from beholder.parts.blocks.masks import PADDING, Visibility
 from beholder.parts.contracts import (
+    SLOTS,
     BranchOutput,
     Fusion,
     Head,
@@ -104,9 +105,10 @@ class Model(nn.Module):
         self.fusion = nn.ModuleList(fusion.build(main) for fusion in card.fusion)
         self.languages = nn.ModuleDict({part.name: part.config.build() for part in card.languages})
         self.heads = nn.ModuleList(head.build(main) for head in card.heads)
-        self.layer_parts = merge_layer_parts(
-            [] if main is None else [f.layer_parts(main) for f in self._fusions]
-        )
+        self.layer_parts = {}
+        if main is not None:
+            parts = [fusion.layer_parts(main) for fusion in self._fusions]
+            self.layer_parts = merge_layer_parts(parts, main.num_layers)
 
     @property
     def _fusions(self) -> list[Fusion]:
@@ -179,8 +181,23 @@ class Model(nn.Module):
             lengths, ids_BT.shape[1], starts=starts, device=ids_BT.device
         )
         positions = visibility.blocks_BT if batch.positions is None else batch.positions
-        words_BT = ids_BT.masked_fill((ids_BT >= main.vocab_size) | (ids_BT < 0), 0)
+        no_words_BT = (ids_BT >= main.vocab_size) | (ids_BT < 0)
+        self._check_ids(ids_BT, no_words_BT & (visibility.segments_BT != PADDING))
+        words_BT = ids_BT.masked_fill(no_words_BT, 0)
         return LanguageInputs(ids_BT, self.language.embed(words_BT), positions, visibility, batch.lengths)
+
+    def _check_ids(self, ids_BT: Tensor, no_words_BT: Tensor) -> None:
+        """Ids outside the vocabulary must be placeholders of a fusion; anything else would be read as token 0."""
+        places = [place[1] for place in (config.placeholder() for config in self.card.fusion) if place]
+        for place in places:
+            no_words_BT = no_words_BT & (ids_BT != place)
+        if bool(no_words_BT.any()):
+            row, column = no_words_BT.nonzero()[0].tolist()
+            raise BeholderError(
+                f"row {row} has the id {int(ids_BT[row, column])} at position {column}, which is neither one of the "
+                f"{self.card.main.vocab_size if self.card.main else 0} words of {self.card.name} nor a placeholder; "
+                "use the tokenizer that belongs to it"
+            )
 
     def apply_heads(
         self,
@@ -229,13 +246,21 @@ def token_spans(batch: Batch, card: Card) -> tuple[TokenSpan, ...]:
 
 
 def merge_layer_parts(
-    given: Sequence[Mapping[int, Mapping[str, nn.Module]]],
+    given: Sequence[Mapping[int, Mapping[str, nn.Module]]], num_layers: int
 ) -> dict[int, dict[str, nn.Module]]:
-    """All fusions' modules by layer and slot; raises `BeholderError` where two want one slot."""
+    """All fusions' modules by layer and slot; raises `BeholderError` where two want one slot, or a language part of
+    `num_layers` layers has no such place.
+    """
     merged: dict[int, dict[str, nn.Module]] = {}
     for parts in given:
         for layer, slots in parts.items():
+            if not 0 <= layer < num_layers:
+                raise BeholderError(
+                    f"a fusion adds to layer {layer} of a language part of {num_layers} layers"
+                )
             for slot, module in slots.items():
+                if slot not in SLOTS:
+                    raise UnknownName("slot of a layer", slot, SLOTS)
                 if slot in merged.setdefault(layer, {}):
                     raise BeholderError(f"two fusions put a module into slot {slot!r} of layer {layer}")
                 merged[layer][slot] = module

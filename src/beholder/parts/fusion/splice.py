@@ -53,6 +53,8 @@ class SpliceFusion(Fusion):
         branch = branches.get(self.config.branch)
         plans = branch.plans if branch else ((),) * len(draft.ids_BT)
         self._check(places_BT, plans)
+        if branch is not None:
+            _check_views(branch)
         if branch is None:
             return draft
         features_ND = self._in_prompt_order(branch)
@@ -62,6 +64,10 @@ class SpliceFusion(Fusion):
         return replace(draft, embeddings_BTD=embeddings_BTD, routes_BT=routes_BT.masked_fill(places_BT, 1))
 
     def _check(self, places_BT: Tensor, plans: Sequence[Sequence[PicturePlan]]) -> None:
+        if len(plans) != len(places_BT):
+            raise BeholderError(
+                f"{len(plans)} rows have plans of pictures, {len(places_BT)} have ids; give one a row"
+            )
         for row, (places_T, pictures) in enumerate(zip(places_BT, plans, strict=True)):
             got, want = int(places_T.sum()), sum(plan.num_tokens for plan in pictures)
             if got != want:
@@ -87,3 +93,13 @@ class SpliceFusion(Fusion):
                         )
                     ordered.append(tokens_ND[torch.from_numpy(piece.order).to(tokens_ND.device)])
         return torch.cat(ordered) if ordered else branch.packed.tokens_ND[:0]
+
+
+def _check_views(branch: BranchOutput) -> None:
+    """The views that were encoded are those that the plans speak of, grid by grid."""
+    planned = tuple(grid for row in branch.plans for plan in row for grid in plan.grids)
+    if branch.packed.grids != planned:
+        raise BeholderError(
+            f"{len(branch.packed.grids)} views were encoded but the plans have {len(planned)}, or other grids; "
+            "load the pictures by their plans"
+        )
