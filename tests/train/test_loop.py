@@ -14,7 +14,7 @@ import torch
 
 from beholder.cards.schema import Stage, Trains
 from beholder.data.samples import Sample, Turn
-from beholder.errors import WeightsError
+from beholder.errors import BeholderError, WeightsError
 from beholder.model import Model, build
 from beholder.train.checkpoints import Progress
 from beholder.train.collate import Collator
@@ -100,6 +100,25 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(tmp_path: Path) -> 
         assert torch.equal(one, other), name
 
 
+def test_metrics_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
+    """As a run leaves them that was killed at once: steps past its checkpoint, the last line cut."""
+    train_stage(fresh(), STAGE, Plain(), COLLATE, settings(tmp_path))
+    with (tmp_path / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 7, "loss": 1.0}\n{"step": 8, "lo')
+    train_stage(fresh(), STAGE.but(steps=8), Plain(), COLLATE, settings(tmp_path))
+    assert [record["step"] for record in metrics(tmp_path)] == list(range(1, 9))
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
+    class Doubled(Plain):
+        def __getitem__(self, index: int) -> Sample:
+            train_stage(fresh(), STAGE, Plain(), COLLATE, settings(tmp_path))
+            return super().__getitem__(index)
+
+    with pytest.raises(BeholderError, match="another run is training in"):
+        train_stage(fresh(), STAGE, Doubled(), COLLATE, settings(tmp_path))
+
+
 def test_a_finished_stage_is_not_trained_again(tmp_path: Path) -> None:
     train_stage(fresh(), STAGE, Plain(), COLLATE, settings(tmp_path))
     again = train_stage(fresh(), STAGE, Plain(), COLLATE, settings(tmp_path))
@@ -174,6 +193,8 @@ def test_trained_tensors_put_on_base_weights_give_the_trained_model(tmp_path: Pa
     assert run(model, COLLATE, tasks, tmp_path)
     trained = {name: tensor.load() for name, tensor in open_weights(tmp_path / TRAINED).items()}
     assert all(tensor.dtype == torch.bfloat16 for tensor in trained.values())
+    written = (tmp_path / TRAINED).stat().st_mtime_ns
+    assert run(fresh(), COLLATE, tasks, tmp_path) and (tmp_path / TRAINED).stat().st_mtime_ns == written
     again = build(SEES)
     again.load_state_dict(with_trained(base, trained))
     item = COLLATE([Plain()[0], Plain()[1]])

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from beholder.cards.schema import Stage
 from beholder.data.samples import Dataset, Sample
+from beholder.errors import BeholderError
 from beholder.model import Model
 from beholder.train.checkpoints import Progress, load_checkpoint, save_checkpoint
 from beholder.train.collate import TrainBatch
@@ -54,11 +55,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Result:
-    """finished: False where a signal stopped the run; run it again to go on."""
+    """finished: False where a signal stopped the run; run it again to go on. taken: steps of this call."""
 
     plan: Plan
     progress: Progress
     finished: bool
+    taken: int
 
 
 def train_stage(
@@ -75,13 +77,27 @@ def train_stage(
 
     Step s takes samples s * batch * accumulate and so on, so a run that was stopped goes on with the next ones.
     """
+    with sole_run(settings.folder):
+        return _train(model, stage, dataset, collate, settings, objective, on_checkpoint)
+
+
+def _train(
+    model: Model,
+    stage: Stage,
+    dataset: Dataset,
+    collate: Collate,
+    settings: Settings,
+    objective: Objective,
+    on_checkpoint: Callable[[Model, Progress], None] | None,
+) -> Result:
     plan = prepare_stage(model, stage)
     if settings.precision != torch.float32:
         store_frozen(model, settings.precision)
     optimizer = torch.optim.AdamW(plan.optimizer_groups(), betas=(0.9, 0.98), fused=True)
     progress = load_checkpoint(settings.folder, plan, optimizer) or Progress()
-    reporter = Reporter(settings.folder, stage)
+    reporter = Reporter(settings.folder, stage, progress)
     reporter.start(plan, progress)
+    first = progress.step
     model.train()
     saved = time.monotonic()
     with (
@@ -108,7 +124,9 @@ def train_stage(
     save_checkpoint(settings.folder, plan, optimizer, progress)
     model.eval()
     reporter.end(progress)
-    return Result(plan, progress, finished=done(progress, stage, settings.seconds) >= 1)
+    return Result(
+        plan, progress, finished=done(progress, stage, settings.seconds) >= 1, taken=progress.step - first
+    )
 
 
 def done(progress: Progress, stage: Stage, seconds: float | None) -> float:
@@ -153,6 +171,25 @@ def _step(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return total, float(norm)
+
+
+@contextmanager
+def sole_run(folder: Path) -> Iterator[None]:
+    """Raises `BeholderError` where another process trains in this folder; two would overwrite each other's checkpoints."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BeholderError(
+                f"another run is training in {folder}; wait for it or choose another folder"
+            ) from None
+        yield
 
 
 @contextmanager

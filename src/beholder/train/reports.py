@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from beholder.cards.schema import Stage
+from beholder.files import write_text_atomic
 from beholder.train.checkpoints import Progress
 from beholder.train.stages import Plan
 
@@ -22,11 +23,16 @@ WINDOW = 50  # steps that the shown loss and speed are means of
 class Reporter:
     """Called by the loop at the start, after each step and at the end."""
 
-    def __init__(self, folder: Path, stage: Stage) -> None:
+    def __init__(self, folder: Path, stage: Stage, progress: Progress) -> None:
+        """progress: of the checkpoint that the run goes on from; metrics of later steps are dropped."""
         self.stage = stage
         self.console = Console(soft_wrap=True)
         folder.mkdir(parents=True, exist_ok=True)
-        self.metrics = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        path = folder / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= progress.step]
+        write_text_atomic(path, "".join(kept))
+        self.metrics = path.open("a", encoding="utf-8")
         self.losses: deque[float] = deque(maxlen=WINDOW)
         self.times: deque[float] = deque(maxlen=WINDOW + 1)
         self.live = Live(console=self.console, refresh_per_second=4) if self.console.is_terminal else None

@@ -47,7 +47,8 @@ def run(
         result = train_stage(
             model, task.stage, task.dataset, collate, settings, objective=task.objective, on_checkpoint=save
         )
-        save(model, result.progress)
+        if result.taken:
+            save(model, result.progress)
         if not result.finished:
             return False
     return True
