@@ -145,3 +145,12 @@ def test_names_complete() -> None:
     assert "llava-1.5" in facts.complete_name("llava-1")
     assert "llava-1.5-13b" in facts.complete_name("llava-1")
     assert facts.complete_name("zzz") == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/cli.md"])
+def test_pages_tell_of_every_command(samples: Path, page: str) -> None:
+    from beholder.cli.app import PANELS
+
+    told = (samples.parents[1] / page).read_text(encoding="utf-8")
+    names = [name for commands in PANELS.values() for name in commands]
+    assert [name for name in names if f"`{name} " not in told and f"beholder {name}" not in told] == []
