@@ -10,13 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from beholder.errors import UnknownName, WeightsError
+from beholder.errors import BeholderError, UnknownName, WeightsError
 from beholder.model import Batch, build
 from beholder.pipeline import load
+from beholder.weights.files import open_weights
+from beholder.weights.gguf_files import read_metadata
 from beholder.weights.layout import to_published
 from beholder.weights.load import state_tensors
 from beholder.weights.open import open_gguf_file, open_official
-from beholder.weights.readers.gguf import gguf_bindings
+from beholder.weights.readers.gguf import gguf_bindings, gguf_card
 
 BYTES = [chr(code) for code in range(256, 512)]
 
@@ -93,3 +95,23 @@ def test_layout_reaches_every_parameter(oracle: Callable[[str], Path]) -> None:
     model = build(open_official(oracle("qwen2")).model.card, device="meta")
     names = to_published(state_tensors(model), gguf_bindings(model.card.main, "qwen2"))
     assert "blk.0.attn_q.bias" in names and len(names) == len(list(model.parameters()))
+
+
+def test_metadata_that_cannot_be_is_one_line(oracle: Callable[[str], Path], tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    write_gguf(path, oracle("llama"), "llama")
+    metadata, tensors = read_metadata(path), open_weights(path)
+    numbers = [key for key in metadata if key.startswith("llama.")]
+    assert len(numbers) >= 8
+    for key in numbers:
+        for junk in (None, [1], "4", -1, 0, True, 10**12, float("nan")):
+            try:
+                build(gguf_card(path, {**metadata, key: junk}, tensors), device="meta")
+            except BeholderError as error:
+                assert "\n" not in str(error)
+    with pytest.raises(BeholderError, match="llama metadata: block_count is missing"):
+        gguf_card(path, {**metadata, "llama.block_count": None}, tensors)
+    with pytest.raises(BeholderError, match="partial rotary"):
+        gguf_card(path, {**metadata, "llama.rope.dimension_count": 4}, tensors)
+    with pytest.raises(BeholderError, match=r"no matrix token_embd\.weight"):
+        gguf_card(path, metadata, {})

@@ -151,10 +151,15 @@ class Fields:
             raise BeholderError(f"{self.name}: {key} is {value}; expected 1 to {MOST_LAYERS}")
         return value
 
+    def need(self, key: str) -> None:
+        """Raise `BeholderError` where a field is absent."""
+        if self.raw(key) is None:
+            raise BeholderError(f"{self.name}: {key} is missing")
+
     def positive(self, key: str, default: float | None = None) -> float:
         """A finite number above 0; without a default the field must be there."""
-        if default is None and self.raw(key) is None:
-            raise BeholderError(f"{self.name}: {key} is missing")
+        if default is None:
+            self.need(key)
         value = self.get(key, 0.0 if default is None else default)
         if not 0 < value < math.inf:
             raise BeholderError(f"{self.name}: {key} is {value}; expected a number above 0")

@@ -18,6 +18,7 @@ from beholder.prompts.tokenizer import Tokenizer
 from beholder.weights.layout import Binding
 from beholder.weights.layouts import GGUF_DECODER
 from beholder.weights.lazy import LazyTensors
+from beholder.weights.readers.fields import Fields
 
 # architecture -> whether its query and key rows are permuted (llama.cpp convert_hf_to_gguf.py) and projections have biases
 ARCHITECTURES: Mapping[str, tuple[bool, bool]] = {"llama": (True, False), "qwen2": (False, True)}
@@ -25,43 +26,48 @@ ARCHITECTURES: Mapping[str, tuple[bool, bool]] = {"llama": (True, False), "qwen2
 
 def gguf_card(path: Path, metadata: Mapping[str, Any], tensors: LazyTensors) -> Card:
     """The language model that a GGUF file holds, named like the file. Raises `UnknownName` for other architectures and
-    `WeightsError` for missing metadata.
+    `BeholderError` for metadata that is missing or cannot be.
     """
     architecture = str(metadata.get("general.architecture"))
     if architecture not in ARCHITECTURES:
         raise UnknownName(f"{path.name}: architecture", architecture, ARCHITECTURES)
 
-    def number(key: str) -> Any:
-        value = metadata.get(f"{architecture}.{key}")
-        if value is None:
-            raise WeightsError(
-                f"{path.name}: no {architecture}.{key} in its metadata; convert the model again"
-            )
-        return value
-
-    if (
-        metadata.get(f"{architecture}.rope.scaling.type") not in (None, "none")
-        or "rope_freqs.weight" in tensors
+    start = f"{architecture}."
+    own = {key.removeprefix(start): value for key, value in metadata.items() if key.startswith(start)}
+    fields = Fields(own, f"{path.name}: {architecture} metadata")
+    for key in (
+        "block_count",
+        "embedding_length",
+        "attention.head_count",
+        "feed_forward_length",
+        "context_length",
     ):
+        fields.need(key)
+    if "token_embd.weight" not in tensors or len(tensors["token_embd.weight"].shape) != 2:
+        raise WeightsError(f"{path.name}: no matrix token_embd.weight; it is no whole language model")
+    if fields.get("rope.scaling.type", "none") != "none" or "rope_freqs.weight" in tensors:
         raise WeightsError(
             f"{path.name}: scaled rotary positions of GGUF files are not supported; use safetensors"
         )
-    num_heads = number("attention.head_count")
+    dim, num_heads = fields.count("embedding_length", 1), fields.count("attention.head_count", 1)
+    head_dim = fields.count("attention.key_length", None)
+    if fields.count("rope.dimension_count", None) not in (None, head_dim or dim // num_heads):
+        raise WeightsError(f"{path.name}: partial rotary positions are not supported; use safetensors")
     decoder = Decoder(
         vocab_size=tensors["token_embd.weight"].shape[0],
-        dim=number("embedding_length"),
-        num_layers=number("block_count"),
+        dim=dim,
+        num_layers=fields.layers("block_count", 1),
         attention=Attention(
             num_heads=num_heads,
-            num_kv_heads=metadata.get(f"{architecture}.attention.head_count_kv", num_heads),
-            head_dim=metadata.get(f"{architecture}.attention.key_length"),
+            num_kv_heads=fields.count("attention.head_count_kv", num_heads),
+            head_dim=head_dim,
             qkv_bias=ARCHITECTURES[architecture][1],
-            rotary=Rotary(theta=float(metadata.get(f"{architecture}.rope.freq_base", 10000.0))),
+            rotary=Rotary(theta=fields.positive("rope.freq_base", 10000.0)),
         ),
-        mlp=FeedForward(number("feed_forward_length"), act="silu", gated=True, bias=False),
-        norm=Norm("rms", float(number("attention.layer_norm_rms_epsilon"))),
+        mlp=FeedForward(fields.count("feed_forward_length", 1), act="silu", gated=True, bias=False),
+        norm=Norm("rms", fields.positive("attention.layer_norm_rms_epsilon")),
         tied="output.weight" not in tensors,
-        context=number("context_length"),
+        context=fields.count("context_length", 1),
     )
     return Card(name=path.stem, language=decoder, heads=(NextToken(),))
 
