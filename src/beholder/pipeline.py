@@ -43,6 +43,7 @@ from beholder.prompts.tokenizer import Tokenizer
 from beholder.reply import Embeddings, Reply, Stream
 
 if TYPE_CHECKING:
+    from beholder.weights.lazy import LazyTensor
     from beholder.weights.open import Opened
 
 Messages = Sequence[Message | Mapping[str, Any]]
@@ -171,7 +172,6 @@ class Pipeline:
 
     def save(self, folder: str | Path) -> Path:
         """Write a beholder folder, which `beholder.load` opens again: the card as data, weights, tokenizer."""
-        from beholder.weights.load import state_tensors
         from beholder.weights.open import OFFICIAL_FILE
         from beholder.weights.save import save_folder
 
@@ -182,14 +182,13 @@ class Pipeline:
             files: dict[str, bytes | Path] = {path.name: path for path in sorted(Path(scratch).iterdir())}
             if self.origin is not None and self.origin.published is not None:
                 files[OFFICIAL_FILE] = self.origin.published.to_json()
-            return save_folder(folder, card.to_data(), state_tensors(self.model), files)
+            return save_folder(folder, card.to_data(), self._tensors(), files)
 
     def export(self, folder: str | Path) -> Path:
         """Write a folder in the layout of the publisher, which the official library opens. Raises
         `BeholderError` for a system that was never read from such a folder, or whose parts were changed since.
         """
         from beholder.weights.layout import to_published
-        from beholder.weights.load import state_tensors
         from beholder.weights.save import export_folder
 
         origin = self.origin
@@ -197,8 +196,15 @@ class Pipeline:
             raise BeholderError(
                 f"{self.card.name} was not read from an official folder; save it as a beholder folder instead"
             )
-        tensors = to_published(state_tensors(self.model), origin.published.bindings)
+        tensors = to_published(self._tensors(), origin.published.bindings)
         return export_folder(folder, origin.published.config, tensors, origin.official_files())
+
+    def _tensors(self) -> Mapping[str, Tensor | LazyTensor]:
+        from beholder.weights.load import state_tensors
+
+        if self.origin is None or self.origin.model is not self.model:
+            return state_tensors(self.model)
+        return self.origin.tensors()
 
     @property
     def _writes_text(self) -> bool:

@@ -12,6 +12,7 @@ import torch
 
 from beholder.errors import BeholderError
 from beholder.model import build
+from beholder.pipeline import load
 from beholder.weights.files import open_weights, write_weights
 from beholder.weights.layout import to_published
 from beholder.weights.load import state_tensors
@@ -23,7 +24,7 @@ from beholder.weights.open import (
     read_folder_config,
     read_json,
 )
-from beholder.weights.save import save_folder
+from beholder.weights.save import read_folder, save_folder
 
 from ..toys import SEES
 
@@ -127,3 +128,28 @@ def test_the_record_of_the_publisher_reads_back(tmp_path: Path) -> None:
     published = Published({"model_type": "llama"}, 0, {"generation_config.json": "{}"})
     (tmp_path / "official.json").write_bytes(published.to_json())
     assert Published.read(tmp_path / "official.json") == published
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_written_as_it_was_read(
+    dtype: torch.dtype, oracle: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A processor may compute in float32; what is saved and exported has the bytes that were read."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    published = {name: tensor.load(dtype) for name, tensor in open_weights(oracle("llava")).items()}
+    write_weights(tmp_path / "half", published)
+    shutil.copy(oracle("llava") / "config.json", tmp_path / "half")
+    pipeline = load(tmp_path / "half")
+    assert pipeline.model.dtype == torch.float32
+    pipeline.export(tmp_path / "first")
+    pipeline.save(tmp_path / "ours")
+    load(tmp_path / "ours").export(tmp_path / "second")
+    for folder in ("first", "second"):
+        written = open_weights(tmp_path / folder)
+        assert all(tensor.dtype == dtype for tensor in written.values())
+        assert all(torch.equal(tensor.load(), published[name]) for name, tensor in written.items())
+    with torch.no_grad():
+        pipeline.model.languages["main"].norm.weight.add_(1e-6)
+    pipeline.save(tmp_path / "trained")
+    types = {name: tensor.dtype for name, tensor in read_folder(tmp_path / "trained").tensors.items()}
+    assert {name for name, kept in types.items() if kept != dtype} == {"languages.main.norm.weight"}

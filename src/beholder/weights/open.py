@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from beholder.prompts.tokenizer import Tokenizer
 from beholder.weights.files import open_weights
 from beholder.weights.gguf_files import read_metadata
 from beholder.weights.layout import Binding, Layout
-from beholder.weights.load import load_state
+from beholder.weights.lazy import LazyTensor, lazy
+from beholder.weights.load import load_state, state_tensors
 from beholder.weights.pull import pull
 from beholder.weights.readers.gguf import gguf_bindings, gguf_card, gguf_tokenizer
 from beholder.weights.readers.systems import Naming, Reading, Recorded, read_system
@@ -81,12 +82,22 @@ class Published:
 
 @dataclass(frozen=True)
 class Opened:
-    """A model with its weights, read from `folder`. published: None where no publisher's layout is known."""
+    """A model with its weights, read from `folder`. published: None where no publisher's layout is known. widened: the types
+    that parameters had before they were made float32 to compute with.
+    """
 
     model: Model
     folder: Path
     published: Published | None = None
     stages: Mapping[str, Recorded] = field(default_factory=dict)
+    widened: Mapping[str, torch.dtype] = field(default_factory=dict)
+
+    def tensors(self) -> dict[str, LazyTensor]:
+        """The model's state to write, under the types it was read with where that loses nothing."""
+        return {
+            name: as_read(lazy(name, values), self.widened.get(name))
+            for name, values in state_tensors(self.model).items()
+        }
 
     def official_files(self) -> dict[str, bytes | Path]:
         """What belongs beside `config.json` and the weights in the publisher's layout."""
@@ -152,7 +163,7 @@ def open_named(
     if folder.suffix == ".gguf" and folder.is_file():
         opened, tokenizer = open_gguf_file(folder, dtype=dtype, device=device)
         if dtype is None and not exact:
-            slow_half_to_float(opened.model)
+            opened = replace(opened, widened=slow_half_to_float(opened.model))
         return opened, tokenizer
     if not folder.is_dir():
         if name in card_names():
@@ -169,7 +180,7 @@ def open_named(
     if chosen is not None and not is_ours:
         opened.model.card = labelled(opened.model.card, chosen)
     if dtype is None and not exact:
-        slow_half_to_float(opened.model)
+        opened = replace(opened, widened=slow_half_to_float(opened.model))
     has_tokenizer = (folder / "tokenizer.json").is_file()
     return opened, Tokenizer.from_folder(folder) if has_tokenizer else None
 
@@ -188,16 +199,31 @@ def labelled(read: Card, chosen: Card) -> Card:
     return read.but(branches=branches, **{name: getattr(chosen, name) for name in names})
 
 
-def slow_half_to_float(model: Model) -> None:
-    """Turn half-precision parameters into float32, in place, on processors that have no instructions for them."""
+def as_read(tensor: LazyTensor, dtype: torch.dtype | None) -> LazyTensor:
+    """`tensor` under the type it was read with, unless its values have changed to others that the type cannot hold."""
+    if dtype is None:
+        return tensor
+    values = tensor.load()
+    if not torch.equal(values.to(dtype).to(values.dtype), values):
+        return tensor
+    return LazyTensor(tensor.name, tensor.shape, dtype, lambda _: values.to(dtype), tensor.origin)
+
+
+def slow_half_to_float(model: Model) -> dict[str, torch.dtype]:
+    """Turn half-precision parameters into float32, in place, on processors that have no instructions for them; gives the
+    types they had by name.
+    """
+    widened: dict[str, torch.dtype] = {}
     if model.device.type != "cpu":
-        return
+        return widened
     flags = torch.backends.cpu.get_cpu_capability()
     has_bfloat16 = flags == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         slow = parameter.dtype == torch.float16 or (parameter.dtype == torch.bfloat16 and not has_bfloat16)
         if slow:
+            widened[name] = parameter.dtype
             parameter.data = parameter.data.float()
+    return widened
 
 
 def read_folder_config(folder: Path, config: Mapping[str, Any]) -> Reading:
