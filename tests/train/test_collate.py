@@ -79,6 +79,14 @@ def test_answers_end_with_the_end_token_and_nothing_else_counts() -> None:
     assert torch.equal(following, item.answers.targets_A)
 
 
+@torch.no_grad()
+def test_every_answer_counts_alike() -> None:
+    model, collate = build(SEES), Collator(SEES, byte_tokenizer())
+    together = next_token(model, collate([sample(0)]))
+    alone = [next_token(model, collate([sample(0, (turn,))])) for turn in TURNS]
+    torch.testing.assert_close(together, torch.stack(alone).mean())
+
+
 def test_padding_is_invisible() -> None:
     item = Collator(SEES, byte_tokenizer())([sample(0), sample(1, TURNS[:1])])
     lengths = item.batch.lengths

@@ -27,11 +27,14 @@ from beholder.prompts.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Answers:
-    """Where answer tokens are predicted: at (rows_A, places_A) the token targets_A comes next."""
+    """Where answer tokens are predicted: at (rows_A, places_A) the token targets_A comes next. weights_A: the tokens of
+    one answer share a weight of 1, so that long answers do not drown short ones.
+    """
 
     rows_A: Tensor
     places_A: Tensor
     targets_A: Tensor
+    weights_A: Tensor
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,7 @@ def pack(rows: Sequence[_Row]) -> tuple[Tensor, Visibility, Answers]:
     segments_BT = torch.full_like(ids_BT, PADDING)
     blocks_BT = torch.zeros_like(ids_BT)
     places: list[tuple[int, int, int]] = []
+    weights: list[float] = []
     for b, row in enumerate(rows):
         at = 0
         for segment, (ids, answer) in enumerate([(row.prefix, [False] * len(row.prefix)), *row.questions]):
@@ -146,7 +150,12 @@ def pack(rows: Sequence[_Row]) -> tuple[Tensor, Visibility, Answers]:
             segments_BT[b, at:stop] = segment
             blocks_BT[b, at:stop] = torch.arange(first, first + len(ids))
             places += [(b, at + i - 1, ids[i]) for i, counts in enumerate(answer) if counts]
+            weights += [1 / num_answer] * num_answer if (num_answer := sum(answer)) else []
             at = stop
     parents = (PADDING,) + (0,) * max(len(row.questions) for row in rows)
     rows_A, places_A, targets_A = torch.tensor(places).unbind(1)
-    return ids_BT, Visibility(segments_BT, blocks_BT, parents), Answers(rows_A, places_A, targets_A)
+    return (
+        ids_BT,
+        Visibility(segments_BT, blocks_BT, parents),
+        Answers(rows_A, places_A, targets_A, torch.tensor(weights)),
+    )

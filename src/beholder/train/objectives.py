@@ -20,11 +20,14 @@ Objective = Callable[[Model, TrainBatch], Tensor]
 
 
 def next_token(model: Model, item: TrainBatch) -> Tensor:
-    """Mean cross-entropy of the answers' tokens. Scores over the vocabulary are computed at those places alone."""
+    """Cross-entropy of the answers' tokens, the mean over answers of the mean over each one's tokens. Scores over the
+    vocabulary are computed at those places alone.
+    """
     language = model.read(item.batch, model.encode(item.batch))
     answers = item.answers
     logits = model.language.logits(language.hidden_BTD[answers.rows_A, answers.places_A])
-    return F.cross_entropy(logits.float(), answers.targets_A)
+    losses_A = F.cross_entropy(logits.float(), answers.targets_A, reduction="none")
+    return (losses_A * answers.weights_A).sum() / answers.weights_A.sum()
 
 
 class Words:
