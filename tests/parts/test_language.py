@@ -159,6 +159,18 @@ def test_a_causal_tower_does_not_look_ahead_and_a_bidirectional_one_does():
         assert same == causal
 
 
+@pytest.mark.parametrize("slot", SLOT_MODULES)
+def test_a_text_tower_has_the_same_slots_and_taps(slot):
+    model, ids = TEXT_TOWER.build().eval(), torch.tensor([[5, 6, 7, 8]])
+    plain = hidden_of(model, ids)
+    acting, gated = (
+        hidden_of(model, ids, layer_parts={1: {slot: SLOT_MODULES[slot](gate)}}) for gate in (1.0, 0.0)
+    )
+    assert (acting - plain).abs().max() > 1e-3 and torch.equal(gated, plain)
+    taps = model(inputs_of(model, ids), taps=(0, 2)).taps
+    assert taps.keys() == {0, 2} and torch.equal(model.norm(taps[2]), plain)
+
+
 def test_padding_changes_no_text():
     model = TEXT_TOWER.but(causal=False).build().eval()
     ids = torch.tensor([[5, 6, 256, 0, 0], [5, 6, 7, 8, 256]])

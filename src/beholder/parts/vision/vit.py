@@ -205,4 +205,4 @@ def bucketed_positions(count: int, side: int, device: torch.device | None = None
     """
     boundaries = torch.arange(1 / side, 1.0, 1 / side, device=device)
     places = torch.arange(count, dtype=torch.float32, device=device) * (1 / count)
-    return torch.bucketize(places.clamp(max=1 - 1e-6), boundaries, right=True)
+    return torch.bucketize(places, boundaries, right=True)
