@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from beholder import packages
-from beholder.packages import Package, cache_folder, fetch
 from beholder.errors import BeholderError
+from beholder.packages import Package, cache_folder, fetch
 
 CONTENT = b"the file"
 GOOD = Package("pip", "thing", "1.2", "thing-1.2-py3-none-any.whl", hashlib.sha256(CONTENT).hexdigest())
