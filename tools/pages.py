@@ -22,7 +22,7 @@ ORACLE = ROOT / ".oracle"
 
 def systems_page() -> str:
     """All systems by group, each card with its proved levels."""
-    rows = {each.id: [row for row in evidence([each])] for each in all_systems()}
+    rows = {each.id: list(evidence([each])) for each in all_systems()}
     counts = {
         level: sum(level in row.evidence for group in rows.values() for row in group) for level in LEVELS
     }

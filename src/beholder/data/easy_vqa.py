@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from beholder.packages import Package
 from beholder.data.samples import Sample, Turn, checked_index
 from beholder.errors import BeholderError
+from beholder.packages import Package
 
 EASY_VQA = Package(
     client="pip",
