@@ -112,6 +112,11 @@ def test_settings_to_geometry(data, want):
         (SMOL, {"vision_config": {"image_size": 384}}, "takes 384"),
         (SMOL | {"size": {"height": 5, "width": 5}}, {}, "longest_edge"),
         ({"image_processor": 5}, {}, "expected an object"),
+        (CLIP | {"image_mean": [0.5, "x", 0.5]}, {}, "damaged settings"),
+        (CLIP | {"image_std": [0.5, 0, 0.5]}, {}, "no std of 0"),
+        (CLIP | {"size": {"shortest_edge": 0}}, {}, "1 pixel or more"),
+        (NEXT | {"image_grid_pinpoints": [[336]]}, {}, "damaged settings"),
+        (SMOL | {"max_image_size": {"longest_edge": -1}}, {}, "1 pixel or more"),
     ],
 )
 def test_settings_that_are_not_understood(data, model, words):

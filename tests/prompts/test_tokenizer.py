@@ -323,3 +323,33 @@ def test_bad_files(byte_pair: Pair, tmp_path: Path) -> None:
     bad.write_text(byte_pair[1].to_str())
     with pytest.raises(UnknownName, match="<eos>"):
         Tokenizer.from_file(bad, eos=("<eos>",))
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("tokenizer_config.json", {"bos_token": ["<s>"]}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"x": {"content": "<s>"}}}),
+        ("tokenizer.json", {"model": {"type": "BPE", "vocab": {}, "merges": [3]}}),
+        ("tokenizer.json", {"model": {"type": "BPE", "vocab": {}, "merges": []}, "post_processor": True}),
+    ],
+)
+def test_damaged_files_are_one_clear_line(byte_pair: Pair, tmp_path: Path, file: str, content: Any) -> None:
+    (tmp_path / "tokenizer.json").write_text(byte_pair[1].to_str())
+    (tmp_path / file).write_text(json.dumps(content))
+    with pytest.raises(BeholderError, match="damaged .* fetch them again"):
+        Tokenizer.from_folder(tmp_path)
+
+
+def test_a_panic_of_the_tokenizers_package_is_an_error(
+    byte_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panic = type("PanicException", (BaseException,), {})
+
+    def panics(text: str) -> None:
+        raise panic("range end index out of range")
+
+    (tmp_path / "tokenizer.json").write_text(byte_pair[1].to_str())
+    monkeypatch.setattr("tokenizers.Tokenizer", type("Stub", (), {"from_str": staticmethod(panics)}))
+    with pytest.raises(BeholderError, match="cannot be read"):
+        Tokenizer.from_folder(tmp_path)

@@ -108,8 +108,7 @@ def advance(model: Model, ids: Sequence[int], state: State, tail: Tail | None = 
 @dataclass(frozen=True)
 class Tail:
     """Segment, block and position that the next token of each row gets after prompts with a visibility or
-    positions of
-    their own: the segment of the last token, one block and one position further.
+    positions of their own: the segment of the last token, one block and one position further.
     """
 
     segments_B1: Tensor

@@ -24,8 +24,8 @@ class Usage:
 @dataclass(frozen=True)
 class Timings:
     """Seconds. plan: prompt and media plan; media: decoding and resizing pictures; vision: encoders and
-    connector;
-    prefill: the prompt through the language model; answer: all steps after it. Rows of one batch share them.
+    connector; prefill: the prompt through the language model; answer: all steps after it. Rows of one batch
+    share them.
     """
 
     plan: float = 0.0

@@ -50,6 +50,8 @@ class Geometry(Config):
     def __post_init__(self) -> None:
         if self.filter not in FILTERS:
             raise UnknownName(f"{type(self).__name__} filter", self.filter, FILTERS)
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(self.std):
+            raise BeholderError(f"mean {self.mean}, std {self.std}: give three numbers each, no std of 0")
 
     def views(self, original: Size) -> tuple[View, ...]:
         """The views of a picture of (height, width) pixels, in the encoder's order. Raises `MediaError` for a size

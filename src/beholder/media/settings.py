@@ -59,18 +59,25 @@ class Settings:
         value = self.take(key, default)
         keys = set(value) if isinstance(value, Mapping) else set()
         if keys == {"shortest_edge"}:
-            return int(value["shortest_edge"])
+            return self._pixels(key, value["shortest_edge"])
         if keys == {"height", "width"}:
-            return int(value["height"]), int(value["width"])
-        if isinstance(value, (int, tuple)):
+            return self._pixels(key, value["height"]), self._pixels(key, value["width"])
+        if isinstance(value, tuple):
             return value
+        if isinstance(value, int):
+            return self._pixels(key, value)
         raise self.error(f"{key} = {value!r}; expected a shortest_edge, or height and width")
 
     def longest(self, key: str, default: int) -> int:
         value = self.take(key, {"longest_edge": default})
         if not isinstance(value, Mapping) or set(value) != {"longest_edge"}:
             raise self.error(f"{key} = {value!r}; expected a longest_edge")
-        return int(value["longest_edge"])
+        return self._pixels(key, value["longest_edge"])
+
+    def _pixels(self, key: str, value: Any) -> int:
+        if int(value) < 1:
+            raise self.error(f"{key} = {value!r}; a side has 1 pixel or more")
+        return int(value)
 
     def colours(self, filter_name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Any]:
         """The fields every geometry has."""
@@ -105,7 +112,12 @@ def geometry_from_official(
     if reader is None:
         raise UnknownName("image processor type", kind, READERS)
     settings = Settings(kind, data, model or {})
-    geometry = reader(settings)
+    try:
+        geometry = reader(settings)
+    except BeholderError:
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+        raise settings.error(f"damaged settings ({error}); fetch the file again") from None
     settings.finish()
     return geometry
 

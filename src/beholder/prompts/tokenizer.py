@@ -103,6 +103,17 @@ class Tokenizer:
         `tokenizer_config.json`, `special_tokens_map.json` and `generation_config.json` where they exist.
         """
         folder = Path(folder)
+        try:
+            return cls._read(folder)
+        except BeholderError:
+            raise
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise BeholderError(
+                f"{folder}: its tokenizer files are damaged ({type(error).__name__}: {error}); fetch them again"
+            ) from None
+
+    @classmethod
+    def _read(cls, folder: Path) -> Tokenizer:
         path = folder / TOKENIZER_FILE
         if not path.is_file():
             raise BeholderError(
@@ -287,7 +298,9 @@ class DecodeStream:
 def _open(text: str) -> tokenizers.Tokenizer:
     try:
         backend = tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # noqa: BLE001 - the package raises nothing narrower
+    except BaseException as error:  # nothing narrower is raised, and panics of Rust are no `Exception`
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise BeholderError(f"tokenizer: this tokenizer.json cannot be read ({error})") from None
     backend.no_truncation()
     backend.no_padding()
