@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from beholder.cards.schema import Branch, Card
 from beholder.errors import BeholderError, UnknownName
@@ -274,6 +275,24 @@ def build(card: Card, size: str = "full", *, device: str | torch.device = "cpu",
     """
     if size not in ("full", "tiny"):
         raise UnknownName("size", size, ("full", "tiny"))
+    chosen = card.tiny() if size == "tiny" else card
+    if torch.device(device).type == "meta":
+        with torch.device(device), NoDraws():
+            return Model(chosen).eval()
     with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(seed)
-        return Model(card.tiny() if size == "tiny" else card).eval()
+        return Model(chosen).eval()
+
+
+DRAWS = (Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
+
+
+class NoDraws(TorchFunctionMode):
+    """Leaves out drawing random values, which on the meta device does nothing but load a second of torch's modules."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in DRAWS:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))

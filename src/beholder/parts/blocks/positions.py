@@ -84,6 +84,6 @@ class Rotary(Config):
         return x_BHTK * cos + turned * sin
 
 
-def learned(*shape: int) -> nn.Parameter:
-    """A learned table or vector, drawn with the standard deviation 0.02 that vision transformers start from."""
-    return nn.Parameter(torch.empty(*shape).normal_(std=0.02))
+def learned(*shape: int, std: float = 0.02) -> nn.Parameter:
+    """A learned tensor, drawn with a standard deviation; 0.02 is what vision transformers start their tables from."""
+    return nn.Parameter(torch.empty(*shape).normal_(std=std))

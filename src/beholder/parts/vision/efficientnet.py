@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from beholder.errors import BeholderError
 from beholder.media.plan import Grid, Size
+from beholder.parts.blocks.positions import learned
 from beholder.parts.contracts import Packed, Vision, VisionConfig
 from beholder.parts.vision.views import by_size
 
@@ -108,12 +109,12 @@ class ConvNorm(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.stride, self.groups = stride, groups
-        self.weight = nn.Parameter(torch.empty(outputs, inputs // groups, kernel, kernel))
+        fan_out = outputs * kernel**2  # He initialisation (1502.01852)
+        self.weight = learned(outputs, inputs // groups, kernel, kernel, std=math.sqrt(2 / fan_out))
         self.scale = nn.Parameter(torch.ones(outputs))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.register_buffer("mean", torch.zeros(outputs))
         self.register_buffer("var", torch.ones(outputs))
-        nn.init.kaiming_normal_(self.weight, mode="fan_out")
 
     def forward(self, x_VCHW: Tensor) -> Tensor:
         scale = self.scale * torch.rsqrt(self.var + BATCH_NORM_EPS)
