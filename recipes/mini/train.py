@@ -15,7 +15,7 @@ from beholder.data import EasyVQA, Mixture, Scenes
 from beholder.data.canvas import COLOURS
 from beholder.model import build
 from beholder.train.collate import Collator
-from beholder.train.objectives import Words
+from beholder.train.objectives import Grounded, Words
 from beholder.train.run import Task, run
 from beholder.weights.pull import base_weights
 
@@ -41,9 +41,10 @@ def main() -> None:
     scenes = Mixture(
         [Scenes(args.data, odds=MORE_COUNTING), EasyVQA(args.data, "train", questions=4)], [0.84, 0.16]
     )
+    words = Words(model, tokenizer, names)
     tasks = (
-        Task(ALIGN, single, Words(model, tokenizer, names), share=0.25),
-        Task(INSTRUCT, scenes, share=0.75),
+        Task(ALIGN, single, words, share=0.25),
+        Task(INSTRUCT, scenes, Grounded(words), share=0.75),
     )
     run(model, Collator(MINI, tokenizer), tasks, args.out, minutes=args.minutes)
 

@@ -19,7 +19,7 @@ from beholder.model import Model, build
 from beholder.train.checkpoints import Progress
 from beholder.train.collate import Collator
 from beholder.train.loop import Settings, closing_feed, done, learning_rate_factor, train_stage
-from beholder.train.objectives import Words
+from beholder.train.objectives import Grounded, Words, next_token
 from beholder.train.run import TRAINED, Task, run
 from beholder.weights.files import open_weights
 from beholder.weights.pull import with_trained
@@ -183,6 +183,18 @@ def test_words_pull_the_pictures_tokens_to_their_names(tmp_path: Path) -> None:
     said = scores.logsumexp(1).argmax(1).tolist()
     wanted = [sorted(COLOURS).index(turns[0].answer) for turns in item.turns]
     assert np.mean(np.equal(said, wanted)) > 0.9
+
+
+def test_grounding_adds_a_share_of_the_words_loss() -> None:
+    model, item = fresh(), COLLATE([Plain()[index] for index in range(4)])
+    words = Words(model, byte_tokenizer(), {"colour": sorted(COLOURS)})
+    with torch.no_grad():
+        apart = next_token(model, item) + 0.3 * words(model, item)
+        torch.testing.assert_close(Grounded(words, share=0.3)(model, item), apart)
+        elsewhere = Words(model, byte_tokenizer(), {"naming": ["cat", "dog"]})
+        torch.testing.assert_close(Grounded(elsewhere)(model, item), next_token(model, item))
+    with pytest.raises(BeholderError, match="no sample of the batch has a turn of naming"):
+        elsewhere(model, item)
 
 
 def test_trained_tensors_put_on_base_weights_give_the_trained_model(tmp_path: Path) -> None:

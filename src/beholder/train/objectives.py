@@ -6,6 +6,7 @@ V views, N feature tokens of a view, D width, W words.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from beholder.errors import BeholderError
 from beholder.model import Model
+from beholder.parts.contracts import BranchOutput
 from beholder.prompts.tokenizer import Tokenizer
 from beholder.train.collate import TrainBatch
 
@@ -23,7 +25,11 @@ def next_token(model: Model, item: TrainBatch) -> Tensor:
     """Cross-entropy of the answers' tokens, the mean over answers of the mean over each one's tokens. Scores over the
     vocabulary are computed at those places alone.
     """
-    language = model.read(item.batch, model.encode(item.batch))
+    return _answer_loss(model, item, model.encode(item.batch))
+
+
+def _answer_loss(model: Model, item: TrainBatch, branches: Mapping[str, BranchOutput]) -> Tensor:
+    language = model.read(item.batch, branches)
     answers = item.answers
     logits = model.language.logits(language.hidden_BTD[answers.rows_A, answers.places_A])
     losses_A = F.cross_entropy(logits.float(), answers.targets_A, reduction="none")
@@ -59,7 +65,14 @@ class Words:
         return (F.normalize(apart_WD, dim=1) * self.SHARPNESS / apart_WD.norm(dim=1).mean()).T.contiguous()
 
     def __call__(self, model: Model, item: TrainBatch) -> Tensor:
-        (features,) = model.encode(item.batch).values()
+        losses = self.losses(item, model.encode(item.batch))
+        if not losses:
+            raise BeholderError(f"no sample of the batch has a turn of {', '.join(self.index)}")
+        return torch.stack(losses).sum()
+
+    def losses(self, item: TrainBatch, branches: Mapping[str, BranchOutput]) -> list[Tensor]:
+        """The mean loss of each task that the batch has turns of, from the branch's features."""
+        (features,) = branches.values()
         tokens_VND = torch.stack(features.packed.split()).float()
         losses = []
         for task, index in self.index.items():
@@ -73,6 +86,21 @@ class Words:
                 views, targets = (torch.tensor(numbers) for numbers in zip(*asked, strict=True))
                 scores_VNW = tokens_VND[views] @ self.directions_DW[task]
                 losses.append(F.cross_entropy(scores_VNW.logsumexp(1), targets))
-        if not losses:
-            raise BeholderError(f"no sample of the batch has a turn of {', '.join(self.index)}")
-        return torch.stack(losses).sum()
+        return losses
+
+
+@dataclass(frozen=True, eq=False)
+class Grounded:
+    """`next_token` with `share` of `words` on the same features: without it, the pictures' tokens drift away from the words
+    they had learned to name before the language model has learned to read them.
+    """
+
+    words: Words
+    share: float = 0.1
+
+    def __call__(self, model: Model, item: TrainBatch) -> Tensor:
+        branches = model.encode(item.batch)
+        loss = _answer_loss(model, item, branches)
+        for each in self.words.losses(item, branches):
+            loss = loss + self.share * each
+        return loss
