@@ -27,9 +27,9 @@ from vocabulary import Vocabulary, json_member
 
 from beholder.data.cutouts import INDEX, PIXELS, CutOut, CutOuts
 from beholder.data.easy_vqa import EASY_VQA
-from beholder.packages import Package, cache_folder, fetch
 from beholder.errors import BeholderError
 from beholder.files import write_text_atomic
+from beholder.packages import Package, cache_folder, fetch
 
 ICONS = Package(
     client="npm",
