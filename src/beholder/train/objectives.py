@@ -36,6 +36,15 @@ def _answer_loss(model: Model, item: TrainBatch, branches: Mapping[str, BranchOu
     return (losses_A * answers.weights_A).sum() / answers.weights_A.sum()
 
 
+@torch.no_grad()
+def _vectors(model: Model, tokenizer: Tokenizer, answers: Sequence[str]) -> Tensor:
+    """The language model's own vector of each answer, the mean of its tokens', (W, D) in float32."""
+    rows = [
+        model.language.embed(torch.tensor(tokenizer.encode(answer))).float().mean(0) for answer in answers
+    ]
+    return torch.stack(rows)
+
+
 class Words:
     """A picture's tokens should lie, in the language model's space of words, near the words that answer its questions.
 
@@ -50,19 +59,19 @@ class Words:
 
     def __init__(self, model: Model, tokenizer: Tokenizer, words: Mapping[str, Sequence[str]]) -> None:
         self.index = {task: {word: i for i, word in enumerate(answers)} for task, answers in words.items()}
-        self.directions_DW = {
-            task: self._directions(model, tokenizer, answers) for task, answers in words.items()
-        }
+        self.vectors_WD = {task: _vectors(model, tokenizer, answers) for task, answers in words.items()}
+        self.directions_DW = {task: self._directions(vectors) for task, vectors in self.vectors_WD.items()}
 
-    @torch.no_grad()
-    def _directions(self, model: Model, tokenizer: Tokenizer, answers: Sequence[str]) -> Tensor:
+    @classmethod
+    def _directions(cls, words_WD: Tensor) -> Tensor:
         """One column per word: what sets it apart from the others."""
-        rows = [
-            model.language.embed(torch.tensor(tokenizer.encode(answer))).float().mean(0) for answer in answers
-        ]
-        words_WD = torch.stack(rows)
         apart_WD = words_WD - words_WD.mean(0)
-        return (F.normalize(apart_WD, dim=1) * self.SHARPNESS / apart_WD.norm(dim=1).mean()).T.contiguous()
+        return (F.normalize(apart_WD, dim=1) * cls.SHARPNESS / apart_WD.norm(dim=1).mean()).T.contiguous()
+
+    def table(self) -> tuple[Tensor, Tensor]:
+        """Directions and vectors of all words, both (W, D): what a `VisualWords` connector can start from."""
+        keys_WD = torch.cat([directions_DW.T for directions_DW in self.directions_DW.values()])
+        return keys_WD, torch.cat(list(self.vectors_WD.values()))
 
     def __call__(self, model: Model, item: TrainBatch) -> Tensor:
         losses = self.losses(item, model.encode(item.batch))
