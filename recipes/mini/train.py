@@ -42,6 +42,7 @@ def main() -> None:
         [Scenes(args.data, odds=MORE_COUNTING), EasyVQA(args.data, "train", questions=4)], [0.84, 0.16]
     )
     words = Words(model, tokenizer, names)
+    model.get_submodule("branches.image.connector").fill(*words.table())
     tasks = (
         Task(ALIGN, single, words, share=0.25),
         Task(INSTRUCT, scenes, Grounded(words), share=0.75),

@@ -11,6 +11,7 @@ from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import Rotary
 from beholder.parts.connectors.projections import Mlp
+from beholder.parts.connectors.visual_words import VisualWords
 from beholder.parts.fusion.splice import Splice
 from beholder.parts.heads.next_token import NextToken
 from beholder.parts.language.decoder import Decoder
@@ -37,7 +38,8 @@ MINI = Card(
     licence="Apache-2.0",
     # The middle stage's finer grid is what counting needs.
     vision=EfficientNetLite(mid_stage=5),
-    connector=Mlp(depth=2, norm=True, positions=49),
+    # 805 names, 43 kinds and 12 colours of the training data.
+    connector=VisualWords(Mlp(depth=2, norm=True, positions=49), words=860),
     images=Fixed(size=(224, 224), fit="pad", mean=(127 / 255,) * 3, std=(128 / 255,) * 3),
     fusion=(Splice(token_id=49152),),
     language=SMOLLM2_135M,
