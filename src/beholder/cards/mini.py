@@ -6,29 +6,13 @@ from __future__ import annotations
 
 from beholder.cards.schema import Card, Stage, Trains
 from beholder.media.geometry import Fixed
-from beholder.parts.blocks.attention import Attention
-from beholder.parts.blocks.mlp import FeedForward
-from beholder.parts.blocks.norms import Norm
-from beholder.parts.blocks.positions import Rotary
 from beholder.parts.connectors.projections import Mlp
 from beholder.parts.connectors.visual_words import VisualWords
 from beholder.parts.fusion.splice import Splice
 from beholder.parts.heads.next_token import NextToken
-from beholder.parts.language.decoder import Decoder
+from beholder.parts.language import sizes as language
 from beholder.parts.vision.efficientnet import EfficientNetLite
 from beholder.prompts.formats import CHATML
-
-# config.json of HuggingFaceTB/SmolLM2-135M-Instruct.
-SMOLLM2_135M = Decoder(
-    vocab_size=49152,
-    dim=576,
-    num_layers=30,
-    attention=Attention(num_heads=9, num_kv_heads=3, head_dim=64, rotary=Rotary(theta=1e5)),
-    mlp=FeedForward(1536, act="silu", gated=True, bias=False),
-    norm=Norm("rms", 1e-5),
-    tied=True,
-    context=8192,
-)
 
 # Stages 6 and 7 and the last convolution: ImageNet's features of photos are poor features of drawings.
 LAST_CONVOLUTIONS = ("branches.image.vision.blocks.1[1-5].*", "branches.image.vision.last.*")
@@ -42,7 +26,7 @@ MINI = Card(
     connector=VisualWords(Mlp(depth=2, norm=True, positions=49), words=860),
     images=Fixed(size=(224, 224), fit="pad", mean=(127 / 255,) * 3, std=(128 / 255,) * 3),
     fusion=(Splice(token_id=49152),),
-    language=SMOLLM2_135M,
+    language=language.SMOLLM2_135M,
     heads=(NextToken(),),
     prompt=CHATML,
     stages=(
