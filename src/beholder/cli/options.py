@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,6 +76,16 @@ def sampling(**given: Any) -> dict[str, Any]:
     return options
 
 
+def busy(threads: int) -> bool:
+    """Whether other programs keep half of `threads` cores or more at work, by the last minute's load; `OMP_NUM_THREADS` set
+    means that the person has decided. Threads that must wait for a busy core at the end of every product make an answer
+    several times slower than one thread does.
+    """
+    if "OMP_NUM_THREADS" in os.environ or threads < 2 or not hasattr(os, "getloadavg"):
+        return False
+    return os.getloadavg()[0] >= threads / 2
+
+
 def open_model(
     name: str, device: str = "cpu", dtype: Precision | None = None, chat: str | None = None
 ) -> Pipeline:
@@ -86,6 +97,8 @@ def open_model(
         from beholder.pipeline import load
         from beholder.weights import pull
 
+        if busy(torch.get_num_threads()):
+            torch.set_num_threads(1)
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
