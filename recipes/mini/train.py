@@ -2,7 +2,7 @@
 
     python recipes/mini/train.py --data DIR --out runs/mini [--minutes N]
 
---data is what prepare.py made. A run that was stopped goes on where it was. docs/training.md says how to make it quick.
+--data is what prepare.py made. A run that was stopped goes on where it was.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ I inputs, O outputs, R rank.
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,37 +33,12 @@ class AdaptedLinear(nn.Linear):
         nn.init.kaiming_uniform_(self.lora_a, a=5**0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))
-        y = _Adapted.apply(x, self.weight, self.lora_a, self.lora_b, self.scaling)
-        return y if self.bias is None else y + self.bias.to(y.dtype)
+        low = F.linear(x, self.lora_a.to(x.dtype))
+        return F.linear(x, self.weight, self.bias) + F.linear(low, (self.lora_b * self.scaling).to(x.dtype))
 
     def change(self) -> Tensor:
         """What the adapter adds to the weight, (O, I) in float32."""
         return self.scaling * (self.lora_b.float() @ self.lora_a.float())
-
-
-class _Adapted(torch.autograd.Function):
-    """x (W + s B A)' with the sum formed first: one product forward and one back for x, where the plain formula reads
-    and writes the activations twice more each way. Only the gradients of A and B need the narrow products. W gets none.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight_OI: Tensor, a_RI: Tensor, b_OR: Tensor, scaling: float) -> Tensor:
-        a_RI, b_OR = a_RI.to(x.dtype), (b_OR * scaling).to(x.dtype)
-        changed_OI = torch.addmm(weight_OI.to(x.dtype), b_OR, a_RI)
-        ctx.save_for_backward(x, changed_OI, a_RI, b_OR)
-        ctx.scaling = scaling
-        return F.linear(x, changed_OI)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, changed_OI, a_RI, b_OR = ctx.saved_tensors
-        x_NI, grad_NO = x.flatten(0, -2), grad.flatten(0, -2)
-        grad_x = grad @ changed_OI if ctx.needs_input_grad[0] else None
-        grad_a_RI = (grad_NO @ b_OR).T @ x_NI
-        grad_b_OR = grad_NO.T @ (x_NI @ a_RI.T)
-        return grad_x, None, grad_a_RI.float(), grad_b_OR.float() * ctx.scaling, None
 
 
 def apply_adapters(model: nn.Module, pattern: str, rank: int, alpha: float | None = None) -> list[str]:
