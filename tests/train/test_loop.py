@@ -197,6 +197,14 @@ def test_grounding_adds_a_share_of_the_words_loss() -> None:
         elsewhere(model, item)
 
 
+def test_a_longer_run_goes_on_with_the_last_stage_alone(tmp_path: Path) -> None:
+    first, second = STAGE.but(name="one", rules=STAGE.rules[:1], steps=2), STAGE.but(steps=2)
+    assert run(fresh(), COLLATE, [Task(first, Plain()), Task(second, Plain())], tmp_path)
+    longer = [Task(first.but(steps=4), Plain()), Task(second.but(steps=4), Plain())]
+    assert run(fresh(), COLLATE, longer, tmp_path)
+    assert [len(metrics(tmp_path / name)) for name in ("one", "join")] == [2, 4]
+
+
 def test_trained_tensors_put_on_base_weights_give_the_trained_model(tmp_path: Path) -> None:
     """`trained.safetensors` is read by `weights.pull`."""
     model = fresh()

@@ -43,6 +43,7 @@ class Settings:
     ahead:      batches prepared ahead of use
     workers:    threads that work on a step's batches, each on one core; None is one per core. Gradients are added in
                 the batches' order, so their number changes no result
+    closed:     only take up what the checkpoint holds, as a later stage has begun
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class Settings:
     checkpoint: float = 300.0
     ahead: int = 24
     workers: int | None = None
+    closed: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ def _train(
         one_core_each(settings.workers) as pool,
         closing_feed(dataset, collate, stage, progress.step, settings.ahead) as batches,
     ):
-        while (share := done(progress, stage, settings.seconds)) < 1 and not stopping.is_set():
+        while not settings.closed and not stopping.is_set():
+            if (share := done(progress, stage, settings.seconds)) >= 1:
+                break
             began = time.monotonic()
             factor = learning_rate_factor(progress.step, share, stage.warmup)
             for group, rule in zip(optimizer.param_groups, plan.groups, strict=True):
@@ -121,11 +125,15 @@ def _train(
                 saved = time.monotonic()
                 if on_checkpoint is not None:
                     on_checkpoint(model, progress)
-    save_checkpoint(settings.folder, plan, optimizer, progress)
+    if not settings.closed:
+        save_checkpoint(settings.folder, plan, optimizer, progress)
     model.eval()
     reporter.end(progress)
     return Result(
-        plan, progress, finished=done(progress, stage, settings.seconds) >= 1, taken=progress.step - first
+        plan,
+        progress,
+        finished=settings.closed or done(progress, stage, settings.seconds) >= 1,
+        taken=progress.step - first,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from beholder.cards.schema import Stage
 from beholder.data.samples import Dataset
 from beholder.model import Model
-from beholder.train.checkpoints import Progress, trained_tensors
+from beholder.train.checkpoints import CHECKPOINT, Progress, trained_tensors
 from beholder.train.collate import Collator
 from beholder.train.loop import Settings, train_stage
 from beholder.train.objectives import Objective, next_token
@@ -31,8 +31,8 @@ class Task:
 def run(
     model: Model, collate: Collator, tasks: Sequence[Task], folder: Path, *, minutes: float | None = None
 ) -> bool:
-    """Train through all tasks. False where a signal stopped the run; the same call then goes on. What has been trained
-    so far is written to `trained.safetensors` in `folder` at every checkpoint.
+    """Train through all tasks. False where a signal stopped the run; the same call then goes on with the stage that was
+    begun last. What has been trained so far is written to `trained.safetensors` in `folder` at every checkpoint.
     """
     stages = tuple(task.stage for task in tasks)
 
@@ -41,9 +41,10 @@ def run(
         write_safetensors(folder / TRAINED, trained_tensors(model, stages), metadata)
 
     total = sum(task.share for task in tasks)
-    for task in tasks:
+    for number, task in enumerate(tasks):
+        later_began = any((folder / later.stage.name / CHECKPOINT).exists() for later in tasks[number + 1 :])
         seconds = None if minutes is None else 60 * minutes * task.share / total
-        settings = Settings(folder / task.stage.name, seconds=seconds)
+        settings = Settings(folder / task.stage.name, seconds=seconds, closed=later_began)
         result = train_stage(
             model, task.stage, task.dataset, collate, settings, objective=task.objective, on_checkpoint=save
         )
