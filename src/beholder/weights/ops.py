@@ -139,6 +139,23 @@ class Reshape(OneToOne):
 
 
 @dataclass(frozen=True)
+class Pointwise(OneToOne):
+    """A matrix published as a convolution whose kernel has one element: `axes` more axes of length 1."""
+
+    target: str | OneToOne
+    axes: int = 2
+
+    def _shape(self, own: Shape, numbers: Numbers) -> Shape:
+        return (*own, *(1,) * self.axes)
+
+    def _load(self, published: Tensor, own: Shape, numbers: Numbers) -> Tensor:
+        return published.reshape(own)
+
+    def _save(self, own: Tensor, numbers: Numbers) -> Tensor:
+        return own.reshape(self._shape(tuple(own.shape), numbers))
+
+
+@dataclass(frozen=True)
 class RopePermute(OneToOne):
     """Rows of a query or key projection, head by head: published as pairs (x0, y0, x1, y1, ...) that rotate
     together, ours as halves (x0, x1, ..., y0, y1, ...). GGUF files of Llama models and the original Llama
