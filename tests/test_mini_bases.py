@@ -15,7 +15,7 @@ from beholder.packages import Package, cache_folder, fetch
 from beholder.parts.vision.efficientnet import EfficientNetLite
 from beholder.weights.files import open_weights
 from beholder.weights.layout import Binding
-from beholder.weights.layouts import EFFICIENTNET_LITE
+from beholder.weights.layouts.convnets import EFFICIENTNET_LITE
 from beholder.weights.load import load_state
 from beholder.weights.pickles import convert_pickle
 from beholder.weights.pull import ASSEMBLIES

@@ -20,6 +20,7 @@ from beholder.parts.blocks.masks import PADDING, Visibility
 from beholder.parts.contracts import (
     SLOTS,
     BranchOutput,
+    Encoder,
     Fusion,
     Head,
     HeadInputs,
@@ -28,7 +29,6 @@ from beholder.parts.contracts import (
     LanguageOutput,
     Packed,
     TokenSpan,
-    Vision,
 )
 from beholder.parts.language.state import State
 
@@ -142,7 +142,7 @@ class Model(nn.Module):
         """Names of parameters that no forward uses; they are kept for export and cannot train."""
         unused = set()
         for name, branch in self.branches.items():
-            assert isinstance(branch, BranchModule) and isinstance(branch.vision, Vision)
+            assert isinstance(branch, BranchModule) and isinstance(branch.vision, Encoder)
             pooled = branch.config.connector is not None and branch.config.connector.reads_pooled
             unused |= {f"branches.{name}.vision.{p}" for p in branch.vision.unused_parameters(pooled=pooled)}
         return unused

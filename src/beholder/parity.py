@@ -22,9 +22,10 @@ from beholder.parts.contracts import Packed
 from beholder.parts.language.state import State
 from beholder.weights.files import open_weights
 from beholder.weights.open import Opened, open_official
-from beholder.weights.readers.systems import Recorded
+from beholder.weights.readers.read import Recorded
 
 TOLERANCE = 1e-4
+BY_TOKEN = ("logits", "hidden states")  # stages of one row per sequence, whose padding says nothing
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,15 @@ def _stages(model: Model, batch: Batch, reference: Mapping[str, object]) -> dict
         branch = model.branch(name)
         encoded = branch.encode(views)
         ours["vision"] = _by_view(encoded[0])
+        ours |= {f"stage {number}": _by_view(tap) for number, tap in encoded[0].taps.items()}
+        if encoded[0].pooled_VD is not None:
+            ours["pooled"] = encoded[0].pooled_VD
         ours["connector"] = _by_view(branch.connect(encoded))
     output = model(batch)
-    if output.language is not None and output.language.pooled_BD is not None:
-        ours["text vectors"] = output.language.pooled_BD
+    if output.language is not None:
+        ours["hidden states"] = output.language.hidden_BTD
+        if output.language.pooled_BD is not None:
+            ours["text vectors"] = output.language.pooled_BD
     if "text" in output.heads:
         ours["logits"] = output.heads["text"]
         if "gen/new_ids" in reference:
@@ -180,7 +186,9 @@ def _compare(
 ) -> StageResult:
     if recorded.skip:
         theirs = theirs[:, recorded.skip :]
-    if stage == "logits" and mask_BT is not None and not bool(mask_BT.all()):
+    if recorded.channels_first:
+        theirs = theirs.flatten(2).transpose(1, 2)
+    if stage in BY_TOKEN and mask_BT is not None and not bool(mask_BT.all()):
         counts = mask_BT.sum(1).tolist()
         theirs = torch.cat([row[keep.bool()] for row, keep in zip(theirs, mask_BT, strict=True)])
         ours = torch.cat([row[:count] for row, count in zip(ours, counts, strict=True)])

@@ -10,6 +10,7 @@ from beholder.generate.loop import Tail, advance, answers, encode, generate, pre
 from beholder.generate.sampling import Sampling
 from beholder.model import Batch, build
 from beholder.parts.blocks.masks import Visibility
+from beholder.parts.blocks.transformer import LayerKind
 from beholder.parts.language.state import State
 from tests.toys import DECODER, TEXT, byte_tokenizer
 
@@ -17,7 +18,9 @@ PROMPTS = ([5, 9, 200, 31], [7], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], [40, 41, 4
 CARDS = {
     "grouped": TEXT,
     "windowed": TEXT.but(**{"language.attention.window": 4}),
-    "half windowed": TEXT.but(language=DECODER.but(windowed=1, attention=DECODER.attention.but(window=4))),
+    "half windowed": TEXT.but(
+        language=DECODER.but(others=(LayerKind(DECODER.attention.but(window=4)),), pattern=(0, 1))
+    ),
     "one kv head": TEXT.but(**{"language.attention.num_kv_heads": 1, "language.tied": True}),
 }
 

@@ -9,10 +9,12 @@ import torch
 
 from beholder.errors import BeholderError, UnknownName
 from beholder.parts.blocks.activations import ACTIVATIONS, activation
-from beholder.parts.blocks.attention import Attention, AttentionMask, attend, prepend
+from beholder.parts.blocks.attention import Attention, attend, prepend
+from beholder.parts.blocks.masks import AttentionMask
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
-from beholder.parts.blocks.positions import LinearScaling, Llama3Scaling, Rotary
+from beholder.parts.blocks.positions import Rotary
+from beholder.parts.blocks.rotary_scaling import LinearScaling, Llama3Scaling
 
 
 def plain_attention(q, k, v, allowed=None):

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beholder.parts.blocks.attention import AttentionMask
 from beholder.parts.blocks.masks import (
     GROUP_TABLES,
     PADDING,
+    AttentionMask,
     Visibility,
     ancestor_table,
     dense_mask,

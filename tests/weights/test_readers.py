@@ -12,7 +12,7 @@ import pytest
 
 from beholder.cards.schema import Card
 from beholder.errors import BeholderError
-from beholder.parts.blocks.positions import Llama3Scaling
+from beholder.parts.blocks.rotary_scaling import Llama3Scaling
 from beholder.parts.language.decoder import Decoder
 from beholder.parts.language.text_encoder import TextEncoder
 from beholder.parts.vision.vit import ViT
@@ -82,8 +82,9 @@ SMOLVLM_256M = {  # HuggingFaceTB/SmolVLM-256M-Instruct: the encoder has the sys
     },
 }
 LLAMA_3_ROPE = {"rope_type": "llama3", "factor": 32, "low_freq_factor": 1, "high_freq_factor": 4}
+FIRST = ("clip", "idefics3", "llama", "llava", "llava_next", "mistral", "qwen2", "siglip", "smolvlm")
 SPARSE: list[dict[str, Any]] = [
-    *({"model_type": kind} for kind in sorted(SYSTEMS)),
+    *({"model_type": kind} for kind in FIRST),
     LLAVA_15,
     SMOLVLM_256M,
     {"model_type": "llava", "text_config": {"model_type": "mistral"}},
@@ -127,7 +128,7 @@ def decoder_numbers(decoder: Decoder) -> dict[str, Any]:
         "rope_theta": rotary.theta,
         "factor": rotary.scaling.factor if rotary.scaling else None,
         "original": rotary.scaling.original_length if isinstance(rotary.scaling, Llama3Scaling) else None,
-        "windows": list(decoder.windows),
+        "windows": [layer.mixer.window for layer in decoder.layers],
     }
 
 
@@ -193,6 +194,35 @@ def test_every_number_is_the_official_one(oracle_python: Path) -> None:
         assert list(differences(card, full)) == [], sparse
 
 
+KNOWN = """
+import json, sys
+from transformers import CONFIG_MAPPING
+kinds = [kind for kind in json.load(sys.stdin) if kind in CONFIG_MAPPING]
+json.dump({kind: CONFIG_MAPPING[kind]().to_dict() for kind in kinds}, sys.stdout, default=str)
+"""
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_a_file_leaves_out_is_what_the_official_classes_assume(oracle_python: Path) -> None:
+    """Every type that the official library knows: a file of nothing but the type is read like one of all its defaults."""
+    done = subprocess.run(
+        [oracle_python, "-c", KNOWN],
+        input=json.dumps(list(SYSTEMS)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    official = json.loads(done.stdout)
+    assert len(official) >= len(FIRST)
+    wrong = {}
+    for kind, full in official.items():
+        sparse, filled = (read_system(data, name="x").card.to_data() for data in ({"model_type": kind}, full))
+        if sparse != filled:
+            wrong[kind] = (sparse, filled)
+    assert not wrong
+
+
 def test_only_llama_has_biases_to_choose() -> None:
     chosen = {"attention_bias": True, "mlp_bias": True}
     llama, mistral, qwen2 = (
@@ -214,7 +244,7 @@ def test_only_llama_has_biases_to_choose() -> None:
     ("config", "words"),
     [
         ({"model_type": "llama", "rope_scaling": {"type": "linear"}}, "factor is missing"),
-        ({"model_type": "llama", "rope_scaling": {"type": "yarn"}}, "rope type 'yarn'"),
+        ({"model_type": "llama", "rope_scaling": {"type": "spiral"}}, "rope type 'spiral'"),
         ({"model_type": "llama", "num_hidden_layers": 10**9}, "expected 1 to 4096"),
         ({"model_type": "llava", "vision_feature_layer": 99}, "no features at depths"),
         ({"model_type": "llava", "vision_feature_layer": "last"}, "vision_feature_layer"),

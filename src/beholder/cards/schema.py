@@ -8,7 +8,14 @@ from typing import Any, Self
 from beholder.config import Config
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.geometry import Geometry
-from beholder.parts.contracts import ConnectorConfig, FusionConfig, HeadConfig, LanguageConfig, VisionConfig
+from beholder.parts.contracts import (
+    ConnectorConfig,
+    EncoderConfig,
+    FusionConfig,
+    HeadConfig,
+    LanguageConfig,
+    VisionConfig,
+)
 from beholder.prompts.chat import ChatFormat
 
 
@@ -16,7 +23,7 @@ from beholder.prompts.chat import ChatFormat
 class Branch(Config):
     """One modality's way to the language model. encoders: several look at the same views, the connector joins them."""
 
-    encoders: tuple[VisionConfig, ...]
+    encoders: tuple[EncoderConfig, ...]
     geometry: Geometry | None = None
     connector: ConnectorConfig | None = None
     name: str = "image"
@@ -29,9 +36,10 @@ class Branch(Config):
     def tiny(self) -> Self:
         """Tiny encoders, and a geometry that makes views of their size."""
         small = super().tiny()
-        if self.geometry is None:
+        first = small.encoders[0]
+        if self.geometry is None or not isinstance(first, VisionConfig):
             return small
-        return small.but(geometry=self.geometry.at(small.encoders[0].image_size))
+        return small.but(geometry=self.geometry.at(first.image_size))
 
 
 @dataclass(frozen=True)
@@ -101,14 +109,14 @@ class Card(Config):
     prompt: ChatFormat | None = None
     stages: tuple[Stage, ...] = ()
     weights: tuple[Source, ...] = ()
-    vision: InitVar[VisionConfig | None] = None
+    vision: InitVar[EncoderConfig | None] = None
     connector: InitVar[ConnectorConfig | None] = None
     images: InitVar[Geometry | None] = None
     language: InitVar[LanguageConfig | None] = None
 
     def __post_init__(
         self,
-        vision: VisionConfig | None,
+        vision: EncoderConfig | None,
         connector: ConnectorConfig | None,
         images: Geometry | None,
         language: LanguageConfig | None,

@@ -25,13 +25,13 @@ class Packed:
 
     tokens_ND: the tokens in raster order of each view's grid
     grids:     one per view; their token counts add up to N
-    taps:      features of other depths by layer number, each (N, D_layer) on the same grids
+    taps:      features of other depths by layer or stage number, each on its own grids
     pooled_VD: one vector per view where the encoder makes one
     """
 
     tokens_ND: Tensor
     grids: tuple[Grid, ...]
-    taps: Mapping[int, Tensor] = field(default_factory=dict)
+    taps: Mapping[int, Packed] = field(default_factory=dict)
     pooled_VD: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -44,16 +44,13 @@ class Packed:
         return list(self.tokens_ND.split([grid.num_tokens for grid in self.grids]))
 
 
-class VisionConfig(Config):
-    """Settings of an encoder of views. `dim` is the width of the tokens it gives, `image_size` the pixels per side it was
-    made for.
-    """
+class EncoderConfig(Config):
+    """Settings of an encoder of views. `dim` is the width of the tokens it gives."""
 
     dim: int
-    image_size: int
 
     def grid(self, size: Size) -> Grid:
-        """The token grid of a view of (height, width) pixels; raises `BeholderError` for a size it cannot take."""
+        """The token grid of a view of (rows, columns); raises `BeholderError` for a size it cannot take."""
         raise NotImplementedError
 
     @property
@@ -61,12 +58,12 @@ class VisionConfig(Config):
         """Width of `Packed.tokens_ND`, after taps are joined."""
         return self.dim
 
-    def build(self) -> Vision:
+    def build(self) -> Encoder:
         raise NotImplementedError
 
 
-class Vision(nn.Module):
-    """views: V tensors (3, height, width), normalised -> `Packed` on the grids that `config.grid` foretells."""
+class Encoder(nn.Module):
+    """views: V tensors (C, rows, columns) -> `Packed` on the grids that `config.grid` foretells."""
 
     def forward(self, views: Sequence[Tensor]) -> Packed:
         raise NotImplementedError
@@ -76,6 +73,16 @@ class Vision(nn.Module):
         a published checkpoint can be written out again whole, and get no gradient.
         """
         return set()
+
+
+class VisionConfig(EncoderConfig):
+    """An encoder of pictures: views are (3, height, width), normalised. `image_size`: pixels per side it was made for."""
+
+    image_size: int
+
+
+class AudioConfig(EncoderConfig):
+    """An encoder of sound: views are spectrograms (1, bins, frames) or waveforms (1, 1, samples)."""
 
 
 class ConnectorConfig(Config):

@@ -26,7 +26,9 @@ from beholder.weights.lazy import LazyTensor, lazy
 from beholder.weights.load import load_state, state_tensors
 from beholder.weights.pull import pull
 from beholder.weights.readers.gguf import gguf_bindings, gguf_card, gguf_tokenizer
-from beholder.weights.readers.systems import Naming, Reading, Recorded, read_system
+from beholder.weights.readers.read import Recorded
+from beholder.weights.readers.reading import Naming, Reading
+from beholder.weights.readers.systems import read_system
 from beholder.weights.save import CARD_FILE, is_beholder_folder, read_folder
 from beholder.weights.sources import resolve
 

@@ -163,7 +163,7 @@ def _assembled(name: str, progress: Report) -> Path:
 
 def _vision_binding() -> Binding:
     from beholder.weights.layout import Binding
-    from beholder.weights.layouts import EFFICIENTNET_LITE
+    from beholder.weights.layouts.convnets import EFFICIENTNET_LITE
 
     return Binding("", "branches.image.vision.", EFFICIENTNET_LITE, drop=("_fc.*",))
 

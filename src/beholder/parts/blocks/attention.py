@@ -5,29 +5,54 @@ B rows, T queries, S keys, D width, H query heads, J key heads, G = H / J, K hea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from beholder.config import Config
-from beholder.errors import BeholderError
-from beholder.parts.blocks.masks import Visibility, dense_mask
-from beholder.parts.blocks.positions import Rotary
+from beholder.errors import BeholderError, UnknownName
+from beholder.parts.blocks.masks import AttentionMask
+from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.positions import Alibi, Rotary
+from beholder.parts.blocks.step import NO_PARTS, Mixer, MixerConfig, Step
+
+QK_NORMS = ("head", "heads", "all")
 
 
 @dataclass(frozen=True)
-class Attention(Config):
-    """num_kv_heads and head_dim default to num_heads and dim / num_heads. window: keys nearer than this many blocks."""
+class Attention(MixerConfig):
+    """num_kv_heads and head_dim default to num_heads and dim / num_heads. window: keys nearer than this many blocks.
+
+    k_bias: where it differs from qkv_bias (Whisper's keys have none). scale: of the scores, 1 / sqrt(head_dim) where
+    None. softcap: c tanh(scores / c) (Gemma 2). clip: bound of projected queries, keys and values (MPT).
+    qk_norm: of queries and keys, over each `head` with shared weights, over each of the `heads` with its own weights,
+    or over `all` channels; late: after rotary positions. inner_norm: of the joined heads before the last projection
+    (sub-LN, 2210.06423). sinks: a learned score per head that takes a share of the softmax and gives nothing.
+    """
 
     num_heads: int
     num_kv_heads: int | None = None
     head_dim: int | None = None
     qkv_bias: bool = False
+    k_bias: bool | None = None
     out_bias: bool = False
     rotary: Rotary | None = None
+    alibi: Alibi | None = None
     window: int | None = None
+    scale: float | None = None
+    softcap: float | None = None
+    clip: float | None = None
+    qk_norm: Norm | None = None
+    qk_norm_over: str = "head"
+    qk_norm_late: bool = False
+    inner_norm: Norm | None = None
+    sinks: bool = False
+
+    def __post_init__(self) -> None:
+        if self.qk_norm_over not in QK_NORMS:
+            raise UnknownName("norm of queries and keys over", self.qk_norm_over, QK_NORMS)
 
     @property
     def kv_heads(self) -> int:
@@ -43,72 +68,130 @@ class Attention(Config):
 
     def tiny(self) -> Attention:
         kv_heads = {1: 1, self.num_heads: 4}.get(self.kv_heads, 2)
-        return self.but(num_heads=4, num_kv_heads=kv_heads, head_dim=8, window=self.window and 6)
+        small = super().tiny()
+        return small.but(num_heads=4, num_kv_heads=kv_heads, head_dim=8, window=self.window and 6)
+
+    def build(self, dim: int, index: int = 0) -> SelfAttention:
+        return SelfAttention(self, dim, index)
 
 
-@dataclass(frozen=True)
-class AttentionMask:
-    """How the layers of one forward mask: no mask at all, the causal flag of the kernel, or (B, 1, T, S) booleans."""
-
-    causal: bool = False
-    allowed_B1TS: Tensor | None = None
-
-    @classmethod
-    def of(cls, queries: Visibility, keys: Visibility, window: int | None) -> AttentionMask:
-        """The cheapest mask that is right for queries that stand at the end of `keys`."""
-        num_queries, num_keys = queries.blocks_BT.shape[1], keys.blocks_BT.shape[1]
-        if keys.plain and (window is None or num_keys <= window):
-            if num_queries == 1:
-                return cls()
-            if num_queries == num_keys:
-                return cls(causal=True)
-        return cls(allowed_B1TS=dense_mask(queries, keys.segments_BT, keys.blocks_BT, window)[:, None])
-
-
-def attend(q_BHTK: Tensor, k_BJSK: Tensor, v_BJSK: Tensor, mask: AttentionMask) -> Tensor:
-    """softmax(q k' / sqrt(K)) v, (B, H, T, K). Query heads share keys in groups of H / J neighbours."""
+def attend(
+    q_BHTK: Tensor,
+    k_BJSK: Tensor,
+    v_BJSK: Tensor,
+    mask: AttentionMask,
+    *,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks_H: Tensor | None = None,
+) -> Tensor:
+    """softmax(scale q k' + bias) v, (B, H, T, K of v). Query heads share keys in groups of H / J neighbours."""
     group = q_BHTK.shape[1] // k_BJSK.shape[1]
-    if mask.allowed_B1TS is not None and q_BHTK.requires_grad and q_BHTK.device.type == "cpu":
-        return _attend_plainly(q_BHTK, k_BJSK, v_BJSK, mask.allowed_B1TS)
-    if group > 1 and q_BHTK.shape[2] == 1 and mask.allowed_B1TS is None:
+    trained = q_BHTK.requires_grad and q_BHTK.device.type == "cpu"
+    if softcap is not None or sinks_H is not None or (mask.dense and trained):
+        return _attend_plainly(q_BHTK, k_BJSK, v_BJSK, mask, scale, softcap, sinks_H)
+    if group > 1 and q_BHTK.shape[2] == 1 and not mask.dense:
         # One query per head: the group's heads become queries of the shared keys, and nothing is copied.
         grouped_BJGK = q_BHTK.view(q_BHTK.shape[0], k_BJSK.shape[1], group, -1)
-        return F.scaled_dot_product_attention(grouped_BJGK, k_BJSK, v_BJSK).view_as(q_BHTK)
+        return F.scaled_dot_product_attention(grouped_BJGK, k_BJSK, v_BJSK, scale=scale).view(
+            *q_BHTK.shape[:3], -1
+        )
     if group > 1:
         k_BJSK, v_BJSK = (x.repeat_interleave(group, dim=1) for x in (k_BJSK, v_BJSK))
     return F.scaled_dot_product_attention(
         q_BHTK,
         k_BJSK,
         v_BJSK,
-        attn_mask=mask.allowed_B1TS,
-        is_causal=mask.causal and mask.allowed_B1TS is None,
+        attn_mask=mask.additive(q_BHTK, k_BJSK) if mask.bias_BHTS is not None else mask.allowed_B1TS,
+        is_causal=mask.causal and not mask.dense,
+        scale=scale,
     )
 
 
-def _attend_plainly(q_BHTK: Tensor, k_BJSK: Tensor, v_BJSK: Tensor, allowed_B1TS: Tensor) -> Tensor:
-    """`attend` by two matrix products: on a CPU the fused kernel's backward pass with a mask is several times slower."""
-    shape = (*k_BJSK.shape[:2], q_BHTK.shape[1] // k_BJSK.shape[1], *q_BHTK.shape[2:])  # B J G T K
-    q_BJQK = (q_BHTK * shape[-1] ** -0.5).reshape(*shape[:2], -1, shape[-1])
-    scores_BJGTS = (q_BJQK @ k_BJSK.transpose(-1, -2)).view(*shape[:4], -1)
-    scores_BJGTS = scores_BJGTS.masked_fill(~allowed_B1TS[:, :, None], torch.finfo(scores_BJGTS.dtype).min)
-    weights_BJQS = scores_BJGTS.softmax(-1).to(v_BJSK.dtype).flatten(2, 3)
-    return (weights_BJQS @ v_BJSK).view(q_BHTK.shape)
+def _attend_plainly(
+    q_BHTK: Tensor,
+    k_BJSK: Tensor,
+    v_BJSK: Tensor,
+    mask: AttentionMask,
+    scale: float | None,
+    softcap: float | None,
+    sinks_H: Tensor | None,
+) -> Tensor:
+    """`attend` by two matrix products: on a CPU the fused kernel's backward pass with a mask is several times slower,
+    and there is none for caps and sinks.
+    """
+    rows, heads, queries, width = q_BHTK.shape
+    shape = (*k_BJSK.shape[:2], heads // k_BJSK.shape[1], queries, width)  # B J G T K
+    q_BJQK = (q_BHTK * (width**-0.5 if scale is None else scale)).reshape(*shape[:2], -1, width)
+    scores_BHTS = (q_BJQK @ k_BJSK.transpose(-1, -2)).view(rows, heads, queries, -1)
+    if softcap is not None:
+        scores_BHTS = softcap * torch.tanh(scores_BHTS / softcap)
+    if mask.bias_BHTS is not None:
+        scores_BHTS = scores_BHTS + mask.bias_BHTS
+    allowed = mask.allowed(queries, k_BJSK.shape[2], q_BHTK.device)
+    if allowed is not None:
+        scores_BHTS = scores_BHTS.masked_fill(~allowed, torch.finfo(scores_BHTS.dtype).min)
+    if sinks_H is not None:
+        sinks_BHT1 = sinks_H.view(1, -1, 1, 1).expand(rows, -1, queries, -1)
+        weights_BHTS = torch.cat((scores_BHTS, sinks_BHT1), -1).softmax(-1)[..., :-1]
+    else:
+        weights_BHTS = scores_BHTS.softmax(-1)
+    weights_BJQS = weights_BHTS.to(v_BJSK.dtype).reshape(*shape[:2], -1, k_BJSK.shape[2])
+    return (weights_BJQS @ v_BJSK).view(rows, heads, queries, -1)
 
 
-class SelfAttention(nn.Module):
-    """(B, T, D) -> (B, T, D)."""
+class SelfAttention(Mixer):
+    """(B, T, D) -> (B, T, D). kv_dim: width of what keys and values are made of, where it is not the queries'."""
 
-    def __init__(self, config: Attention, dim: int) -> None:
+    def __init__(self, config: Attention, dim: int, index: int = 0, *, kv_dim: int | None = None) -> None:
         super().__init__()
-        self.config, self.head_dim = config, config.width(dim)
-        self.q = nn.Linear(dim, config.num_heads * self.head_dim, bias=config.qkv_bias)
-        self.k = nn.Linear(dim, config.kv_heads * self.head_dim, bias=config.qkv_bias)
-        self.v = nn.Linear(dim, config.kv_heads * self.head_dim, bias=config.qkv_bias)
-        self.out = nn.Linear(config.num_heads * self.head_dim, dim, bias=config.out_bias)
+        self.config, self.head_dim, self.index = config, config.width(dim), index
+        joined, shared = config.num_heads * self.head_dim, config.kv_heads * self.head_dim
+        k_bias = config.qkv_bias if config.k_bias is None else config.k_bias
+        self.q = nn.Linear(dim, joined, bias=config.qkv_bias)
+        self.k = nn.Linear(kv_dim or dim, shared, bias=k_bias)
+        self.v = nn.Linear(kv_dim or dim, shared, bias=config.qkv_bias)
+        self.out = nn.Linear(joined, dim, bias=config.out_bias)
+        self.inner_norm = config.inner_norm.build(joined) if config.inner_norm else None
+        self.q_norm = self._qk_norm(config.num_heads)
+        self.k_norm = self._qk_norm(config.kv_heads)
+        self.sinks = nn.Parameter(torch.zeros(config.num_heads)) if config.sinks else None
+
+    def _qk_norm(self, heads: int) -> nn.Module | None:
+        norm, over = self.config.qk_norm, self.config.qk_norm_over
+        if norm is None:
+            return None
+        return norm.build(
+            heads * self.head_dim if over == "all" else self.head_dim, heads if over == "heads" else 0
+        )
+
+    def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
+        q, k, v = parts["qkv"](x_BTD, self.project, step.inputs) if "qkv" in parts else self.project(x_BTD)
+        q_BHTK, k_BJTK = self._prepare(q, self.q_norm, step), self._prepare(k, self.k_norm, step)
+        v_BJTK = self.split(v)
+        if step.state is not None:
+            kept = step.state.self_attention(self.index)
+            k_BJTK, v_BJTK = kept.append(k_BJTK, v_BJTK, step.state.lengths)
+        mask = step.mask(self.config.window).plus(self._bias(step))
+        if "prefix" in parts:
+            k_BJTK, v_BJTK, mask = prepend(
+                k_BJTK, v_BJTK, parts["prefix"](step.inputs), mask, q_BHTK.shape[2]
+            )
+        return self.merge(self.attend(q_BHTK, k_BJTK, v_BJTK, mask))
+
+    def attend(self, q_BHTK: Tensor, k_BJSK: Tensor, v_BJSK: Tensor, mask: AttentionMask) -> Tensor:
+        """`attend` with this layer's scale, cap and sinks."""
+        config = self.config
+        return attend(
+            q_BHTK, k_BJSK, v_BJSK, mask, scale=config.scale, softcap=config.softcap, sinks_H=self.sinks
+        )
 
     def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values before heads are split, (B, T, H K), (B, T, J K) twice."""
-        return self.q(x_BTD), self.k(x_BTD), self.v(x_BTD)
+        q, k, v = self.q(x_BTD), self.k(x_BTD), self.v(x_BTD)
+        if self.config.clip is not None:
+            q, k, v = (x.clamp(-self.config.clip, self.config.clip) for x in (q, k, v))
+        return q, k, v
 
     def split(self, x_BTD: Tensor) -> Tensor:
         """(B, T, heads K) -> (B, heads, T, K)."""
@@ -116,18 +199,41 @@ class SelfAttention(nn.Module):
 
     def merge(self, x_BHTK: Tensor) -> Tensor:
         """Heads joined and projected, (B, T, D)."""
-        return self.out(x_BHTK.transpose(1, 2).flatten(2))
+        x_BTD = x_BHTK.transpose(1, 2).flatten(2)
+        return self.out(x_BTD if self.inner_norm is None else self.inner_norm(x_BTD))
+
+    def _prepare(self, x_BTD: Tensor, norm: nn.Module | None, step: Step) -> Tensor:
+        """Queries or keys split into heads, normed and turned, (B, heads, T, K)."""
+        config = self.config
+        if norm is not None and config.qk_norm_over == "all":
+            x_BTD = norm(x_BTD)
+        x_BTHK = x_BTD.unflatten(-1, (-1, self.head_dim))
+        by_head = norm if norm is not None and config.qk_norm_over != "all" else None
+        if by_head is not None and not config.qk_norm_late:
+            x_BTHK = by_head(x_BTHK)
+        x_BHTK = x_BTHK.transpose(1, 2)
+        if config.rotary is not None:
+            x_BHTK = config.rotary.rotate(x_BHTK, step.tables(config.rotary, self.head_dim))
+        if by_head is not None and config.qk_norm_late:
+            x_BHTK = by_head(x_BHTK.transpose(1, 2)).transpose(1, 2)
+        return x_BHTK
+
+    def _bias(self, step: Step) -> Tensor | None:
+        if self.config.alibi is None:
+            return step.bias_BHTS
+        assert step.positions is not None
+        bias_BHTS = self.config.alibi.bias(step.positions, step.key_positions(), self.config.num_heads)
+        return bias_BHTS if step.bias_BHTS is None else bias_BHTS + step.bias_BHTS
 
 
 def prepend(
     keys: Tensor, values: Tensor, prefix: tuple[Tensor, Tensor], mask: AttentionMask, num_queries: int
 ) -> tuple[Tensor, Tensor, AttentionMask]:
     """Keys, values and mask with prefix keys (B, J, P, K) in front that every query sees."""
-    allowed = mask.allowed_B1TS
+    count = prefix[0].shape[2]
+    allowed = mask.allowed(num_queries, keys.shape[2], keys.device)
     if allowed is None:
-        num_keys = keys.shape[2]
-        allowed = torch.ones(1, 1, num_queries, num_keys, dtype=torch.bool, device=keys.device)
-        allowed = allowed.tril(num_keys - num_queries) if mask.causal else allowed
-    room = allowed.new_ones(*allowed.shape[:3], prefix[0].shape[2])
-    joined = AttentionMask(allowed_B1TS=torch.cat((room, allowed), -1))
+        allowed = torch.ones(1, 1, num_queries, keys.shape[2], dtype=torch.bool, device=keys.device)
+    bias = None if mask.bias_BHTS is None else F.pad(mask.bias_BHTS, (count, 0))
+    joined = AttentionMask(allowed_B1TS=F.pad(allowed, (count, 0), value=True), bias_BHTS=bias)
     return torch.cat((prefix[0], keys), 2), torch.cat((prefix[1], values), 2), joined

@@ -60,6 +60,54 @@ class Visibility:
         return cls(torch.where(keep_BT, 0, PADDING), torch.zeros_like(keep_BT, dtype=torch.long))
 
 
+@dataclass(frozen=True)
+class AttentionMask:
+    """How one attention masks: no mask at all, the causal flag of the kernel, or (B, 1, T, S) booleans; and what is added
+    to its scores, (B or 1, H or 1, T, S).
+    """
+
+    causal: bool = False
+    allowed_B1TS: Tensor | None = None
+    bias_BHTS: Tensor | None = None
+
+    @classmethod
+    def of(cls, queries: Visibility, keys: Visibility, window: int | None) -> AttentionMask:
+        """The cheapest mask that is right for queries that stand at the end of `keys`."""
+        num_queries, num_keys = queries.blocks_BT.shape[1], keys.blocks_BT.shape[1]
+        if keys.plain and (window is None or num_keys <= window):
+            if num_queries == 1:
+                return cls()
+            if num_queries == num_keys:
+                return cls(causal=True)
+        return cls(allowed_B1TS=dense_mask(queries, keys.segments_BT, keys.blocks_BT, window)[:, None])
+
+    @property
+    def dense(self) -> bool:
+        """Whether it needs a table of its own."""
+        return self.allowed_B1TS is not None or self.bias_BHTS is not None
+
+    def plus(self, bias_BHTS: Tensor | None) -> AttentionMask:
+        """The same mask with something more added to the scores."""
+        if bias_BHTS is None:
+            return self
+        total = bias_BHTS if self.bias_BHTS is None else self.bias_BHTS + bias_BHTS
+        return AttentionMask(self.causal, self.allowed_B1TS, total)
+
+    def allowed(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor | None:
+        """Booleans that broadcast to (B, H, T, S); None where all keys may be seen."""
+        if self.allowed_B1TS is not None or not self.causal:
+            return self.allowed_B1TS
+        ones = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
+        return ones.tril(num_keys - num_queries)[None, None]
+
+    def additive(self, q_BHTK: Tensor, k_BJSK: Tensor) -> Tensor:
+        """Bias and mask as one table in the type of the queries, (B or 1, H or 1, T, S)."""
+        assert self.bias_BHTS is not None
+        bias_BHTS = self.bias_BHTS.to(q_BHTK.dtype)
+        allowed = self.allowed(q_BHTK.shape[2], k_BJSK.shape[2], q_BHTK.device)
+        return bias_BHTS if allowed is None else bias_BHTS.masked_fill(~allowed, float("-inf"))
+
+
 def dense_mask(
     queries: Visibility, key_segments_BS: Tensor, key_blocks_BS: Tensor, window: int | None = None
 ) -> Tensor:

@@ -6,37 +6,41 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from beholder.config import Config
 from beholder.parts.blocks.activations import activation
+from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.step import Mlp, MlpConfig, Step
 
 
 @dataclass(frozen=True)
-class FeedForward(Config):
-    """hidden: inner width. gated: down(act(gate(x)) * up(x)) (GLU variants, 2002.05202), else down(act(up(x)))."""
+class FeedForward(MlpConfig):
+    """hidden: inner width. gated: down(act(gate(x)) * up(x)) (GLU variants, 2002.05202), else down(act(up(x))).
+    inner_norm: of what `down` reads (sub-LN, 2210.06423).
+    """
 
     hidden: int
     act: str = "gelu"
     gated: bool = False
     bias: bool = True
+    inner_norm: Norm | None = None
 
     def tiny(self) -> FeedForward:
-        return self.but(hidden=48)
+        return super().tiny().but(hidden=48)
 
     def build(self, dim: int) -> FeedForwardLayer:
         return FeedForwardLayer(self, dim)
 
 
-class FeedForwardLayer(nn.Module):
+class FeedForwardLayer(Mlp):
     """(..., dim) -> (..., dim)."""
 
     def __init__(self, config: FeedForward, dim: int) -> None:
         super().__init__()
         self.gate = nn.Linear(dim, config.hidden, bias=config.bias) if config.gated else None
         self.up = nn.Linear(dim, config.hidden, bias=config.bias)
+        self.inner_norm = config.inner_norm.build(config.hidden) if config.inner_norm else None
         self.down = nn.Linear(config.hidden, dim, bias=config.bias)
         self.act = activation(config.act)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.gate is not None:
-            return self.down(self.act(self.gate(x)) * self.up(x))
-        return self.down(self.act(self.up(x)))
+    def forward(self, x: Tensor, step: Step | None = None) -> Tensor:
+        y = self.act(self.up(x)) if self.gate is None else self.act(self.gate(x)) * self.up(x)
+        return self.down(y if self.inner_norm is None else self.inner_norm(y))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from beholder.config import Config
 from beholder.errors import UnknownName
@@ -13,26 +14,56 @@ from beholder.errors import UnknownName
 
 @dataclass(frozen=True)
 class Norm(Config):
-    """kind: layer (LayerNorm, 1607.06450) or rms (RMSNorm, 1910.07467)."""
+    """kind: layer (LayerNorm, 1607.06450) or rms (RMSNorm, 1910.07467). bias: of LayerNorm. learned: has weights at all.
+    offset: added to the weights, which then start at zero (Gemma's 1 + weight).
+    """
 
     kind: str = "layer"
     eps: float = 1e-5
+    bias: bool = True
+    learned: bool = True
+    offset: float = 0.0
 
-    def build(self, dim: int) -> nn.Module:
-        if self.kind == "layer":
-            return nn.LayerNorm(dim, eps=self.eps)
-        if self.kind == "rms":
-            return RmsNorm(dim, eps=self.eps)
-        raise UnknownName("norm", self.kind, ("layer", "rms"))
+    def __post_init__(self) -> None:
+        if self.kind not in ("layer", "rms"):
+            raise UnknownName("norm", self.kind, ("layer", "rms"))
+
+    def build(self, dim: int, heads: int = 0) -> nn.Module:
+        """A norm over `dim` channels; with `heads`, over those of each head with weights of its own."""
+        if self.kind == "layer" and not heads:
+            return nn.LayerNorm(dim, eps=self.eps, elementwise_affine=self.learned, bias=self.bias)
+        return (HeadNorm if self.kind == "layer" else RmsNorm)(self, dim, heads)
 
 
 class RmsNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight, the mean taken in float32 (official `LlamaRMSNorm`)."""
+    """x / sqrt(mean(x^2) + eps) * (weight + offset), the mean taken in float32 (official `LlamaRMSNorm`)."""
 
-    def __init__(self, dim: int, eps: float) -> None:
+    def __init__(self, config: Norm, dim: int, heads: int = 0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim))
-        self.eps = eps
+        self.config, self.dim = config, dim
+        shape = (heads, dim) if heads else (dim,)
+        self.weight = nn.Parameter(torch.full(shape, 1.0 - config.offset)) if config.learned else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        eps = self.config.eps
+        if self.weight is None:
+            return F.rms_norm(x, (self.dim,), None, eps)
+        weight = self.weight + self.config.offset if self.config.offset else self.weight
+        if weight.ndim == 2:
+            return F.rms_norm(x, (self.dim,), None, eps) * weight
+        return F.rms_norm(x, (self.dim,), weight, eps)
+
+
+class HeadNorm(nn.Module):
+    """LayerNorm over the last axis of (..., heads, K) with weights (and a bias) for each head."""
+
+    def __init__(self, config: Norm, dim: int, heads: int) -> None:
+        super().__init__()
+        self.config, self.dim = config, dim
+        self.weight = nn.Parameter(torch.ones(heads, dim)) if config.learned else None
+        self.bias = nn.Parameter(torch.zeros(heads, dim)) if config.learned and config.bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.layer_norm(x, (self.dim,), None, None, self.config.eps)
+        y = y if self.weight is None else y * self.weight
+        return y if self.bias is None else y + self.bias

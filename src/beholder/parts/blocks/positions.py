@@ -1,4 +1,7 @@
-"""Positions: learned tables, and rotary embeddings that act inside attention (RoFormer, 2104.09864)."""
+"""Positions: learned tables, rotary embeddings that act inside attention (RoFormer, 2104.09864), and ALiBi.
+
+B rows, T positions, S keys, H heads, F frequencies, K head width.
+"""
 
 from __future__ import annotations
 
@@ -9,73 +12,95 @@ import torch
 from torch import Tensor, nn
 
 from beholder.config import Config
-from beholder.errors import UnknownName
-
-
-@dataclass(frozen=True)
-class Llama3Scaling(Config):
-    """Llama 3.1's frequency scaling (official `_compute_llama3_parameters`): long wavelengths are divided by `factor`,
-    short ones kept, those between are blended.
-    """
-
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_length: int
-
-    def scale(self, frequencies_F: Tensor) -> Tensor:
-        wavelengths_F = 2 * math.pi / frequencies_F
-        blend_F = (self.original_length / wavelengths_F - self.low_freq_factor) / (
-            self.high_freq_factor - self.low_freq_factor
-        )
-        blend_F = blend_F.clamp(0, 1)
-        return (1 - blend_F) * frequencies_F / self.factor + blend_F * frequencies_F
-
-
-@dataclass(frozen=True)
-class LinearScaling(Config):
-    """Positions divided by `factor` (position interpolation, 2306.15595)."""
-
-    factor: float
-
-    def scale(self, frequencies_F: Tensor) -> Tensor:
-        return frequencies_F / self.factor
+from beholder.errors import BeholderError, UnknownName
+from beholder.parts.blocks.rotary_scaling import RotaryScaling, theta_powers
 
 
 @dataclass(frozen=True)
 class Rotary(Config):
     """theta: base of the wavelengths. pairs: `half` rotates channel i with i + K/2 (GPT-NeoX order), `adjacent` 2i with
-    2i + 1 (the paper's order).
+    2i + 1 (the paper's order). share: part of each head's channels that turns, the first ones (GPT-NeoX's
+    `rotary_pct`). sections: with positions of several axes (time, row, column), how many frequencies follow each axis
+    (Qwen2-VL's `mrope_section`); interleaved: in turn instead of one block after the other (Qwen3-VL).
     """
 
     theta: float = 10000.0
     pairs: str = "half"
-    scaling: Llama3Scaling | LinearScaling | None = None
+    scaling: RotaryScaling | None = None
+    share: float = 1.0
+    sections: tuple[int, ...] = ()
+    interleaved: bool = False
 
     def __post_init__(self) -> None:
         if self.pairs not in ("half", "adjacent"):
             raise UnknownName("rotary pairs", self.pairs, ("half", "adjacent"))
+        if not 0 < self.share <= 1:
+            raise BeholderError(
+                f"a share of {self.share} of the channels cannot turn; give one above 0 and up to 1"
+            )
 
-    def frequencies(self, head_dim: int, device: torch.device | None = None) -> Tensor:
-        """(K / 2,) radians per position, float32."""
-        exponents_F = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim
-        frequencies_F = 1.0 / self.theta**exponents_F
-        return self.scaling.scale(frequencies_F) if self.scaling else frequencies_F
+    def tiny(self) -> Rotary:
+        """For heads of 8 channels."""
+        count = len(self.sections)
+        return super().tiny().but(sections=(4 - count + 1,) + (1,) * (count - 1) if count else ())
 
-    def tables(self, positions_BT: Tensor, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosines and sines (B, 1, T, K), computed in float32, for `rotate`."""
-        frequencies_F = self.frequencies(head_dim, positions_BT.device)
-        angles_BTF = positions_BT.float()[..., None] * frequencies_F
+    def turned(self, head_dim: int) -> int:
+        """Channels of a head that turn."""
+        return int(head_dim * self.share)
+
+    def frequencies(
+        self, head_dim: int, device: torch.device | None = None, *, length: int | None = None
+    ) -> Tensor:
+        """(turned / 2,) radians per position, float32. length: of the text so far, for scalings that look at it."""
+        width = self.turned(head_dim)
+        if self.scaling is not None:
+            return self.scaling.frequencies(self.theta, width, length, device)
+        return 1.0 / theta_powers(self.theta, width, device)
+
+    def tables(self, positions: Tensor, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (B, 1, T, turned), computed in float32, for `rotate`. positions: (B, T) or (axes, B, T)."""
+        scaling = self.scaling
+        length = int(positions.max()) + 1 if scaling is not None and scaling.by_length else None
+        frequencies_F = self.frequencies(head_dim, positions.device, length=length)
+        angles_BTF = positions.float()[..., None] * frequencies_F
+        if positions.ndim == 3:
+            angles_BTF = self._by_axis(angles_BTF)
         joined = (
             torch.cat((angles_BTF, angles_BTF), -1)
             if self.pairs == "half"
             else angles_BTF.repeat_interleave(2, -1)
         )
-        return joined.cos().to(dtype)[:, None], joined.sin().to(dtype)[:, None]
+        cos, sin = joined.cos(), joined.sin()
+        if scaling is not None and scaling.magnitude != 1.0:
+            cos, sin = cos * scaling.magnitude, sin * scaling.magnitude
+        return cos.to(dtype)[:, None], sin.to(dtype)[:, None]
+
+    def _by_axis(self, angles_ABTF: Tensor) -> Tensor:
+        """The angles whose frequencies belong to each axis, (B, T, F)."""
+        if sum(self.sections) != angles_ABTF.shape[-1] or len(self.sections) != len(angles_ABTF):
+            raise BeholderError(
+                f"positions of {len(angles_ABTF)} axes over {angles_ABTF.shape[-1]} frequencies do not divide into "
+                f"sections {self.sections}"
+            )
+        if not self.interleaved:
+            pieces = angles_ABTF.split(list(self.sections), -1)
+            return torch.cat([piece[axis] for axis, piece in enumerate(pieces)], -1)
+        axes_F = torch.zeros(angles_ABTF.shape[-1], dtype=torch.long)
+        for axis in range(1, len(self.sections)):
+            axes_F[axis : self.sections[axis] * len(self.sections) : len(self.sections)] = axis
+        index = axes_F.to(angles_ABTF.device).expand(angles_ABTF.shape[1:])
+        return angles_ABTF.gather(0, index[None])[0]
 
     def rotate(self, x_BHTK: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
         """The heads turned by the angles in `tables`."""
         cos, sin = tables
+        width = cos.shape[-1]
+        if width < x_BHTK.shape[-1]:
+            turned, kept = x_BHTK[..., :width], x_BHTK[..., width:]
+            return torch.cat((self._turn(turned, cos, sin), kept), -1)
+        return self._turn(x_BHTK, cos, sin)
+
+    def _turn(self, x_BHTK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         if self.pairs == "half":
             first, second = x_BHTK.chunk(2, -1)
             turned = torch.cat((-second, first), -1)
@@ -84,6 +109,41 @@ class Rotary(Config):
         return x_BHTK * cos + turned * sin
 
 
+@dataclass(frozen=True)
+class Alibi(Config):
+    """Scores fall with distance, by a slope for each head (2108.12409). max_bias: the first slope is 2^(-max_bias / H).
+    factor: of the whole, where a model scales scores after adding the bias (Falcon).
+    """
+
+    max_bias: float = 8.0
+    factor: float = 1.0
+
+    def slopes(self, num_heads: int) -> Tensor:
+        """(H,). Where H is no power of two, the next one's slopes in the order odd, even (official `build_alibi_tensor`)."""
+        full = 2 ** math.floor(math.log2(num_heads))
+
+        def geometric(count: int) -> Tensor:
+            return 2.0 ** (-self.max_bias / count * torch.arange(1, count + 1, dtype=torch.float32))
+
+        return torch.cat((geometric(full), geometric(2 * full)[::2]))[:num_heads]
+
+    def bias(self, queries_BT: Tensor, keys_BS: Tensor, num_heads: int) -> Tensor:
+        """(B, H, T, S): -slope times the distance from query to key."""
+        distance_B1TS = (queries_BT[:, :, None] - keys_BS[:, None, :])[:, None].float()
+        slopes_H11 = self.slopes(num_heads).to(queries_BT.device)[:, None, None]
+        return -self.factor * slopes_H11 * distance_B1TS
+
+
 def learned(*shape: int, std: float = 0.02) -> nn.Parameter:
     """A learned tensor, drawn with a standard deviation; 0.02 is what vision transformers start their tables from."""
     return nn.Parameter(torch.empty(*shape).normal_(std=std))
+
+
+def sinusoids(length: int, dim: int, *, first: int = 0) -> Tensor:
+    """(length, dim) of positions `first` on: sines in the first half of the channels, cosines in the second; the
+    wavelengths run from 2 pi to 10000 * 2 pi with both ends included (official fairseq and Whisper tables).
+    """
+    half = dim // 2
+    rates_F = torch.exp(torch.arange(half, dtype=torch.float32) * -(math.log(10000.0) / (half - 1)))
+    angles_TF = torch.arange(first, first + length, dtype=torch.float32)[:, None] * rates_F
+    return torch.cat((angles_TF.sin(), angles_TF.cos()), -1)

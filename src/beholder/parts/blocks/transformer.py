@@ -1,64 +1,153 @@
-"""The pre-norm transformer layer that encoders and decoders share.
+"""The layer that encoders and decoders share: a mixer and an MLP, joined by residual paths and norms.
 
 B rows, T positions, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from beholder.parts.blocks.attention import Attention, AttentionMask, SelfAttention, attend, prepend
-from beholder.parts.blocks.mlp import FeedForward
+from beholder.config import Config
+from beholder.errors import UnknownName
 from beholder.parts.blocks.norms import Norm
-from beholder.parts.contracts import LanguageInputs
-from beholder.parts.language.state import State
+from beholder.parts.blocks.step import NO_PARTS, MixerConfig, MlpConfig, Step
+from beholder.parts.contracts import LayerParts
+
+PLACEMENTS = ("pre", "post", "after", "both", "normed")
+PARALLEL = (None, "one norm", "two norms")
 
 
 @dataclass(frozen=True)
-class Step:
-    """What one forward shares among its layers: the mask, rotary tables, and for a language model its inputs and state."""
+class Arrangement(Config):
+    """How a layer's halves f (mixer, then MLP) join the residual path x; n is a norm.
 
-    mask: AttentionMask
-    rotary: tuple[Tensor, Tensor] | None = None
-    inputs: LanguageInputs | None = None
-    state: State | None = None
+    placement: `pre` x + f(n(x)); `post` n(x + f(x)) (2017's transformer, BERT); `after` x + n(f(x)) (OLMo 2);
+    `both` x + n'(f(n(x))) (Gemma 2); `normed` n(x) + f(n(x)) (MiniMax).
+    parallel: both halves read the layer's input (GPT-J), through one norm or each through its own (GPT-NeoX).
+    skip, scale: x counts `skip` times, what a half gives `scale` times. layer_scale: the latter by a learned vector
+    (CaiT, 2103.17239) that starts at this value.
+    """
+
+    placement: str = "pre"
+    parallel: str | None = None
+    skip: float = 1.0
+    scale: float = 1.0
+    layer_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.placement not in PLACEMENTS:
+            raise UnknownName("placement of norms", self.placement, PLACEMENTS)
+        if self.parallel not in PARALLEL:
+            raise UnknownName("parallel halves", str(self.parallel), [str(name) for name in PARALLEL])
+
+    @property
+    def norms_input(self) -> bool:
+        return self.placement in ("pre", "both", "normed")
+
+    @property
+    def norms_output(self) -> bool:
+        return self.placement in ("post", "after", "both")
 
 
-NO_PARTS: Mapping[str, nn.Module] = {}
+@dataclass(frozen=True)
+class LayerKind(Config):
+    """Where some layers differ from a stack's usual one; None keeps what is usual."""
+
+    mixer: MixerConfig | None = None
+    mlp: MlpConfig | None = None
+    arrangement: Arrangement | None = None
 
 
 class TransformerLayer(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)). `parts` are a fusion's modules for this layer, by slot."""
+    """A mixer, then an MLP (or none), joined as `arrangement` says. `parts` are a fusion's modules, by slot.
+
+    norm1, norm2 act on the halves' inputs; after1, after2 on their outputs, or on the sums where placement is `post`.
+    """
 
     def __init__(
-        self, dim: int, attention: Attention, mlp: FeedForward, norm: Norm, *, index: int = 0
+        self,
+        dim: int,
+        mixer: MixerConfig,
+        mlp: MlpConfig | None,
+        arrangement: Arrangement = Arrangement(),
+        *,
+        norm: Norm,
+        index: int = 0,
     ) -> None:
         super().__init__()
-        self.index = index
-        self.norm1 = norm.build(dim)
-        self.attn = SelfAttention(attention, dim)
-        self.norm2 = norm.build(dim)
-        self.mlp = mlp.build(dim)
+        self.arrangement = arrangement
+        halves = 1 if mlp is None else 2
+        self.norm1 = norm.build(dim) if arrangement.norms_input else None
+        self.attn = mixer.build(dim, index)
+        self.after1 = norm.build(dim) if arrangement.norms_output else None
+        own_norm2 = arrangement.norms_input and halves == 2 and arrangement.parallel != "one norm"
+        self.norm2 = norm.build(dim) if own_norm2 else None
+        self.mlp = mlp.build(dim) if mlp is not None else None
+        self.after2 = norm.build(dim) if arrangement.norms_output and halves == 2 else None
+        start = arrangement.layer_scale
+        self.scale1 = nn.Parameter(torch.full((dim,), start)) if start is not None else None
+        self.scale2 = nn.Parameter(torch.full((dim,), start)) if start is not None and halves == 2 else None
 
     def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
         if "before" in parts:
             x_BTD = parts["before"](x_BTD, step.inputs, step.state)
-        x_BTD = x_BTD + self._attention(self.norm1(x_BTD), step, parts)
-        y_BTD = self.norm2(x_BTD)
-        x_BTD = x_BTD + (parts["mlp"](y_BTD, self.mlp, step.inputs) if "mlp" in parts else self.mlp(y_BTD))
+        y_BTD = x_BTD if self.norm1 is None else self.norm1(x_BTD)
+        mixed_BTD = self.attn(y_BTD, step, parts)
+        if self.arrangement.parallel is not None:
+            z_BTD = y_BTD if self.norm2 is None else self.norm2(x_BTD)
+            x_BTD = self._join(
+                x_BTD, y_BTD, mixed_BTD + self._mlp(z_BTD, step, parts), self.after1, self.scale1
+            )
+        else:
+            x_BTD = self._join(x_BTD, y_BTD, mixed_BTD, self.after1, self.scale1)
+            if self.mlp is not None:
+                y_BTD = x_BTD if self.norm2 is None else self.norm2(x_BTD)
+                given_BTD = self._mlp(y_BTD, step, parts)
+                x_BTD = self._join(x_BTD, y_BTD, given_BTD, self.after2, self.scale2)
         return parts["after"](x_BTD, step.inputs, step.state) if "after" in parts else x_BTD
 
-    def _attention(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module]) -> Tensor:
-        attn, mask = self.attn, step.mask
-        q, k, v = parts["qkv"](x_BTD, attn.project, step.inputs) if "qkv" in parts else attn.project(x_BTD)
-        q, k, v = attn.split(q), attn.split(k), attn.split(v)
-        if step.rotary is not None and attn.config.rotary is not None:
-            q, k = (attn.config.rotary.rotate(heads, step.rotary) for heads in (q, k))
-        if step.state is not None:
-            k, v = step.state.self_attention(self.index).append(k, v, step.state.lengths)
-        if "prefix" in parts:
-            k, v, mask = prepend(k, v, parts["prefix"](step.inputs), mask, q.shape[2])
-        return attn.merge(attend(q, k, v, mask))
+    def _mlp(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module]) -> Tensor:
+        mlp = self.mlp
+        assert mlp is not None
+        return (
+            parts["mlp"](x_BTD, lambda x: mlp(x, step), step.inputs) if "mlp" in parts else mlp(x_BTD, step)
+        )
+
+    def _join(
+        self,
+        x_BTD: Tensor,
+        normed_BTD: Tensor,
+        given_BTD: Tensor,
+        after: nn.Module | None,
+        scale: Tensor | None,
+    ) -> Tensor:
+        how = self.arrangement
+        if after is not None and how.placement != "post":
+            given_BTD = after(given_BTD)
+        if scale is not None:
+            given_BTD = given_BTD * scale
+        if how.scale != 1.0:
+            given_BTD = given_BTD * how.scale
+        path_BTD = normed_BTD if how.placement == "normed" else x_BTD
+        total_BTD = (path_BTD if how.skip == 1.0 else path_BTD * how.skip) + given_BTD
+        return after(total_BTD) if after is not None and how.placement == "post" else total_BTD
+
+
+def run_layers(
+    blocks: nn.ModuleList,
+    x_BTD: Tensor,
+    step: Step,
+    layer_parts: LayerParts | None = None,
+    taps: Sequence[int] = (),
+) -> tuple[Tensor, dict[int, Tensor]]:
+    """What the last layer gives, and what is wanted of others (0: the input; i: after layer i)."""
+    kept = {0: x_BTD} if 0 in taps else {}
+    for number, block in enumerate(blocks):
+        x_BTD = block(x_BTD, step, layer_parts.get(number, NO_PARTS) if layer_parts else NO_PARTS)
+        if number + 1 in taps:
+            kept[number + 1] = x_BTD
+    return x_BTD, kept

@@ -1,4 +1,4 @@
-"""The decoder-only language model: Llama (2302.13971), Mistral (2310.06825), Qwen2 (2407.10671) and their kin.
+"""The decoder-only language model: Llama (2302.13971), Mistral (2310.06825), Qwen2 (2407.10671) and all their kin.
 
 B rows, T positions, D width, S keys.
 """
@@ -8,42 +8,70 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from beholder.parts.blocks.attention import Attention, AttentionMask
-from beholder.parts.blocks.mlp import FeedForward
+from beholder.errors import BeholderError
 from beholder.parts.blocks.norms import Norm
-from beholder.parts.blocks.transformer import NO_PARTS, Step, TransformerLayer
+from beholder.parts.blocks.step import MixerConfig, MlpConfig, Step
+from beholder.parts.blocks.transformer import Arrangement, LayerKind, TransformerLayer, run_layers
 from beholder.parts.contracts import Language, LanguageConfig, LanguageInputs, LanguageOutput, LayerParts
+from beholder.parts.language.embedding import TokenEmbedding
 from beholder.parts.language.state import State
 
 
 @dataclass(frozen=True)
 class Decoder(LanguageConfig):
-    """windowed: how many of the last layers use `attention.window`, all where None (Qwen2's `max_window_layers`).
-    context: longest sequence the model was trained for, in tokens.
+    """A stack of layers, usually of `attention` (or another mixer) and `mlp`, joined as `arrangement` says.
+
+    others, pattern: layer i is the usual one where pattern[i] is 0, else others[pattern[i] - 1]; a pattern shorter than
+    the stack repeats. context: longest sequence the model was trained for, in tokens. final_norm: before the head.
+    tied: the head is the token table. logit_scale, logit_softcap c: logits become c tanh(scale logits / c).
     """
 
     vocab_size: int
     dim: int
     num_layers: int
-    attention: Attention
-    mlp: FeedForward
+    attention: MixerConfig
+    mlp: MlpConfig | None
     norm: Norm = Norm("rms", 1e-5)
     tied: bool = False
     context: int = 4096
-    windowed: int | None = None
+    others: tuple[LayerKind, ...] = ()
+    pattern: tuple[int, ...] = ()
+    arrangement: Arrangement = Arrangement()
+    embedding: TokenEmbedding = TokenEmbedding()
+    final_norm: bool = True
+    head_bias: bool = False
+    logit_scale: float = 1.0
+    logit_softcap: float | None = None
+
+    def __post_init__(self) -> None:
+        wrong = [kind for kind in self.pattern if not 0 <= kind <= len(self.others)]
+        if wrong:
+            raise BeholderError(
+                f"a pattern names kind {wrong[0]} of layer, but there are {len(self.others)} others"
+            )
 
     @property
-    def windows(self) -> tuple[int | None, ...]:
-        """Each layer's window, None where it sees its whole past."""
-        full = 0 if self.windowed is None else self.num_layers - self.windowed
-        return (None,) * full + (self.attention.window,) * (self.num_layers - full)
+    def layers(self) -> tuple[LayerKind, ...]:
+        """Every layer's mixer, MLP and arrangement."""
+        usual = LayerKind(self.attention, self.mlp, self.arrangement)
+        kinds = (usual, *(self._filled(kind) for kind in self.others))
+        pattern = self.pattern or (0,)
+        return tuple(kinds[pattern[layer % len(pattern)]] for layer in range(self.num_layers))
+
+    def _filled(self, kind: LayerKind) -> LayerKind:
+        return LayerKind(
+            kind.mixer or self.attention, kind.mlp or self.mlp, kind.arrangement or self.arrangement
+        )
 
     def tiny(self) -> Decoder:
-        layers = min(2, self.num_layers)
-        small = super().tiny().but(vocab_size=512, dim=32, num_layers=layers, context=512)
-        return small.but(windowed=None if self.windowed is None else min(1, self.windowed))
+        """As many layers as there are kinds, two at least where there were two."""
+        small = super().tiny()
+        kinds = tuple(dict.fromkeys(self.pattern[: self.num_layers]))
+        layers = max(len(kinds), min(2, self.num_layers))
+        return small.but(vocab_size=512, dim=32, num_layers=layers, context=512, pattern=kinds)
 
     def build(self) -> DecoderModel:
         return DecoderModel(self)
@@ -55,27 +83,34 @@ class DecoderModel(Language):
     def __init__(self, config: Decoder) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.dim)
+        self.embedding = config.embedding.build(config.vocab_size, config.dim, config.context)
         self.blocks = nn.ModuleList(
-            TransformerLayer(
-                config.dim,
-                config.attention.but(window=window),
-                config.mlp,
-                config.norm,
-                index=index,
-            )
-            for index, window in enumerate(config.windows)
+            TransformerLayer(config.dim, *_parts_of(kind), index=index, norm=config.norm)
+            for index, kind in enumerate(config.layers)
         )
-        self.norm = config.norm.build(config.dim)
-        self.head = None if config.tied else nn.Linear(config.dim, config.vocab_size, bias=False)
+        self.norm = config.norm.build(config.dim) if config.final_norm else nn.Identity()
+        width = config.embedding.width or config.dim
+        self.unproject = nn.Linear(config.dim, width, bias=False) if config.embedding.width else None
+        self.head = None if config.tied else nn.Linear(width, config.vocab_size, bias=config.head_bias)
+        tied_bias = config.tied and config.head_bias
+        self.head_bias = nn.Parameter(torch.zeros(config.vocab_size)) if tied_bias else None
 
     def embed(self, ids_BT: Tensor) -> Tensor:
         return self.embedding(ids_BT)
 
     def logits(self, hidden_BTD: Tensor) -> Tensor:
+        config = self.config
+        if self.unproject is not None:
+            hidden_BTD = self.unproject(hidden_BTD)
         if self.head is None:
-            return nn.functional.linear(hidden_BTD, self.embedding.weight)
-        return self.head(hidden_BTD)
+            logits_BTV = nn.functional.linear(hidden_BTD, self.embedding.weight, self.head_bias)
+        else:
+            logits_BTV = self.head(hidden_BTD)
+        if config.logit_scale != 1.0:
+            logits_BTV = logits_BTV * config.logit_scale
+        if config.logit_softcap is not None:
+            logits_BTV = config.logit_softcap * torch.tanh(logits_BTV / config.logit_softcap)
+        return logits_BTV
 
     def forward(
         self,
@@ -85,26 +120,21 @@ class DecoderModel(Language):
         layer_parts: LayerParts | None = None,
         taps: Sequence[int] = (),
     ) -> LanguageOutput:
-        x_BTD = inputs.embeddings_BTD
-        steps = self._steps(inputs, state)
-        kept = {0: x_BTD} if 0 in taps else {}
-        for number, (block, window) in enumerate(zip(self.blocks, self.config.windows, strict=True)):
-            parts = layer_parts.get(number, NO_PARTS) if layer_parts else NO_PARTS
-            x_BTD = block(x_BTD, steps[window], parts)
-            if number + 1 in taps:
-                kept[number + 1] = x_BTD
+        keys = inputs.visibility if state is None else state.append(inputs.visibility)
+        x_BTD = self.embedding.place(inputs.embeddings_BTD, inputs.positions)
+        step = Step(x_BTD.dtype, inputs.visibility, keys, inputs.positions, inputs=inputs, state=state)
+        x_BTD, kept = run_layers(self.blocks, x_BTD, step, layer_parts, taps)
         if state is not None:
             state.commit(x_BTD.shape[1], inputs.lengths)
-        return LanguageOutput(self.norm(x_BTD), taps=kept, state=state)
+        return LanguageOutput(
+            self.norm(x_BTD),
+            taps=kept,
+            state=state,
+            aux_losses={name: torch.stack(losses).sum() for name, losses in step.aux.items()},
+            router_stats={name: torch.stack(values) for name, values in step.stats.items()},
+        )
 
-    def _steps(self, inputs: LanguageInputs, state: State | None) -> dict[int | None, Step]:
-        """The shared part of the forward, once per window size."""
-        attention, x_BTD = self.config.attention, inputs.embeddings_BTD
-        keys = inputs.visibility if state is None else state.append(inputs.visibility)
-        rotary = None
-        if attention.rotary is not None:
-            rotary = attention.rotary.tables(inputs.positions, attention.width(self.config.dim), x_BTD.dtype)
-        masks = {
-            window: AttentionMask.of(inputs.visibility, keys, window) for window in set(self.config.windows)
-        }
-        return {window: Step(mask, rotary, inputs, state) for window, mask in masks.items()}
+
+def _parts_of(kind: LayerKind) -> tuple[MixerConfig, MlpConfig | None, Arrangement]:
+    assert kind.mixer is not None and kind.arrangement is not None
+    return kind.mixer, kind.mlp, kind.arrangement

@@ -5,7 +5,8 @@ from __future__ import annotations
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
-from beholder.parts.blocks.positions import Llama3Scaling, Rotary
+from beholder.parts.blocks.positions import Rotary
+from beholder.parts.blocks.rotary_scaling import Llama3Scaling
 from beholder.parts.language.decoder import Decoder
 from beholder.parts.language.text_encoder import TextEncoder
 
@@ -21,20 +22,20 @@ LLAMA_2_13B = LLAMA_2_7B.but(
     dim=5120,
     num_layers=40,
     attention=LLAMA_2_7B.attention.but(num_heads=40),
-    mlp=LLAMA_2_7B.mlp.but(hidden=13824),
+    **{"mlp.hidden": 13824},
 )
 LLAMA_2_70B = LLAMA_2_7B.but(
     dim=8192,
     num_layers=80,
     attention=LLAMA_2_7B.attention.but(num_heads=64, num_kv_heads=8),
-    mlp=LLAMA_2_7B.mlp.but(hidden=28672),
+    **{"mlp.hidden": 28672},
 )
 
 # meta-llama/Meta-Llama-3-8B and -3.1-8B config.json
 LLAMA_3_8B = LLAMA_2_7B.but(
     vocab_size=128256,
     attention=Attention(num_heads=32, num_kv_heads=8, rotary=Rotary(theta=500000.0)),
-    mlp=LLAMA_2_7B.mlp.but(hidden=14336),
+    **{"mlp.hidden": 14336},
     context=8192,
 )
 LLAMA_3_70B = LLAMA_2_70B.but(
@@ -49,7 +50,7 @@ LLAMA_3_1_8B = LLAMA_3_8B.but(
 # mistralai/Mistral-7B-v0.1 and Mistral-7B-Instruct-v0.2 config.json
 MISTRAL_7B = LLAMA_2_7B.but(
     attention=Attention(num_heads=32, num_kv_heads=8, rotary=Rotary(), window=4096),
-    mlp=LLAMA_2_7B.mlp.but(hidden=14336),
+    **{"mlp.hidden": 14336},
     context=32768,
 )
 MISTRAL_7B_V02 = MISTRAL_7B.but(
@@ -64,7 +65,7 @@ YI_34B = YI_6B.but(
     dim=7168,
     num_layers=60,
     attention=YI_6B.attention.but(num_heads=56, num_kv_heads=8),
-    mlp=YI_6B.mlp.but(hidden=20480),
+    **{"mlp.hidden": 20480},
 )
 
 # HuggingFaceTB/SmolLM2-135M, -360M and -1.7B config.json
@@ -73,7 +74,7 @@ SMOLLM2_135M = LLAMA_2_7B.but(
     dim=576,
     num_layers=30,
     attention=Attention(num_heads=9, num_kv_heads=3, rotary=Rotary(theta=100000.0)),
-    mlp=LLAMA_2_7B.mlp.but(hidden=1536),
+    **{"mlp.hidden": 1536},
     tied=True,
     context=8192,
 )
@@ -81,13 +82,13 @@ SMOLLM2_360M = SMOLLM2_135M.but(
     dim=960,
     num_layers=32,
     attention=SMOLLM2_135M.attention.but(num_heads=15, num_kv_heads=5),
-    mlp=SMOLLM2_135M.mlp.but(hidden=2560),
+    **{"mlp.hidden": 2560},
 )
 SMOLLM2_1_7B = SMOLLM2_135M.but(
     dim=2048,
     num_layers=24,
     attention=Attention(num_heads=32, rotary=Rotary(theta=130000.0)),
-    mlp=SMOLLM2_135M.mlp.but(hidden=8192),
+    **{"mlp.hidden": 8192},
 )
 # text_config of HuggingFaceTB/SmolVLM-Instruct config.json: the same model after training on longer texts
 SMOLLM2_1_7B_16K = SMOLLM2_1_7B.but(
@@ -106,7 +107,7 @@ CLIP_TEXT_512 = TextEncoder(
 CLIP_TEXT_768 = CLIP_TEXT_512.but(
     dim=768,
     attention=CLIP_TEXT_512.attention.but(num_heads=12),
-    mlp=CLIP_TEXT_512.mlp.but(hidden=3072),
+    **{"mlp.hidden": 3072},
     projection=768,
 )
 
@@ -128,13 +129,13 @@ SIGLIP_TEXT_1024 = SIGLIP_TEXT_768.but(
     dim=1024,
     num_layers=24,
     attention=SIGLIP_TEXT_768.attention.but(num_heads=16),
-    mlp=SIGLIP_TEXT_768.mlp.but(hidden=4096),
+    **{"mlp.hidden": 4096},
     projection=1024,
 )
 SIGLIP_TEXT_1152 = SIGLIP_TEXT_768.but(
     dim=1152,
     num_layers=27,
     attention=SIGLIP_TEXT_768.attention.but(num_heads=16),
-    mlp=SIGLIP_TEXT_768.mlp.but(hidden=4304),
+    **{"mlp.hidden": 4304},
     projection=1152,
 )

@@ -140,6 +140,12 @@ class State:
         assert isinstance(found, SelfKeyValues)
         return found
 
+    def recurrent(self, layer: int) -> Tensors:
+        """The recurrent state of a layer, empty at first use."""
+        found = self.layers.setdefault(("recurrent", layer), Tensors(recurrent=True))
+        assert isinstance(found, Tensors)
+        return found
+
     def append(self, visibility: Visibility) -> Visibility:
         """Note the new tokens' segments and blocks; gives those of all tokens kept, the new ones included. `commit` must
         follow once all layers have appended.

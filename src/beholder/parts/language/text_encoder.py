@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from beholder.errors import BeholderError, UnknownName
-from beholder.parts.blocks.attention import Attention, AttentionMask
+from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.masks import Visibility
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
-from beholder.parts.blocks.positions import learned
-from beholder.parts.blocks.transformer import NO_PARTS, Step, TransformerLayer
+from beholder.parts.blocks.step import Step
+from beholder.parts.blocks.transformer import Arrangement, TransformerLayer, run_layers
 from beholder.parts.contracts import Language, LanguageConfig, LanguageInputs, LanguageOutput, LayerParts
+from beholder.parts.language.embedding import TokenEmbedding
 from beholder.parts.language.state import State
 
 
@@ -36,6 +37,8 @@ class TextEncoder(LanguageConfig):
     attention: Attention
     mlp: FeedForward
     norm: Norm = Norm("layer", 1e-5)
+    arrangement: Arrangement = Arrangement()
+    embedding: TokenEmbedding = TokenEmbedding(positions="learned")
     context: int = 77
     causal: bool = True
     pool: str = "end"
@@ -68,10 +71,11 @@ class TextEncoderModel(Language):
     def __init__(self, config: TextEncoder) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.dim)
-        self.positions = learned(config.context, config.dim)
+        self.embedding = config.embedding.build(config.vocab_size, config.dim, config.context)
         self.blocks = nn.ModuleList(
-            TransformerLayer(config.dim, config.attention, config.mlp, config.norm, index=index)
+            TransformerLayer(
+                config.dim, config.attention, config.mlp, config.arrangement, norm=config.norm, index=index
+            )
             for index in range(config.num_layers)
         )
         self.norm = config.norm.build(config.dim)
@@ -99,17 +103,13 @@ class TextEncoderModel(Language):
             raise BeholderError(
                 f"a text of {length} tokens; this text tower reads at most {self.config.context}"
             )
-        x_BTD = x_BTD + self.positions[:length]
+        x_BTD = self.embedding.place(x_BTD, inputs.positions)
         if not self.config.causal:
             visibility = Visibility(
                 visibility.segments_BT, torch.zeros_like(visibility.blocks_BT), visibility.parents
             )
-        step = Step(AttentionMask.of(visibility, visibility, None), inputs=inputs)
-        kept = {0: x_BTD} if 0 in taps else {}
-        for number, block in enumerate(self.blocks):
-            x_BTD = block(x_BTD, step, layer_parts.get(number, NO_PARTS) if layer_parts else NO_PARTS)
-            if number + 1 in taps:
-                kept[number + 1] = x_BTD
+        step = Step(x_BTD.dtype, visibility, positions=inputs.positions, inputs=inputs)
+        x_BTD, kept = run_layers(self.blocks, x_BTD, step, layer_parts, taps)
         hidden_BTD = self.norm(x_BTD)
         return LanguageOutput(hidden_BTD, pooled_BD=self._pool(hidden_BTD, inputs.ids_BT), taps=kept)
 

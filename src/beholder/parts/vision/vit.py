@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from beholder.config import Config
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.plan import Grid, Size
-from beholder.parts.blocks.attention import Attention, AttentionMask, SelfAttention, attend
+from beholder.parts.blocks.attention import Attention
+from beholder.parts.blocks.masks import AttentionMask
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import learned
-from beholder.parts.blocks.transformer import Step, TransformerLayer
-from beholder.parts.contracts import Packed, Vision, VisionConfig
+from beholder.parts.blocks.step import Step
+from beholder.parts.blocks.transformer import TransformerLayer
+from beholder.parts.contracts import Encoder, Packed, VisionConfig
 from beholder.parts.vision.views import by_size
 
 
@@ -103,8 +105,8 @@ class ViT(VisionConfig):
         return VisionTransformer(self)
 
 
-class VisionTransformer(Vision):
-    """`Vision` by self-attention over patches."""
+class VisionTransformer(Encoder):
+    """`Encoder` by self-attention over patches."""
 
     def __init__(self, config: ViT) -> None:
         super().__init__()
@@ -115,7 +117,7 @@ class VisionTransformer(Vision):
         self.positions = learned(config.side**2 + extra, dim)
         self.pre_norm = config.norm.build(dim) if config.pre_norm else None
         self.blocks = nn.ModuleList(
-            TransformerLayer(dim, config.attention, config.mlp, config.norm, index=index)
+            TransformerLayer(dim, config.attention, config.mlp, norm=config.norm, index=index)
             for index in range(config.num_layers)
         )
         self.post_norm = config.norm.build(dim)
@@ -149,7 +151,7 @@ class VisionTransformer(Vision):
         x_VTD = self._embed(pixels_V3HW)
         kept = {0: x_VTD}
         for number, block in enumerate(self.blocks[:last], start=1):
-            x_VTD = block(x_VTD, Step(AttentionMask()))
+            x_VTD = block(x_VTD, Step(x_VTD.dtype))
             kept[number] = x_VTD
         features = [kept[layer % (config.num_layers + 1)] for layer in config.take.layers]
         if config.take.norm:
@@ -186,7 +188,7 @@ class AttentionPool(nn.Module):
     def __init__(self, config: ViT) -> None:
         super().__init__()
         self.probe = learned(config.dim)
-        self.attn = SelfAttention(config.attention, config.dim)
+        self.attn = config.attention.build(config.dim)
         self.norm = config.norm.build(config.dim)
         self.mlp = config.mlp.build(config.dim)
 
@@ -194,7 +196,7 @@ class AttentionPool(nn.Module):
         """(V, T, D) -> (V, D)."""
         attn, probe_V1D = self.attn, self.probe.expand(len(x_VTD), 1, -1)
         q, k, v = (attn.split(heads) for heads in (attn.q(probe_V1D), attn.k(x_VTD), attn.v(x_VTD)))
-        y_V1D = attn.merge(attend(q, k, v, AttentionMask()))
+        y_V1D = attn.merge(attn.attend(q, k, v, AttentionMask()))
         return (y_V1D + self.mlp(self.norm(y_V1D)))[:, 0]
 
 

@@ -16,7 +16,7 @@ from beholder.parts.heads.next_token import NextToken
 from beholder.parts.language.decoder import Decoder
 from beholder.prompts.tokenizer import Tokenizer
 from beholder.weights.layout import Binding
-from beholder.weights.layouts import GGUF_DECODER
+from beholder.weights.layouts.decoders import GGUF_DECODER
 from beholder.weights.lazy import LazyTensors
 from beholder.weights.readers.fields import Fields
 
@@ -74,6 +74,7 @@ def gguf_card(path: Path, metadata: Mapping[str, Any], tensors: LazyTensors) -> 
 
 def gguf_bindings(decoder: Decoder, architecture: str = "llama") -> tuple[Binding, ...]:
     """Where a GGUF file's tensors belong in a system whose main language part is `decoder`."""
+    assert isinstance(decoder.attention, Attention)
     heads = {"num_heads": decoder.attention.num_heads, "num_kv_heads": decoder.attention.kv_heads}
     layout = GGUF_DECODER
     if not ARCHITECTURES[architecture][0]:

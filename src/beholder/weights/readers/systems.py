@@ -1,4 +1,4 @@
-"""Official `config.json` files of whole systems: a card, its bindings and where a recorded reference holds its stages.
+"""Official `config.json` files of whole systems.
 
 A reader of a system calls the readers of its parts, so any checkpoint of a known type loads at any size.
 """
@@ -6,7 +6,7 @@ A reader of a system calls the readers of its parts, so any checkpoint of a know
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from beholder.cards.schema import Card
@@ -19,33 +19,21 @@ from beholder.parts.heads.next_token import NextToken
 from beholder.parts.heads.similarity import Similarity
 from beholder.parts.language.decoder import Decoder
 from beholder.parts.vision.vit import Take, ViT
-from beholder.weights import layouts
 from beholder.weights.layout import Binding
+from beholder.weights.layouts import common
+from beholder.weights.readers.alone import ALONE
 from beholder.weights.readers.fields import Fields
-from beholder.weights.readers.parts import activation_name, read_decoder, read_text_encoder, read_vision
-
-VISION, CONNECTOR, LANGUAGE = "branches.image.vision.", "branches.image.connector.", "languages.main."
-
-Naming = tuple[Binding, ...]
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A tensor of a recorded reference. skip: tokens in front of each view's (class tokens) that are no features."""
-
-    name: str
-    skip: int = 0
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What an official config says. namings: the ways releases name the same weights, the usual one first.
-    stages: stage name -> where a recorded reference holds it.
-    """
-
-    card: Card
-    namings: tuple[Naming, ...]
-    stages: Mapping[str, Recorded]
+from beholder.weights.readers.parts import read_decoder, read_text_encoder, read_vit
+from beholder.weights.readers.read import Read, Recorded, activation_name
+from beholder.weights.readers.reading import (
+    CONNECTOR,
+    LANGUAGE,
+    VISION,
+    Naming,
+    Reading,
+    language_naming,
+    text_stages,
+)
 
 
 def read_system(config: Mapping[str, Any], *, name: str, geometry: Geometry | None = None) -> Reading:
@@ -62,29 +50,9 @@ def read_system(config: Mapping[str, Any], *, name: str, geometry: Geometry | No
     return reading
 
 
-def _text_only(fields: Fields, name: str, _: Geometry | None) -> Reading:
-    decoder = read_decoder(fields)
-    card = Card(name=name, language=decoder, heads=(NextToken(),))
-    return Reading(card, (_decoder_naming(decoder, "model.", "lm_head."),), _text_stages())
-
-
-def _decoder_naming(decoder: Decoder, body: str, head: str) -> Naming:
-    if decoder.tied:
-        return Binding(body, LANGUAGE, layouts.DECODER), Binding(head, LANGUAGE, layouts.TIED_HEAD)
-    return Binding(body, LANGUAGE, layouts.DECODER), Binding(head, LANGUAGE + "head.", layouts.WEIGHT)
-
-
-def _text_stages() -> dict[str, Recorded]:
-    return {
-        "logits": Recorded("logits"),
-        "greedy logits": Recorded("gen/gen_logits"),
-        "greedy": Recorded("gen/new_ids"),
-    }
-
-
-def _llava_language(fields: Fields, vision: ViT) -> Decoder:
-    decoder = read_decoder(fields.part("text_config", "llama"))
-    fields.get("vocab_size", decoder.vocab_size)
+def _llava_language(fields: Fields, vision: ViT) -> Read[Decoder]:
+    read = read_decoder(fields.part("text_config", "llama"))
+    fields.get("vocab_size", read.config.vocab_size)
     tied = fields.get("tie_word_embeddings", False)
     strategy = fields.get("vision_feature_select_strategy", "default")
     if strategy not in ("default", "full"):
@@ -94,7 +62,7 @@ def _llava_language(fields: Fields, vision: ViT) -> Decoder:
         raise BeholderError(
             f"vision_feature_select_strategy {strategy!r} {what} a class token; not supported here"
         )
-    return decoder.but(tied=decoder.tied or tied)
+    return replace(read, config=read.config.but(tied=read.config.tied or tied))
 
 
 CLIP_L_336 = {
@@ -108,7 +76,8 @@ CLIP_L_336 = {
 
 
 def _llava(fields: Fields, name: str, geometry: Geometry | None, *, newline: bool = False) -> Reading:
-    vision = read_vision(fields.part("vision_config", "clip_vision_model", absent=CLIP_L_336))
+    tower = read_vit(fields.part("vision_config", "clip_vision_model", absent=CLIP_L_336))
+    vision = tower.config
     layer = fields.raw("vision_feature_layer")
     layers = tuple(layer) if isinstance(layer, list) else (-2 if layer is None else layer,)
     if not all(type(number) is int for number in layers):
@@ -117,7 +86,7 @@ def _llava(fields: Fields, name: str, geometry: Geometry | None, *, newline: boo
         None if vision.pool == "cls" else vision.pool
     )  # SigLIP's pooling head has weights, which files keep
     vision = vision.but(pool=pool, take=Take(layers, norm=False))
-    decoder = _llava_language(fields, vision)
+    language = _llava_language(fields, vision)
     connector = Mlp(
         depth=2,
         act=activation_name(fields, "projector_hidden_act", "gelu"),
@@ -130,30 +99,30 @@ def _llava(fields: Fields, name: str, geometry: Geometry | None, *, newline: boo
         connector=connector,
         images=geometry,
         fusion=(Splice(token_id=_image_token(fields, 32000), newline=newline),),
-        language=decoder,
+        language=language.config,
         heads=(NextToken(),),
     )
-    return Reading(card, tuple(_llava_namings(decoder, newline)), _llava_stages(vision))
+    return Reading(card, tuple(_llava_namings(tower, language, newline)), _llava_stages(vision))
 
 
-def _llava_namings(decoder: Decoder, newline: bool) -> list[Naming]:
+def _llava_namings(vision: Read[ViT], language: Read[Decoder], newline: bool) -> list[Naming]:
     """Releases up to transformers 4.51 and the files that later versions write, and the module names of later ones."""
     namings: list[Naming] = []
     for outer, body, head in (
         ("", "language_model.model.", "language_model.lm_head."),
         ("model.", "model.language_model.", "lm_head."),
     ):
-        rest = [Binding(outer + "multi_modal_projector.", CONNECTOR, layouts.LLAVA_PROJECTOR)]
-        rest += [Binding(outer, "fusion.0.", layouts.NEWLINE)] if newline else []
-        rest += _decoder_naming(decoder, body, head)
+        rest = [Binding(outer + "multi_modal_projector.", CONNECTOR, common.LLAVA_PROJECTOR)]
+        rest += [Binding(outer, "fusion.0.", common.NEWLINE)] if newline else []
+        rest += language_naming(language, body, head)
         for tower in ("vision_tower.vision_model.", "vision_tower."):
-            namings.append((Binding(outer + tower, VISION, layouts.VIT), *rest))
+            namings.append((Binding(outer + tower, VISION, vision.layout, vision.numbers), *rest))
     return namings
 
 
 def _llava_stages(vision: ViT) -> dict[str, Recorded]:
     """Joined depths are recorded apart, so then the connector is the first stage to compare."""
-    stages = {"connector": Recorded("hook/model.multi_modal_projector"), **_text_stages()}
+    stages = {"connector": Recorded("hook/model.multi_modal_projector"), **text_stages()}
     if len(vision.take.layers) > 1:
         return stages
     depth = vision.take.layers[0] % (vision.num_layers + 1)
@@ -172,30 +141,31 @@ def _image_token(fields: Fields, default: int) -> int:
 
 def _idefics3(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
     kind = str(fields.raw("model_type"))
-    vision = read_vision(fields.part("vision_config", f"{kind}_vision"))
+    vision = read_vit(fields.part("vision_config", f"{kind}_vision"))
     text = fields.part("text_config", "llama", absent={"rms_norm_eps": 1e-5})
     for key in ("pixel_shuffle_factor", "qk_layer_norms"):  # of the training code; officially unread
         text.raw(key)
-    decoder = read_decoder(text).but(tied=fields.get("tie_word_embeddings", False))
-    fields.get("vocab_size", decoder.vocab_size)
+    language = read_decoder(text)
+    language = replace(language, config=language.config.but(tied=fields.get("tie_word_embeddings", False)))
+    fields.get("vocab_size", language.config.vocab_size)
     card = Card(
         name=name,
-        vision=vision,
+        vision=vision.config,
         connector=PixelShuffle(factor=fields.count("scale_factor", 2)),
         images=geometry,
         fusion=(Splice(token_id=_image_token(fields, 128257)),),
-        language=decoder,
+        language=language.config,
         heads=(NextToken(),),
     )
     naming = (
-        Binding("model.vision_model.", VISION, layouts.VIT),
-        Binding("model.connector.", CONNECTOR, layouts.IDEFICS3_CONNECTOR),
-        *_decoder_naming(decoder, "model.text_model.", "lm_head."),
+        Binding("model.vision_model.", VISION, vision.layout),
+        Binding("model.connector.", CONNECTOR, common.IDEFICS3_CONNECTOR),
+        *language_naming(language, "model.text_model.", "lm_head."),
     )
     stages = {
         "vision": Recorded("hook/model.vision_model/last_hidden_state"),
         "connector": Recorded("hook/model.connector"),
-        **_text_stages(),
+        **text_stages(),
     }
     return Reading(card, (naming,), stages)
 
@@ -214,94 +184,58 @@ def _clip(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
         name + "_dict" if fields.raw(name) is None or fields.raw(name + "_dict") else name
         for name in ("vision_config", "text_config")
     )
-    vision = read_vision(fields.part(vision_key, "clip_vision_model"))
+    vision = read_vit(fields.part(vision_key, "clip_vision_model"))
     text = read_text_encoder(fields.part(text_key, "clip_text_model"))
     card = Card(
         name=name,
-        vision=vision,
+        vision=vision.config,
         connector=Pooled(project=True),
         images=geometry,
         fusion=(Towers(),),
-        language=text.but(projection=projection),
+        language=text.config.but(projection=projection),
         heads=(Similarity(),),
     )
     naming = (
-        Binding("vision_model.", VISION, layouts.VIT),
-        Binding("visual_projection.", CONNECTOR + "linear.", layouts.WEIGHT),
-        Binding("text_model.", LANGUAGE, layouts.TEXT_TOWER),
-        Binding("text_projection.", LANGUAGE + "projection.", layouts.WEIGHT),
-        Binding("", "heads.0.", layouts.CLIP_SCALE),
+        Binding("vision_model.", VISION, vision.layout),
+        Binding("visual_projection.", CONNECTOR + "linear.", common.WEIGHT),
+        Binding("text_model.", LANGUAGE, text.layout),
+        Binding("text_projection.", LANGUAGE + "projection.", common.WEIGHT),
+        Binding("", "heads.0.", common.CLIP_SCALE),
     )
     stages = {"vision": Recorded("hook/vision_model/last_hidden_state", skip=1), **DUAL_STAGES}
     return Reading(card, (naming,), stages)
 
 
 def _siglip(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
-    vision = read_vision(fields.part("vision_config", "siglip_vision_model"))
+    vision = read_vit(fields.part("vision_config", "siglip_vision_model"))
     text = read_text_encoder(fields.part("text_config", "siglip_text_model"))
-    if vision.pool is None:
+    if vision.config.pool is None:
         raise BeholderError("config.json: a SigLIP model without its vision head gives no picture vectors")
     card = Card(
         name=name,
-        vision=vision,
+        vision=vision.config,
         connector=Pooled(project=False),
         images=geometry,
         fusion=(Towers(),),
-        language=text,
+        language=text.config,
         heads=(Similarity(bias=0.0),),
     )
     naming = (
-        Binding("vision_model.", VISION, layouts.VIT),
-        Binding("text_model.", LANGUAGE, layouts.TEXT_TOWER),
-        Binding("", "heads.0.", layouts.SIGLIP_SCALE),
+        Binding("vision_model.", VISION, vision.layout),
+        Binding("text_model.", LANGUAGE, text.layout),
+        Binding("", "heads.0.", common.SIGLIP_SCALE),
     )
     return Reading(
         card, (naming,), {"vision": Recorded("hook/vision_model/last_hidden_state"), **DUAL_STAGES}
     )
 
 
-def _vision_only(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
-    """An encoder by itself; CLIP's may come with the projection into the space shared with texts."""
-    kind = str(fields.raw("model_type"))
-    projected = "CLIPVisionModelWithProjection" in (fields.raw("architectures") or ())
-    width = fields.count("projection_dim", 512)
-    vision = read_vision(fields)
-    stages = {"vision": Recorded("last_hidden_state", skip=int(vision.cls))}
-    connector = Pooled(width=width) if projected else None
-    card = Card(name=name, vision=vision, connector=connector, images=geometry)
-    projection = (Binding("visual_projection.", CONNECTOR + "linear.", layouts.WEIGHT),) if projected else ()
-    if projected:
-        stages["connector"] = Recorded("image_embeds")
-    prefixes = ("vision_model.", "") if kind == "clip_vision_model" else ("", "vision_model.")
-    return Reading(
-        card, tuple((Binding(prefix, VISION, layouts.VIT), *projection) for prefix in prefixes), stages
-    )
-
-
-def _text_tower_only(fields: Fields, name: str, _: Geometry | None) -> Reading:
-    """A text tower by itself, with or without its projection."""
-    projected = "CLIPTextModelWithProjection" in (fields.raw("architectures") or ())
-    tower = read_text_encoder(fields)
-    card = Card(name=name, language=tower if projected else tower.but(projection=0))
-    naming: Naming = (Binding("text_model.", LANGUAGE, layouts.TEXT_TOWER),)
-    if projected:
-        naming += (Binding("text_projection.", LANGUAGE + "projection.", layouts.WEIGHT),)
-    return Reading(
-        card, (naming,), {"text vectors": Recorded("text_embeds" if projected else "pooler_output")}
-    )
-
-
 SYSTEMS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
-    "llama": _text_only,
-    "mistral": _text_only,
-    "qwen2": _text_only,
+    **ALONE,
     "llava": _llava,
     "llava_next": _llava_next,
     "idefics3": _idefics3,
     "smolvlm": _idefics3,
     "clip": _clip,
     "siglip": _siglip,
-    "clip_text_model": _text_tower_only,
-    "clip_vision_model": _vision_only,
-    "siglip_vision_model": _vision_only,
 }

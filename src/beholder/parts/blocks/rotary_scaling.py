@@ -1,0 +1,172 @@
+"""Rotary frequencies for texts longer than those a model was first trained on.
+
+F frequencies. Official forms: `transformers/modeling_rope_utils.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from beholder.config import Config
+
+
+@dataclass(frozen=True)
+class RotaryScaling(Config):
+    """How frequencies are changed."""
+
+    @property
+    def by_length(self) -> bool:
+        """Whether the frequencies depend on how long the text is."""
+        return False
+
+    @property
+    def magnitude(self) -> float:
+        """What cosines and sines are multiplied by."""
+        return 1.0
+
+    def frequencies(
+        self, theta: float, width: int, length: int | None, device: torch.device | None
+    ) -> Tensor:
+        """(width / 2,) radians per position, float32, for a text of `length` tokens."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Llama3Scaling(RotaryScaling):
+    """Llama 3.1's (official `_compute_llama3_parameters`): long wavelengths are divided by `factor`, short ones kept,
+    those between are blended.
+    """
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_length: int
+
+    def frequencies(
+        self, theta: float, width: int, length: int | None, device: torch.device | None
+    ) -> Tensor:
+        frequencies_F = 1.0 / theta_powers(theta, width, device)
+        wavelengths_F = 2 * math.pi / frequencies_F
+        blend_F = (self.original_length / wavelengths_F - self.low_freq_factor) / (
+            self.high_freq_factor - self.low_freq_factor
+        )
+        blend_F = blend_F.clamp(0, 1)
+        return (1 - blend_F) * frequencies_F / self.factor + blend_F * frequencies_F
+
+
+@dataclass(frozen=True)
+class LinearScaling(RotaryScaling):
+    """Positions divided by `factor` (position interpolation, 2306.15595)."""
+
+    factor: float
+
+    def frequencies(
+        self, theta: float, width: int, length: int | None, device: torch.device | None
+    ) -> Tensor:
+        return 1.0 / theta_powers(theta, width, device) / self.factor
+
+
+@dataclass(frozen=True)
+class DynamicScaling(RotaryScaling):
+    """The base grows with the text beyond `original_length` (dynamic NTK)."""
+
+    factor: float
+    original_length: int
+
+    @property
+    def by_length(self) -> bool:
+        return True
+
+    def frequencies(
+        self, theta: float, width: int, length: int | None, device: torch.device | None
+    ) -> Tensor:
+        length = max(length or 0, self.original_length)
+        growth = self.factor * length / self.original_length - (self.factor - 1)
+        return 1.0 / theta_powers(theta * growth ** (width / (width - 2)), width, device)
+
+
+@dataclass(frozen=True)
+class Yarn(RotaryScaling):
+    """YaRN (2309.00071): frequencies with fewer than `beta_slow` turns in `original_length` are divided by `factor`,
+    those with more than `beta_fast` kept. attention_factor: magnitude; None derives it from `factor` (and DeepSeek's
+    `mscale` pair).
+    """
+
+    factor: float
+    original_length: int
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    truncate: bool = True
+
+    @property
+    def magnitude(self) -> float:
+        if self.attention_factor is not None:
+            return self.attention_factor
+        if self.mscale and self.mscale_all_dim:
+            return yarn_magnitude(self.factor, self.mscale) / yarn_magnitude(self.factor, self.mscale_all_dim)
+        return yarn_magnitude(self.factor)
+
+    def frequencies(
+        self, theta: float, width: int, length: int | None, device: torch.device | None
+    ) -> Tensor:
+        def place(turns: float) -> float:
+            """The (fractional) frequency that makes so many turns in the original length."""
+            return width * math.log(self.original_length / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+        low, high = place(self.beta_fast), place(self.beta_slow)
+        if self.truncate:
+            low, high = math.floor(low), math.ceil(high)
+        low, high = max(low, 0), min(high, width - 1)
+        if low == high:
+            high += 0.001
+        ramp_F = (torch.arange(width // 2, dtype=torch.float32, device=device) - low) / (high - low)
+        blend_F = 1 - ramp_F.clamp(0, 1)
+        powers_F = theta_powers(theta, width, device)
+        return (1 - blend_F) / (self.factor * powers_F) + blend_F / powers_F
+
+
+def yarn_magnitude(factor: float, mscale: float = 1.0) -> float:
+    """0.1 m ln(factor) + 1 (2309.00071, section 3.4)."""
+    return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1.0
+
+
+@dataclass(frozen=True)
+class LongRope(RotaryScaling):
+    """LongRoPE (2402.13753): each frequency divided by a factor found by search, one list up to `original_length` tokens,
+    another beyond.
+    """
+
+    short_factors: tuple[float, ...]
+    long_factors: tuple[float, ...]
+    original_length: int
+    attention_factor: float
+
+    @property
+    def by_length(self) -> bool:
+        return True
+
+    @property
+    def magnitude(self) -> float:
+        return self.attention_factor
+
+    def tiny(self) -> LongRope:
+        """For heads of 8 channels."""
+        return self.but(short_factors=self.short_factors[:4], long_factors=self.long_factors[:4])
+
+    def frequencies(
+        self, theta: float, width: int, length: int | None, device: torch.device | None
+    ) -> Tensor:
+        factors = self.long_factors if (length or 0) > self.original_length else self.short_factors
+        return 1.0 / (torch.tensor(factors, device=device) * theta_powers(theta, width, device))
+
+
+def theta_powers(theta: float, width: int, device: torch.device | None) -> Tensor:
+    """theta^(2i / width) for i < width / 2, float32."""
+    return theta ** (torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)

@@ -1,0 +1,112 @@
+"""What the layers of one forward share, and what the two halves of a layer promise.
+
+B rows, T positions, D width, S keys, H heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from beholder.config import Config
+from beholder.parts.blocks.masks import AttentionMask, Visibility
+
+if TYPE_CHECKING:
+    from beholder.parts.contracts import LanguageInputs
+    from beholder.parts.language.state import State
+
+Tables = tuple[Tensor, Tensor]
+NO_PARTS: Mapping[str, nn.Module] = {}
+
+
+class RotaryTables(Protocol):
+    """A setting that turns positions into tables for attention; hashable, so that layers share them."""
+
+    def tables(self, positions: Tensor, head_dim: int, dtype: torch.dtype) -> Tables: ...
+
+
+@dataclass(eq=False)
+class Step:
+    """Everything that layers have in common in one forward. Masks and tables are made once for each setting.
+
+    queries, keys: who is new and who may be seen, both None where everybody sees everybody
+    positions:     (B, T) or (axes, B, T) of the new tokens, for rotary tables and relative biases
+    bias_BHTS:     added to every layer's scores
+    inputs, state: of a language model; lengths of its rows are `inputs.lengths`
+    aux, stats:    name -> what each layer of experts adds to the loss, and what it reports
+    """
+
+    dtype: torch.dtype = torch.float32
+    queries: Visibility | None = None
+    keys: Visibility | None = None
+    positions: Tensor | None = None
+    bias_BHTS: Tensor | None = None
+    inputs: LanguageInputs | None = None
+    state: State | None = None
+    aux: dict[str, list[Tensor]] = field(default_factory=dict)
+    stats: dict[str, list[Tensor]] = field(default_factory=dict)
+    _masks: dict[int | None, AttentionMask] = field(default_factory=dict)
+    _tables: dict[tuple[RotaryTables, int], Tables] = field(default_factory=dict)
+
+    def mask(self, window: int | None = None) -> AttentionMask:
+        """Who may be seen through a window of so many blocks; the same mask at each call."""
+        if window not in self._masks:
+            self._masks[window] = (
+                AttentionMask()
+                if self.queries is None
+                else AttentionMask.of(self.queries, self.keys or self.queries, window)
+            )
+        return self._masks[window]
+
+    def tables(self, rotary: RotaryTables, head_dim: int) -> Tables:
+        """Cosines and sines for `rotary.rotate`; the same at each call."""
+        if (rotary, head_dim) not in self._tables:
+            assert self.positions is not None
+            self._tables[rotary, head_dim] = rotary.tables(self.positions, head_dim, self.dtype)
+        return self._tables[rotary, head_dim]
+
+    def key_positions(self) -> Tensor:
+        """(B, S): of the new tokens' keys, or of all that the state holds, which rows keep in order from 0."""
+        assert self.positions is not None
+        if self.keys is None or self.keys is self.queries:
+            return self.positions
+        rows, count = self.keys.blocks_BT.shape
+        return torch.arange(count, device=self.positions.device).expand(rows, count)
+
+    @property
+    def lengths(self) -> tuple[int, ...] | None:
+        """New tokens of each row; None where all rows are full."""
+        return self.inputs.lengths if self.inputs is not None else None
+
+
+class MixerConfig(Config):
+    """Settings of the half of a layer that lets tokens see each other."""
+
+    def build(self, dim: int, index: int = 0) -> Mixer:
+        """The module for layer `index`, under which generation's state keeps what it needs."""
+        raise NotImplementedError
+
+
+class Mixer(nn.Module):
+    """(B, T, D) -> (B, T, D). `parts` are a fusion's modules for this layer, by slot."""
+
+    def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
+        raise NotImplementedError
+
+
+class MlpConfig(Config):
+    """Settings of the half of a layer that sees one token at a time."""
+
+    def build(self, dim: int) -> Mlp:
+        raise NotImplementedError
+
+
+class Mlp(nn.Module):
+    """(..., D) -> (..., D). What experts add to the loss goes into `step.aux`."""
+
+    def forward(self, x: Tensor, step: Step | None = None) -> Tensor:
+        raise NotImplementedError

@@ -1,0 +1,90 @@
+"""What a token id becomes before the first layer, and how positions are added.
+
+B rows, T positions, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from beholder.config import Config
+from beholder.errors import BeholderError, UnknownName
+from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.positions import learned, sinusoids
+
+POSITIONS = (None, "learned", "sinusoidal")
+
+
+@dataclass(frozen=True)
+class TokenEmbedding(Config):
+    """scale: of the token vectors (Gemma's sqrt(width)). norm: after positions (BERT, BLOOM). width: of the table where a
+    matrix brings its vectors to the model's width (ALBERT, ELECTRA, OPT-350m). positions: `learned` or `sinusoidal`
+    vectors that are added; offset: the table's row of position 0 (OPT's 2). segments: kinds of token with a vector each
+    (BERT's token types; all tokens are of kind 0 here unless told otherwise).
+    """
+
+    scale: float = 1.0
+    norm: Norm | None = None
+    width: int | None = None
+    positions: str | None = None
+    offset: int = 0
+    segments: int = 0
+
+    def __post_init__(self) -> None:
+        if self.positions not in POSITIONS:
+            raise UnknownName("positions of tokens", str(self.positions), [str(name) for name in POSITIONS])
+
+    def tiny(self) -> TokenEmbedding:
+        return super().tiny().but(width=self.width and 16)
+
+    def build(self, vocab_size: int, dim: int, context: int) -> TokenEmbedder:
+        """For texts of at most `context` tokens."""
+        return TokenEmbedder(self, vocab_size, dim, context)
+
+
+class TokenEmbedder(nn.Module):
+    """ids (B, T) -> (B, T, D), in two steps so that a fusion can put features between tokens and positions."""
+
+    def __init__(self, config: TokenEmbedding, vocab_size: int, dim: int, context: int) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width or dim
+        self.weight = nn.Parameter(torch.empty(vocab_size, width).normal_())
+        self.projection = nn.Linear(width, dim, bias=False) if config.width else None
+        rows = context + config.offset
+        self.positions = learned(rows, dim) if config.positions == "learned" else None
+        if config.positions == "sinusoidal":
+            self.register_buffer("sinusoids", sinusoids(rows, dim), persistent=False)
+        self.segments = learned(config.segments, dim) if config.segments else None
+        self.norm = config.norm.build(dim) if config.norm else None
+
+    def forward(self, ids_BT: Tensor) -> Tensor:
+        """Token vectors alone, scaled."""
+        x_BTD = nn.functional.embedding(ids_BT, self.weight)
+        if self.projection is not None:
+            x_BTD = self.projection(x_BTD)
+        return x_BTD if self.config.scale == 1.0 else x_BTD * self.config.scale
+
+    def place(self, x_BTD: Tensor, positions_BT: Tensor, segments_BT: Tensor | None = None) -> Tensor:
+        """`x_BTD` with positions and segments added and normed. Raises `BeholderError` beyond the table's end."""
+        if self.config.positions is not None:
+            table = self.positions if self.positions is not None else self.sinusoids
+            assert isinstance(table, Tensor)
+            rows_BT = positions_BT + self.config.offset
+            if not rows_BT.is_meta and int(rows_BT.max()) >= len(table):
+                raise BeholderError(
+                    f"a text of {int(positions_BT.max()) + 1} tokens; this model reads at most "
+                    f"{len(table) - self.config.offset}"
+                )
+            x_BTD = x_BTD + nn.functional.embedding(rows_BT, table).to(x_BTD.dtype)
+        if self.segments is not None:
+            kinds = (
+                self.segments[0]
+                if segments_BT is None
+                else nn.functional.embedding(segments_BT, self.segments)
+            )
+            x_BTD = x_BTD + kinds
+        return x_BTD if self.norm is None else self.norm(x_BTD)

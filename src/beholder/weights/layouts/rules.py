@@ -1,0 +1,28 @@
+"""What layouts are written with."""
+
+from __future__ import annotations
+
+from beholder.weights.ops import Op
+
+Rules = dict[str, str | Op | None]
+
+
+def affine(pairs: dict[str, str]) -> Rules:
+    """Rules for the weight and the bias of each named module: published name -> ours."""
+    return {f"{key}.{leaf}": f"{own}.{leaf}" for key, own in pairs.items() for leaf in ("weight", "bias")}
+
+
+def conv_norms(pairs: dict[str, tuple[str, str]]) -> Rules:
+    """Rules for convolutions with the batch norms behind them: own name -> (convolution, norm)."""
+    rules: Rules = {}
+    for own, (convolution, norm) in pairs.items():
+        rules[f"{convolution}.weight"] = f"{own}.weight"
+        for leaf, own_leaf in (
+            ("weight", "scale"),
+            ("bias", "bias"),
+            ("running_mean", "mean"),
+            ("running_var", "var"),
+        ):
+            rules[f"{norm}.{leaf}"] = f"{own}.{own_leaf}"
+        rules[f"{norm}.num_batches_tracked"] = None
+    return rules

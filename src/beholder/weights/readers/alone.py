@@ -1,0 +1,87 @@
+"""Official `config.json` files of single parts: a language model, a text tower or an encoder by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from beholder.cards.schema import Branch, Card
+from beholder.media.geometry import Geometry
+from beholder.parts.connectors.projections import Pooled
+from beholder.parts.heads.next_token import NextToken
+from beholder.parts.language.decoder import Decoder
+from beholder.parts.language.text_encoder import TextEncoder
+from beholder.weights.layout import Binding
+from beholder.weights.layouts import common
+from beholder.weights.readers.fields import Fields
+from beholder.weights.readers.parts import LANGUAGE as LANGUAGES
+from beholder.weights.readers.parts import VISION as ENCODERS
+from beholder.weights.readers.parts import read_encoder, read_language, read_text_encoder
+from beholder.weights.readers.read import Recorded
+from beholder.weights.readers.reading import (
+    CONNECTOR,
+    LANGUAGE,
+    VISION,
+    Naming,
+    Reading,
+    language_naming,
+    text_stages,
+)
+
+
+def _language(fields: Fields, name: str, _: Geometry | None) -> Reading:
+    """A decoder writes text; an encoder gives hidden states and, where it has them, vectors of whole texts."""
+    read = read_language(fields)
+    writes = isinstance(read.config, Decoder)
+    card = Card(name=name, language=read.config, heads=(NextToken(),) if writes else ())
+    stages = read.stages or (text_stages() if writes else ENCODED)
+    return Reading(card, tuple(language_naming(read, body, read.head) for body in read.body), stages)
+
+
+ENCODED = {"hidden states": Recorded("last_hidden_state"), "text vectors": Recorded("pooler_output")}
+
+
+def _text_tower(fields: Fields, name: str, _: Geometry | None) -> Reading:
+    """CLIP's text tower, with or without its projection."""
+    projected = "CLIPTextModelWithProjection" in (fields.raw("architectures") or ())
+    read = read_text_encoder(fields)
+    tower = read.config
+    assert isinstance(tower, TextEncoder)
+    card = Card(name=name, language=tower if projected else tower.but(projection=0))
+    naming = language_naming(read, read.body[0], read.head)
+    if projected:
+        naming += (Binding("text_projection.", LANGUAGE + "projection.", common.WEIGHT),)
+    return Reading(
+        card, (naming,), {"text vectors": Recorded("text_embeds" if projected else "pooler_output")}
+    )
+
+
+def _vision(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
+    """An encoder of pictures."""
+    read = read_encoder(fields)
+    card = Card(name=name, branches=(Branch((read.config,), geometry=geometry),))
+    stages = read.stages or {"vision": Recorded("last_hidden_state"), "pooled": Recorded("pooler_output")}
+    namings = tuple((Binding(body, VISION, read.layout, read.numbers),) for body in read.body)
+    return Reading(card, namings, stages)
+
+
+def _clip_vision(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
+    """CLIP's encoder, which may come with the projection into the space shared with texts."""
+    projected = "CLIPVisionModelWithProjection" in (fields.raw("architectures") or ())
+    width = fields.count("projection_dim", 512)
+    reading = _vision(fields, name, geometry)
+    stages = {"vision": Recorded("last_hidden_state", skip=1), "pooled": Recorded("pooler_output")}
+    if not projected:
+        return Reading(reading.card, reading.namings, stages)
+    (branch,) = reading.card.branches
+    card = reading.card.but(branches=(branch.but(connector=Pooled(width=width)),))
+    projection: Naming = (Binding("visual_projection.", CONNECTOR + "linear.", common.WEIGHT),)
+    stages = {"vision": stages["vision"], "connector": Recorded("image_embeds")}
+    return Reading(card, tuple(naming + projection for naming in reading.namings), stages)
+
+
+ALONE: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
+    **dict.fromkeys(LANGUAGES, _language),
+    **dict.fromkeys(ENCODERS, _vision),
+    "clip_text_model": _text_tower,
+    "clip_vision_model": _clip_vision,
+}
