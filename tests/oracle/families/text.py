@@ -5,14 +5,19 @@ import torch
 from core import DROP, Case, build_model, family, make_config
 
 
-def decoder_family(name, model_type=None, **settings):
-    """A decoder-only language model; settings may be functions of the sizes."""
+def decoder_family(name, model_type=None, padded=True, **settings):
+    """A decoder-only language model; settings may be functions of the sizes. padded: whether a row has padding; the
+    recurrent layers of some official models read it as text.
+    """
 
     @family(name, "text-decoder")
     def make_case(sizes):
         values = {key: value(sizes) if callable(value) else value for key, value in settings.items()}
         config = make_config(model_type or name, **sizes.text(**values))
-        return Case(build_model("AutoModelForCausalLM", config), sizes.text_inputs(), gen=True)
+        inputs = sizes.text_inputs()
+        if not padded:
+            inputs["attention_mask"] = torch.ones_like(inputs["attention_mask"])
+        return Case(build_model("AutoModelForCausalLM", config), inputs, gen=True)
 
 
 NO_KV_HEADS = dict(num_key_value_heads=DROP)
@@ -219,6 +224,7 @@ decoder_family(
 )
 decoder_family(
     "recurrent_gemma",
+    padded=False,
     num_hidden_layers=3,
     lru_width=32,
     attention_window_size=64,
