@@ -1,0 +1,1 @@
+"""Tokenizers of pictures and sound: views to discrete codes and back."""
