@@ -106,7 +106,11 @@ def ast(sizes):
             num_labels=6,
         ),
     )
-    return Case(build_model("ASTForAudioClassification", config), dict(input_values=sizes.randn(2, 64, 32)))
+    return Case(
+        build_model("ASTForAudioClassification", config),
+        dict(input_values=sizes.randn(2, 64, 32)),
+        feature_extractor=("ASTFeatureExtractor", dict(num_mel_bins=32, max_length=64)),
+    )
 
 
 def wav2vec_family(name, model_type, class_name, **settings):
@@ -152,6 +156,14 @@ def wav2vec_family(name, model_type, class_name, **settings):
 wav2vec_family("wav2vec2_ctc", "wav2vec2", "Wav2Vec2ForCTC")
 wav2vec_family("hubert", "hubert", "HubertModel")
 wav2vec_family("wavlm", "wavlm", "WavLMModel", num_buckets=32, max_bucket_distance=64)
+wav2vec_family(
+    "wav2vec2_conformer",
+    "wav2vec2-conformer",
+    "Wav2Vec2ConformerModel",
+    position_embeddings_type="relative",
+    conv_depthwise_kernel_size=7,
+    max_source_positions=64,
+)
 
 
 @family("encodec", "audio")
@@ -241,6 +253,7 @@ def speech_to_text(sizes):
         ),
         gen=greedy_encoder_decoder(2),
         record_features=False,
+        feature_extractor=("Speech2TextFeatureExtractor", dict(feature_size=16, num_mel_bins=16)),
     )
 
 

@@ -48,6 +48,7 @@ class Read(Generic[C]):
     """A part as an official config describes it.
 
     layout:  the bare model's names, with the numbers its operations need
+    older:   layouts of releases that name the same weights otherwise
     body:    prefixes under which stand-alone releases hold the bare model, the usual one first
     head:    prefix of a language model's output matrix
     stages:  where a recorded reference of the part alone holds its stages, if not where all do
@@ -59,6 +60,7 @@ class Read(Generic[C]):
     body: tuple[str, ...] = ("model.",)
     head: str = "lm_head."
     stages: Mapping[str, Recorded] | None = None
+    older: tuple[Layout, ...] = ()
 
 
 Readers = Mapping[str, Callable[[Fields], Read[Any]]]

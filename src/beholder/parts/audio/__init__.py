@@ -1,0 +1,1 @@
+"""Encoders of sound, and of other signals that are read like sound."""

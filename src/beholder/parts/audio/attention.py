@@ -1,0 +1,164 @@
+"""Attention of audio encoders: relative biases behind gates, relative positions as keys, and a learned extra key.
+
+B rows, T queries and keys, D width, H heads, K head width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from beholder.config import Config
+from beholder.errors import UnknownName
+from beholder.parts.blocks.attention import Attention, SelfAttention, prepend
+from beholder.parts.blocks.positions import learned
+from beholder.parts.blocks.step import NO_PARTS, Step
+
+
+@dataclass(frozen=True)
+class GatedAttention(Attention):
+    """The encoder's relative bias counts as much as a gate in each query says (WavLM, 2110.13900, section 3.3). gate_of:
+    what the gate reads, the layer's `input` (WavLM) or the projected `query` (BEATs, 2212.09058).
+    """
+
+    gate_of: str = "input"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gate_of not in ("input", "query"):
+            raise UnknownName("source of an attention gate", self.gate_of, ("input", "query"))
+
+    def build(self, dim: int, index: int = 0) -> GatedSelfAttention:
+        return GatedSelfAttention(self, dim, index)
+
+
+class GatedSelfAttention(SelfAttention):
+    """(B, T, D) -> (B, T, D); `step.bias_BHTS` is the bias that the gates weigh."""
+
+    config: GatedAttention
+
+    def __init__(self, config: GatedAttention, dim: int, index: int = 0) -> None:
+        super().__init__(config, dim, index)
+        self.gate = nn.Linear(self.head_dim, 8)
+        self.gate_scale = nn.Parameter(torch.ones(config.num_heads))
+
+    def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
+        q_BHTK, k_BHTK, v_BHTK = (self.split(heads) for heads in self.project(x_BTD))
+        gates_BHT2 = self.gate(q_BHTK if self.config.gate_of == "query" else self.split(x_BTD))
+        gates_BHT2 = gates_BHT2.unflatten(-1, (2, 4)).sum(-1).sigmoid()
+        update_BHT1, reset_BHT1 = gates_BHT2.chunk(2, -1)
+        weight_BHT1 = update_BHT1 * (reset_BHT1 * self.gate_scale[:, None, None] - 1.0) + 2.0
+        assert step.bias_BHTS is not None
+        mask = step.mask(self.config.window).plus(weight_BHT1 * step.bias_BHTS)
+        return self.merge(self.attend(q_BHTK, k_BHTK, v_BHTK, mask))
+
+
+@dataclass(frozen=True)
+class RelativeBuckets(Config):
+    """A learned score for each head and distance, keys before and after a query apart: near distances one by one, farther
+    ones in logarithmic buckets up to `farthest` (T5, 1910.10683).
+    """
+
+    buckets: int = 320
+    farthest: int = 800
+
+    def tiny(self) -> RelativeBuckets:
+        return self.but(buckets=32, farthest=64)
+
+    def build(self, num_heads: int) -> RelativeBias:
+        return RelativeBias(self, num_heads)
+
+
+class RelativeBias(nn.Module):
+    """A number of tokens -> (1, H, T, T)."""
+
+    def __init__(self, config: RelativeBuckets, num_heads: int) -> None:
+        super().__init__()
+        self.config = config
+        self.weight = learned(config.buckets, num_heads)
+
+    def forward(self, count: int) -> Tensor:
+        places_T = torch.arange(count, device=self.weight.device)
+        buckets_TT = self._buckets(places_T[None, :] - places_T[:, None])
+        return self.weight[buckets_TT].permute(2, 0, 1)[None]
+
+    def _buckets(self, distances_TT: Tensor) -> Tensor:
+        half = self.config.buckets // 2
+        single = half // 2
+        far_TT = distances_TT.abs()
+        ratio_TT = torch.log(far_TT.clamp(min=1).float() / single) / math.log(self.config.farthest / single)
+        shared_TT = (single + ratio_TT * (half - single)).long().clamp(max=half - 1)
+        return (distances_TT > 0).long() * half + torch.where(far_TT < single, far_TT, shared_TT)
+
+
+@dataclass(frozen=True)
+class RelativeAttention(Attention):
+    """Scores of content plus scores of distance, whose sine waves are projected to keys (Transformer-XL, 1901.02860,
+    section 3.3, in both directions as in the conformer, 2005.08100).
+    """
+
+    def build(self, dim: int, index: int = 0) -> RelativeSelfAttention:
+        return RelativeSelfAttention(self, dim, index)
+
+
+class RelativeSelfAttention(SelfAttention):
+    """(B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: RelativeAttention, dim: int, index: int = 0) -> None:
+        super().__init__(config, dim, index)
+        self.distance = nn.Linear(dim, config.num_heads * self.head_dim, bias=False)
+        self.content_bias = nn.Parameter(torch.zeros(config.num_heads, self.head_dim))
+        self.distance_bias = nn.Parameter(torch.zeros(config.num_heads, self.head_dim))
+
+    def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
+        q_BHTK, k_BHTK, v_BHTK = (self.split(heads) for heads in self.project(x_BTD))
+        count, dim = x_BTD.shape[1:]
+        waves_PD = distance_waves(count, dim).to(x_BTD)
+        keys_HPK = self.split(self.distance(waves_PD)[None])[0]
+        scores_BHTP = (q_BHTK + self.distance_bias[:, None]) @ keys_HPK.transpose(-1, -2)
+        places_T = torch.arange(count, device=x_BTD.device)
+        index_TT = count - 1 - places_T[:, None] + places_T[None, :]
+        bias_BHTT = (
+            scores_BHTP.gather(-1, index_TT.expand(*scores_BHTP.shape[:3], count)) * self.head_dim**-0.5
+        )
+        mask = step.mask(self.config.window).plus(bias_BHTT)
+        return self.merge(self.attend(q_BHTK + self.content_bias[:, None], k_BHTK, v_BHTK, mask))
+
+
+def distance_waves(count: int, dim: int) -> Tensor:
+    """(2 count - 1, dim) sine waves of the distances count - 1 down to 1 - count, sine and cosine of each rate side by
+    side.
+    """
+    rates_F = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32) * -(math.log(10000.0) / dim))
+    distances_P = torch.arange(count - 1, -count, -1, dtype=torch.float32)
+    angles_PF = distances_P[:, None] * rates_F
+    return torch.stack((angles_PF.sin(), angles_PF.cos()), -1).flatten(1)
+
+
+@dataclass(frozen=True)
+class ExtraKeyAttention(Attention):
+    """With one learned key and value besides the tokens' own, seen by every query (ImageBind, 2305.05665; `add_bias_kv`
+    of torch's attention).
+    """
+
+    def build(self, dim: int, index: int = 0) -> ExtraKeySelfAttention:
+        return ExtraKeySelfAttention(self, dim, index)
+
+
+class ExtraKeySelfAttention(SelfAttention):
+    """(B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: ExtraKeyAttention, dim: int, index: int = 0) -> None:
+        super().__init__(config, dim, index)
+        self.extra_k, self.extra_v = (learned(config.num_heads * self.head_dim) for _ in range(2))
+
+    def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
+        q_BHTK, k_BHTK, v_BHTK = (self.split(heads) for heads in self.project(x_BTD))
+        extra = tuple(self.split(vector.expand(len(x_BTD), 1, -1)) for vector in (self.extra_k, self.extra_v))
+        mask = step.mask(self.config.window).plus(step.bias_BHTS)
+        k_BHTK, v_BHTK, mask = prepend(k_BHTK, v_BHTK, (extra[0], extra[1]), mask, q_BHTK.shape[2])
+        return self.merge(self.attend(q_BHTK, k_BHTK, v_BHTK, mask))

@@ -1,0 +1,75 @@
+"""The conformer layer (2005.08100): attention and a convolution over time between two half-weighted MLPs.
+
+B rows, T positions, D width, E channels inside the convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from beholder.config import Config
+from beholder.parts.blocks.activations import activation
+from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.step import NO_PARTS, MixerConfig, MlpConfig, Step
+
+
+@dataclass(frozen=True)
+class TimeConv(Config):
+    """The convolution of a conformer layer. kernel: odd number of frames. expansion: channels inside per channel of the
+    layer. bias: of its three convolutions.
+    """
+
+    kernel: int = 31
+    expansion: int = 1
+    act: str = "silu"
+    bias: bool = False
+
+    def tiny(self) -> TimeConv:
+        return self.but(kernel=7)
+
+    def build(self, dim: int, norm: Norm) -> TimeConvModule:
+        return TimeConvModule(self, dim, norm)
+
+
+class TimeConvModule(nn.Module):
+    """(B, T, D) -> (B, T, D): norm, gated map, depthwise convolution, batch norm, map."""
+
+    def __init__(self, config: TimeConv, dim: int, norm: Norm) -> None:
+        super().__init__()
+        self.act = activation(config.act)
+        inner, bias = dim * config.expansion, config.bias
+        self.norm = norm.build(dim)
+        self.up = nn.Conv1d(dim, 2 * inner, 1, bias=bias)
+        self.depthwise = nn.Conv1d(
+            inner, inner, config.kernel, padding=config.kernel // 2, groups=inner, bias=bias
+        )
+        self.inner_norm = nn.BatchNorm1d(inner)
+        self.down = nn.Conv1d(inner, dim, 1, bias=bias)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        x_BET = F.glu(self.up(self.norm(x_BTD).transpose(1, 2)), dim=1)
+        return self.down(self.act(self.inner_norm(self.depthwise(x_BET)))).transpose(1, 2)
+
+
+class ConformerLayer(nn.Module):
+    """Half an MLP, attention, convolution, half an MLP, each with a norm before it and x added; then a norm."""
+
+    def __init__(
+        self, dim: int, mixer: MixerConfig, mlp: MlpConfig, conv: TimeConv, *, norm: Norm, index: int = 0
+    ) -> None:
+        super().__init__()
+        self.norm1, self.mlp1 = norm.build(dim), mlp.build(dim)
+        self.norm2, self.attn = norm.build(dim), mixer.build(dim, index)
+        self.conv = conv.build(dim, norm)
+        self.norm3, self.mlp2 = norm.build(dim), mlp.build(dim)
+        self.after = norm.build(dim)
+
+    def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
+        x_BTD = x_BTD + 0.5 * self.mlp1(self.norm1(x_BTD), step)
+        x_BTD = x_BTD + self.attn(self.norm2(x_BTD), step)
+        x_BTD = x_BTD + self.conv(x_BTD)
+        return self.after(x_BTD + 0.5 * self.mlp2(self.norm3(x_BTD), step))

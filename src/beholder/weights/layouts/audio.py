@@ -1,0 +1,222 @@
+"""Encoders of sound and other signals."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from beholder.weights.layout import Layout
+from beholder.weights.layouts.rules import Rules, affine
+from beholder.weights.ops import Fuse, Reshape, Split, Tied
+
+# transformers: models/whisper/modeling_whisper.py and models/speech_to_text/modeling_speech_to_text.py
+SPEECH_LAYERS = affine(
+    {
+        "layers.{}.self_attn.q_proj": "blocks.{}.attn.q",
+        "layers.{}.self_attn.k_proj": "blocks.{}.attn.k",
+        "layers.{}.self_attn.v_proj": "blocks.{}.attn.v",
+        "layers.{}.self_attn.out_proj": "blocks.{}.attn.out",
+        "layers.{}.self_attn_layer_norm": "blocks.{}.norm1",
+        "layers.{}.fc1": "blocks.{}.mlp.up",
+        "layers.{}.fc2": "blocks.{}.mlp.down",
+        "layers.{}.final_layer_norm": "blocks.{}.norm2",
+        "layer_norm": "last_norm",
+    }
+)
+WHISPER = Layout(
+    {
+        "embed_positions.weight": "positions.weight",
+        **affine({"conv1": "stem.convs.0", "conv2": "stem.convs.1"}),
+        **SPEECH_LAYERS,
+    },
+    name="transformers Whisper encoder",
+)
+SPEECH_TO_TEXT = Layout(
+    {**affine({"conv.conv_layers.{}": "stem.convs.{}"}), **SPEECH_LAYERS},
+    name="transformers Speech2Text encoder",
+)
+
+
+# transformers: models/audio_spectrogram_transformer, as it is saved; numbers: positions, with the class tokens
+AST = Layout(
+    {
+        "embeddings.cls_token": Fuse("cls", 0, (1, 1)),
+        "embeddings.distillation_token": Fuse("cls", 1, (1, 1)),
+        "embeddings.position_embeddings": Reshape("positions.weight", (1, "positions", -1)),
+        **affine(
+            {
+                "embeddings.patch_embeddings.projection": "stem.patch",
+                "encoder.layer.{}.attention.attention.query": "blocks.{}.attn.q",
+                "encoder.layer.{}.attention.attention.key": "blocks.{}.attn.k",
+                "encoder.layer.{}.attention.attention.value": "blocks.{}.attn.v",
+                "encoder.layer.{}.attention.output.dense": "blocks.{}.attn.out",
+                "encoder.layer.{}.layernorm_before": "blocks.{}.norm1",
+                "encoder.layer.{}.layernorm_after": "blocks.{}.norm2",
+                "encoder.layer.{}.intermediate.dense": "blocks.{}.mlp.up",
+                "encoder.layer.{}.output.dense": "blocks.{}.mlp.down",
+                "layernorm": "last_norm",
+            }
+        ),
+    },
+    name="transformers AST",
+)
+
+
+def _wave_stem(*, released: bool) -> Rules:
+    """released: the names of weight normalisation before torch 2."""
+    conv = "encoder.pos_conv_embed.conv."
+    scale, weight = "weight_g", "weight_v"
+    if not released:
+        scale, weight = "parametrizations.weight.original0", "parametrizations.weight.original1"
+    return {
+        "masked_spec_embed": "mask_token",
+        f"{conv}bias": "positions.bias",
+        f"{conv}{scale}": "positions.scale",
+        f"{conv}{weight}": "positions.weight",
+        **affine(
+            {
+                "feature_extractor.conv_layers.{}.conv": "stem.convs.{}",
+                "feature_extractor.conv_layers.{}.layer_norm": "stem.norms.{}",
+                "feature_projection.layer_norm": "stem.norm",
+                "feature_projection.projection": "stem.project",
+            }
+        ),
+    }
+
+
+@lru_cache(maxsize=8)
+def wav2vec2(norm: str, *, released: bool = False) -> Layout:
+    """transformers: models/wav2vec2, hubert and wavlm. norm: `post` or `pre` (`do_stable_layer_norm`)."""
+    before, after, edge = (
+        ("norm1", "norm2", "last_norm") if norm == "pre" else ("after1", "after2", "first_norm")
+    )
+    layer = "encoder.layers.{}."
+    rules: Rules = {
+        **_wave_stem(released=released),
+        # WavLM
+        "encoder.layers.0.attention.rel_attn_embed.weight": "bias.weight",
+        f"{layer}attention.gru_rel_pos_const": Reshape("blocks.{}.attn.gate_scale", (1, -1, 1, 1)),
+        **affine(
+            {
+                "encoder.layer_norm": edge,
+                f"{layer}attention.q_proj": "blocks.{}.attn.q",
+                f"{layer}attention.k_proj": "blocks.{}.attn.k",
+                f"{layer}attention.v_proj": "blocks.{}.attn.v",
+                f"{layer}attention.out_proj": "blocks.{}.attn.out",
+                f"{layer}attention.gru_rel_pos_linear": "blocks.{}.attn.gate",
+                f"{layer}layer_norm": f"blocks.{{}}.{before}",
+                f"{layer}feed_forward.intermediate_dense": "blocks.{}.mlp.up",
+                f"{layer}feed_forward.output_dense": "blocks.{}.mlp.down",
+                f"{layer}final_layer_norm": f"blocks.{{}}.{after}",
+            }
+        ),
+    }
+    return Layout(rules, name=f"transformers wav2vec 2.0, {norm}-norm")
+
+
+@lru_cache(maxsize=2)
+def conformer(*, released: bool = False) -> Layout:
+    """transformers: models/wav2vec2_conformer/modeling_wav2vec2_conformer.py."""
+    layer, conv = "encoder.layers.{}.", "encoder.layers.{}.conv_module."
+    rules: Rules = {
+        **_wave_stem(released=released),
+        f"{layer}self_attn.pos_bias_u": "blocks.{}.attn.content_bias",
+        f"{layer}self_attn.pos_bias_v": "blocks.{}.attn.distance_bias",
+        f"{layer}self_attn.linear_pos.weight": "blocks.{}.attn.distance.weight",
+        f"{conv}pointwise_conv1.weight": "blocks.{}.conv.up.weight",
+        f"{conv}depthwise_conv.weight": "blocks.{}.conv.depthwise.weight",
+        f"{conv}pointwise_conv2.weight": "blocks.{}.conv.down.weight",
+        f"{conv}batch_norm.*": "blocks.{}.conv.inner_norm.*",
+        **affine(
+            {
+                f"{layer}ffn1_layer_norm": "blocks.{}.norm1",
+                f"{layer}ffn1.intermediate_dense": "blocks.{}.mlp1.up",
+                f"{layer}ffn1.output_dense": "blocks.{}.mlp1.down",
+                f"{layer}self_attn_layer_norm": "blocks.{}.norm2",
+                f"{layer}self_attn.linear_q": "blocks.{}.attn.q",
+                f"{layer}self_attn.linear_k": "blocks.{}.attn.k",
+                f"{layer}self_attn.linear_v": "blocks.{}.attn.v",
+                f"{layer}self_attn.linear_out": "blocks.{}.attn.out",
+                f"{conv}layer_norm": "blocks.{}.conv.norm",
+                f"{layer}ffn2_layer_norm": "blocks.{}.norm3",
+                f"{layer}ffn2.intermediate_dense": "blocks.{}.mlp2.up",
+                f"{layer}ffn2.output_dense": "blocks.{}.mlp2.down",
+                f"{layer}final_layer_norm": "blocks.{}.after",
+                "encoder.layer_norm": "last_norm",
+            }
+        ),
+    }
+    return Layout(rules, name="transformers wav2vec 2.0 conformer")
+
+
+@lru_cache(maxsize=8)
+def beats(num_layers: int) -> Layout:
+    """microsoft/unilm: beats/BEATs.py and backbone.py. Every layer's file holds a copy of the shared relative bias."""
+    bias = "encoder.layers.{}.self_attn.relative_attention_bias.weight"
+    copies: Rules = {bias.format(index): Tied("bias.weight") for index in range(1, num_layers)}
+    rules: Rules = {
+        "patch_embedding.weight": "stem.patch.weight",
+        "predictor.*": None,
+        "encoder.pos_conv.0.bias": "positions.bias",
+        "encoder.pos_conv.0.weight_g": "positions.scale",
+        "encoder.pos_conv.0.weight_v": "positions.weight",
+        bias.format(0): "bias.weight",
+        **copies,
+        "encoder.layers.{}.self_attn.grep_a": Reshape("blocks.{}.attn.gate_scale", (1, -1, 1, 1)),
+        **affine(
+            {
+                "layer_norm": "stem.norm",
+                "post_extract_proj": "stem.project",
+                "encoder.layer_norm": "first_norm",
+                "encoder.layers.{}.self_attn.q_proj": "blocks.{}.attn.q",
+                "encoder.layers.{}.self_attn.k_proj": "blocks.{}.attn.k",
+                "encoder.layers.{}.self_attn.v_proj": "blocks.{}.attn.v",
+                "encoder.layers.{}.self_attn.out_proj": "blocks.{}.attn.out",
+                "encoder.layers.{}.self_attn.grep_linear": "blocks.{}.attn.gate",
+                "encoder.layers.{}.self_attn_layer_norm": "blocks.{}.after1",
+                "encoder.layers.{}.fc1": "blocks.{}.mlp.up",
+                "encoder.layers.{}.fc2": "blocks.{}.mlp.down",
+                "encoder.layers.{}.final_layer_norm": "blocks.{}.after2",
+            }
+        ),
+    }
+    return Layout(rules, name="unilm BEATs")
+
+
+@lru_cache(maxsize=8)
+def imagebind(modality: str) -> Layout:
+    """facebookresearch/ImageBind: models/imagebind_model.py, one modality's preprocessor, trunk and head's norm, under no
+    prefix. numbers: positions (with the class token); dim, inputs of inertial sensors.
+    """
+    stem, helper = {
+        "vision": ("rgbt_stem", "pos_embedding_helper.pos_embed"),
+        "depth": ("depth_stem", "pos_embedding_helper.pos_embed"),
+        "imu": ("imu_stem", "pos_embed"),
+    }.get(modality, ("rgbt_stem", "pos_embedding_helper.pos_embed"))
+    before, trunk = f"modality_preprocessors.{modality}.", f"modality_trunks.{modality}."
+    patch = f"{before}{stem}.proj.{'1.' if modality == 'vision' else ''}weight"
+    rules: Rules = {
+        f"{before}cls_token": "cls",
+        f"{before}{helper}": Reshape("positions.weight", (1, "positions", -1)),
+        patch: Reshape("stem.patch.weight", ("dim", "inputs")) if modality == "imu" else "stem.patch.weight",
+        f"{trunk}blocks.{{}}.attn.bias_k": Reshape("blocks.{}.attn.extra_k", (1, 1, -1)),
+        f"{trunk}blocks.{{}}.attn.bias_v": Reshape("blocks.{}.attn.extra_v", (1, 1, -1)),
+        **{
+            f"{trunk}blocks.{{}}.attn.in_proj_{leaf}": Split(
+                (f"blocks.{{}}.attn.q.{leaf}", f"blocks.{{}}.attn.k.{leaf}", f"blocks.{{}}.attn.v.{leaf}")
+            )
+            for leaf in ("weight", "bias")
+        },
+        **affine(
+            {
+                f"{before}{stem}.norm_layer": "stem.norm",
+                f"{trunk}pre_transformer_layer.0": "first_norm",
+                f"{trunk}blocks.{{}}.attn.out_proj": "blocks.{}.attn.out",
+                f"{trunk}blocks.{{}}.norm_1": "blocks.{}.norm1",
+                f"{trunk}blocks.{{}}.norm_2": "blocks.{}.norm2",
+                f"{trunk}blocks.{{}}.mlp.fc1": "blocks.{}.mlp.up",
+                f"{trunk}blocks.{{}}.mlp.fc2": "blocks.{}.mlp.down",
+                f"modality_heads.{modality}.0": "last_norm",
+            }
+        ),
+    }
+    return Layout(rules, name=f"ImageBind {modality}")
