@@ -9,7 +9,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from beholder.errors import BeholderError, UnknownName
-from beholder.media.geometry import CLIP_MEAN, CLIP_STD, HALF, AnyRes, Fixed, Geometry, Split
+from beholder.media.geometry import (
+    CLIP_MEAN,
+    CLIP_STD,
+    HALF,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    AnyRes,
+    Fixed,
+    Geometry,
+    Split,
+)
 from beholder.media.plan import Size
 from beholder.media.resize import FILTERS
 
@@ -151,6 +161,17 @@ def _siglip(settings: Settings) -> Geometry:
     return Fixed(size=size, **colours)
 
 
+def _convnext(settings: Settings) -> Geometry:
+    """Below 384 pixels a crop of a share of the picture, else the whole of it, squeezed."""
+    colours = settings.colours("bilinear", IMAGENET_MEAN, IMAGENET_STD)
+    size, share = settings.size("size", 384), settings.take("crop_pct", 224 / 256)
+    if isinstance(size, tuple):
+        raise settings.error(f"size is {size}; expected a shortest_edge")
+    if size >= 384:
+        return Fixed(size=(size, size), **colours)
+    return Fixed(size=(size, size), fit="crop", edge=int(size / share), **colours)
+
+
 def _llava_next(settings: Settings) -> Geometry:
     colours = settings.colours("bicubic", CLIP_MEAN, CLIP_STD)
     settings.require("aspect_ratio_setting", "anyres")
@@ -202,6 +223,7 @@ READERS: dict[str, Callable[[Settings], Geometry]] = {
     "CLIPImageProcessor": _clip,
     "LlavaImageProcessor": _clip,
     "SiglipImageProcessor": _siglip,
+    "ConvNextImageProcessor": _convnext,
     "LlavaNextImageProcessor": _llava_next,
     "Idefics3ImageProcessor": _idefics3,
     "SmolVLMImageProcessor": _idefics3,

@@ -12,8 +12,10 @@ def affine(pairs: dict[str, str]) -> Rules:
     return {f"{key}.{leaf}": f"{own}.{leaf}" for key, own in pairs.items() for leaf in ("weight", "bias")}
 
 
-def conv_norms(pairs: dict[str, tuple[str, str]]) -> Rules:
-    """Rules for convolutions with the batch norms behind them: own name -> (convolution, norm)."""
+def conv_norms(pairs: dict[str, tuple[str, str]], *, counted: bool = False) -> Rules:
+    """Rules for convolutions with the batch norms behind them: own name -> (convolution, norm). counted: the number of
+    training batches is kept, else dropped.
+    """
     rules: Rules = {}
     for own, (convolution, norm) in pairs.items():
         rules[f"{convolution}.weight"] = f"{own}.weight"
@@ -24,5 +26,5 @@ def conv_norms(pairs: dict[str, tuple[str, str]]) -> Rules:
             ("running_var", "var"),
         ):
             rules[f"{norm}.{leaf}"] = f"{own}.{own_leaf}"
-        rules[f"{norm}.num_batches_tracked"] = None
+        rules[f"{norm}.num_batches_tracked"] = f"{own}.count" if counted else None
     return rules

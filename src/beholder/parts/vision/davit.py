@@ -1,0 +1,156 @@
+"""DaViT (2204.03645): attention inside windows of the map, then attention among channels over the whole map.
+
+V views, h w rows and columns of a map, C channels, W windows, T tokens of a window, G groups of channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from beholder.errors import BeholderError
+from beholder.parts.blocks.mlp import FeedForward
+from beholder.parts.blocks.norms import Norm
+from beholder.parts.vision.stages import Maps, StagedConfig, StagedEncoder, conv_side, first_dim, last_dim
+from beholder.parts.vision.windows import Embed, Heads, merge, partition
+
+
+@dataclass(frozen=True)
+class DaVit(StagedConfig):
+    """dims, depths, heads, groups: of each stage its width, pairs of layers, and heads of the attention in windows and among
+    channels. kernels, strides, paddings, norm_before: of the convolution that begins each stage, and whether its norm comes
+    before it. window: tokens per side of a window. ratio: hidden width of the MLPs over the stage's width.
+    """
+
+    image_size: int = 768
+    dims: tuple[int, ...] = (128, 256, 512, 1024)
+    depths: tuple[int, ...] = (1, 1, 9, 1)
+    heads: tuple[int, ...] = (4, 8, 16, 32)
+    groups: tuple[int, ...] = (4, 8, 16, 32)
+    kernels: tuple[int, ...] = (7, 3, 3, 3)
+    strides: tuple[int, ...] = (4, 2, 2, 2)
+    paddings: tuple[int, ...] = (3, 1, 1, 1)
+    norm_before: tuple[bool, ...] = (False, True, True, True)
+    window: int = 12
+    ratio: float = 4.0
+    qkv_bias: bool = True
+    act: str = "gelu"
+    classes: int = 0
+    dim: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dim", self.dims[-1])
+        per_stage = (
+            self.depths,
+            self.heads,
+            self.groups,
+            self.kernels,
+            self.strides,
+            self.paddings,
+            self.norm_before,
+        )
+        if any(len(values) != len(self.dims) for values in per_stage):
+            raise BeholderError(f"{len(self.dims)} stages need as many of each of their numbers")
+
+    def sides(self, length: int) -> tuple[int, ...]:
+        sides = []
+        for kernel, stride, padding in zip(self.kernels, self.strides, self.paddings, strict=True):
+            length = conv_side(length, kernel, stride, padding)
+            sides.append(length)
+        return tuple(sides)
+
+    def tiny(self) -> DaVit:
+        count = len(self.dims)
+        twos = (2,) * count
+        return self.but(
+            image_size=64, dims=(16,) * count, depths=(1,) * count, heads=twos, groups=twos, window=4
+        )
+
+    def build(self) -> DaVitModel:
+        return DaVitModel(self)
+
+
+class WindowMixer(nn.Module):
+    """Attention inside windows of a map."""
+
+    def __init__(self, heads: Heads, window: int) -> None:
+        super().__init__()
+        self.heads, self.window = heads, window
+
+    def forward(self, x_VhwC: Tensor) -> Tensor:
+        q, k, v = self.heads.split(partition(x_VhwC, self.window).flatten(1, 2))
+        y_WTC = self.heads.join(F.scaled_dot_product_attention(q, k, v))
+        return merge(y_WTC.unflatten(1, (self.window, self.window)), (x_VhwC.shape[1], x_VhwC.shape[2]))
+
+
+class ChannelMixer(nn.Module):
+    """Attention in which the channels of a group are the positions and a map's cells their features."""
+
+    def __init__(self, heads: Heads) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, x_VhwC: Tensor) -> Tensor:
+        q, k, v = (part.transpose(-1, -2) for part in self.heads.split(x_VhwC.flatten(1, 2)))
+        y_VGTC = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2)
+        return self.heads.join(y_VGTC).view_as(x_VhwC)
+
+
+class DaVitLayer(nn.Module):
+    """A mixer and an MLP, each after a 3x3 depthwise convolution that is added to its input and gives it places."""
+
+    def __init__(self, dim: int, mixer: nn.Module, mlp: FeedForward) -> None:
+        super().__init__()
+        self.place1, self.place2 = (nn.Conv2d(dim, dim, 3, padding=1, groups=dim) for _ in range(2))
+        self.norm1, self.norm2 = Norm().build(dim), Norm().build(dim)
+        self.attn, self.mlp = mixer, mlp.build(dim)
+
+    def forward(self, x_VhwC: Tensor) -> Tensor:
+        x_VhwC = x_VhwC + last_dim(self.place1(first_dim(x_VhwC)))
+        x_VhwC = x_VhwC + self.attn(self.norm1(x_VhwC))
+        x_VhwC = x_VhwC + last_dim(self.place2(first_dim(x_VhwC)))
+        return x_VhwC + self.mlp(self.norm2(x_VhwC))
+
+
+class DaVitStage(nn.Module):
+    """`down` to the stage's grid, then layers of either kind in turn."""
+
+    def __init__(self, config: DaVit, stage: int) -> None:
+        super().__init__()
+        dim, inputs = config.dims[stage], (3, *config.dims)[stage]
+        steps = (config.kernels[stage], config.strides[stage], config.paddings[stage])
+        self.down = Embed(inputs, dim, *steps, before=config.norm_before[stage])
+        self.spatial, self.channel = nn.ModuleList(), nn.ModuleList()
+        mlp = FeedForward(int(config.ratio * dim), config.act)
+        for _ in range(config.depths[stage]):
+            windows = WindowMixer(Heads(dim, config.heads[stage], bias=config.qkv_bias), config.window)
+            channels = ChannelMixer(Heads(dim, config.groups[stage], bias=config.qkv_bias))
+            self.spatial.append(DaVitLayer(dim, windows, mlp))
+            self.channel.append(DaVitLayer(dim, channels, mlp))
+
+    def forward(self, x_VhwC: Tensor) -> Tensor:
+        x_VhwC = self.down(x_VhwC)
+        for spatial, channel in zip(self.spatial, self.channel, strict=True):
+            x_VhwC = channel(spatial(x_VhwC))
+        return x_VhwC
+
+
+class DaVitModel(StagedEncoder):
+    """`Vision` by both kinds of attention; tokens are the last map's cells."""
+
+    config: DaVit
+
+    def __init__(self, config: DaVit) -> None:
+        super().__init__()
+        self.config = config
+        self.stages = nn.ModuleList(DaVitStage(config, stage) for stage in range(len(config.dims)))
+        self.classifier = nn.Linear(config.dim, config.classes) if config.classes else None
+
+    def maps(self, pixels_V3HW: Tensor) -> Maps:
+        x_VhwC, taps = last_dim(pixels_V3HW), []
+        for stage in self.stages:
+            x_VhwC = stage(x_VhwC)
+            taps.append(x_VhwC)
+        return Maps(taps, x_VhwC, x_VhwC.mean((1, 2)))

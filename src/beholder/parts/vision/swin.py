@@ -1,0 +1,212 @@
+"""Swin transformers: attention in windows that shift from layer to layer (2103.14030), and version 2 (2111.09883): cosine
+scores, biases from an MLP of log-spaced offsets, norms after the branches.
+
+V views, h w rows and columns of a map, C channels, W windows, T tokens of a window, H heads, K head width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from beholder.errors import BeholderError
+from beholder.parts.blocks.mlp import FeedForward
+from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.positions import learned
+from beholder.parts.vision.stages import Maps, StagedConfig, StagedEncoder, last_dim
+from beholder.parts.vision.windows import Embed, Heads, merge, pad_to, partition, relative_index, shift_mask
+
+BIAS_HIDDEN = 512  # version 2's MLP
+LARGEST_SCALE = math.log(100)
+
+
+@dataclass(frozen=True)
+class Swin(StagedConfig):
+    """width: of the first stage, doubled at each next one. depths, heads: layers and heads of each stage. window: tokens per
+    side of a window. ratio: hidden width of the MLPs over the stage's width. last_norm: tokens are normed.
+
+    cosine: version 2; `trained_windows` are then the stages' windows in pre-training, whose offsets the biases are made
+    from (0: the stage's own).
+    """
+
+    image_size: int = 224
+    patch: int = 4
+    width: int = 96
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    heads: tuple[int, ...] = (3, 6, 12, 24)
+    window: int = 7
+    ratio: float = 4.0
+    qkv_bias: bool = True
+    act: str = "gelu"
+    norm: Norm = Norm()
+    last_norm: bool = True
+    cosine: bool = False
+    trained_windows: tuple[int, ...] = (0, 0, 0, 0)
+    classes: int = 0
+    dim: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dim", self.width * 2 ** (len(self.depths) - 1))
+        per_stage = (self.heads, self.trained_windows if self.cosine else self.heads)
+        if any(len(values) < len(self.depths) for values in per_stage):
+            raise BeholderError(f"{len(self.depths)} stages need as many numbers of heads and windows")
+
+    def sides(self, length: int) -> tuple[int, ...]:
+        first = -(-length // self.patch)
+        return tuple(-(-first // 2**stage) for stage in range(len(self.depths)))
+
+    def tiny(self) -> Swin:
+        count = len(self.depths)
+        small = self.but(image_size=8 * 2 ** (count - 1), patch=2, width=16, window=4)
+        return small.but(depths=(2,) * count, heads=(2,) * count)
+
+    def build(self) -> SwinModel:
+        return SwinModel(self)
+
+
+class OffsetTable(nn.Module):
+    """A learned bias for each offset between two tokens of a window and each head."""
+
+    def __init__(self, window: int, num_heads: int) -> None:
+        super().__init__()
+        self.window, self.table = window, learned((2 * window - 1) ** 2, num_heads)
+
+    def forward(self) -> Tensor:
+        """(H, T, T)."""
+        return self.table[relative_index(self.window, self.table.device)].permute(2, 0, 1)
+
+
+class OffsetMlp(nn.Module):
+    """16 sigmoid(MLP(offsets)), offsets in log space so that windows of other sizes fit (2111.09883 sections 3.3, 3.4)."""
+
+    def __init__(self, window: int, trained_window: int, num_heads: int) -> None:
+        super().__init__()
+        self.window, self.reach = window, (trained_window or window) - 1
+        self.up, self.down = nn.Linear(2, BIAS_HIDDEN), nn.Linear(BIAS_HIDDEN, num_heads, bias=False)
+
+    def forward(self) -> Tensor:
+        """(H, T, T)."""
+        steps = torch.arange(1 - self.window, self.window, device=self.up.weight.device) * (
+            8 / max(self.reach, 1)
+        )
+        logs = (steps.sign() * torch.log2(steps.abs() + 1) / 3).to(self.up.weight.dtype)
+        pairs = torch.stack(torch.meshgrid(logs, logs, indexing="ij"), -1).flatten(0, 1)
+        table = self.down(F.relu(self.up(pairs)))
+        bias_TTH = table[relative_index(self.window, table.device)]
+        return 16 * bias_TTH.permute(2, 0, 1).sigmoid()
+
+
+class WindowAttention(nn.Module):
+    """Attention inside windows of a map, which may be rolled by `shift` cells first."""
+
+    def __init__(self, config: Swin, stage: int, *, shifted: bool) -> None:
+        super().__init__()
+        dim, num_heads = config.width * 2**stage, config.heads[stage]
+        side = config.image_size // config.patch // 2**stage
+        # Version 2 fixes windows and shifts by the size it was made for; version 1 shifts wherever several windows fit.
+        self.window = min(config.window, side) if config.cosine else config.window
+        self.shift = config.window // 2 if shifted and (side > self.window or not config.cosine) else 0
+        self.heads = Heads(
+            dim, num_heads, bias=config.qkv_bias, key_bias=config.qkv_bias and not config.cosine
+        )
+        self.log_scale: nn.Parameter | None = None
+        self.bias: nn.Module = OffsetTable(self.window, num_heads)
+        if config.cosine:
+            self.log_scale = nn.Parameter(torch.full((num_heads,), math.log(10)))
+            self.bias = OffsetMlp(self.window, config.trained_windows[stage], num_heads)
+
+    def forward(self, x_VhwC: Tensor) -> Tensor:
+        views, size = len(x_VhwC), (x_VhwC.shape[1], x_VhwC.shape[2])
+        shift = self.shift if self.log_scale is not None or min(size) > self.window else 0
+        x_VhwC = pad_to(x_VhwC, self.window).roll((-shift, -shift), (1, 2))
+        padded = (x_VhwC.shape[1], x_VhwC.shape[2])
+        q, k, v = self.heads.split(partition(x_VhwC, self.window).flatten(1, 2))
+        scale = None
+        if self.log_scale is not None:
+            q = F.normalize(q, dim=-1) * self.log_scale.clamp(max=LARGEST_SCALE).exp()[:, None, None]
+            k, scale = F.normalize(k, dim=-1), 1.0
+        bias = self.bias()[None]
+        if shift:
+            near_WTT = shift_mask(padded, self.window, shift, bias.device)
+            bias = bias.masked_fill(~near_WTT[:, None], -torch.inf).repeat(views, 1, 1, 1)
+        y_WTC = self.heads.join(F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale))
+        y_VhwC = merge(y_WTC.unflatten(1, (self.window, self.window)), padded).roll((shift, shift), (1, 2))
+        return y_VhwC[:, : size[0], : size[1]]
+
+
+class SwinBlock(nn.Module):
+    """A window attention and an MLP, norms before them or after (version 2)."""
+
+    def __init__(self, config: Swin, stage: int, *, shifted: bool) -> None:
+        super().__init__()
+        dim = config.width * 2**stage
+        self.after = config.cosine
+        self.norm1, self.norm2 = config.norm.build(dim), config.norm.build(dim)
+        self.attn = WindowAttention(config, stage, shifted=shifted)
+        self.mlp = FeedForward(int(config.ratio * dim), config.act).build(dim)
+
+    def forward(self, x_VhwC: Tensor) -> Tensor:
+        if self.after:
+            x_VhwC = x_VhwC + self.norm1(self.attn(x_VhwC))
+            return x_VhwC + self.norm2(self.mlp(x_VhwC))
+        x_VhwC = x_VhwC + self.attn(self.norm1(x_VhwC))
+        return x_VhwC + self.mlp(self.norm2(x_VhwC))
+
+
+class PatchMerge(nn.Module):
+    """Cells of 2x2 joined and halved in width; a norm before or after (version 2)."""
+
+    def __init__(self, dim: int, *, after: bool) -> None:
+        super().__init__()
+        self.after = after
+        self.linear = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.norm = Norm().build(2 * dim if after else 4 * dim)
+
+    def forward(self, x_VhwC: Tensor) -> Tensor:
+        x = pad_to(x_VhwC, 2)
+        x = torch.cat([x[:, row::2, column::2] for column in range(2) for row in range(2)], -1)
+        return self.norm(self.linear(x)) if self.after else self.linear(self.norm(x))
+
+
+class SwinStage(nn.Module):
+    """Layers of one width, every other with shifted windows, and the step to the next stage."""
+
+    def __init__(self, config: Swin, stage: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(
+            *(SwinBlock(config, stage, shifted=bool(index % 2)) for index in range(config.depths[stage]))
+        )
+        last = stage == len(config.depths) - 1
+        self.down = None if last else PatchMerge(config.width * 2**stage, after=config.cosine)
+
+    def forward(self, x_VhwC: Tensor) -> tuple[Tensor, Tensor]:
+        """The map before and after the step."""
+        x_VhwC = self.blocks(x_VhwC)
+        return x_VhwC, x_VhwC if self.down is None else self.down(x_VhwC)
+
+
+class SwinModel(StagedEncoder):
+    """`Vision` by attention in windows; tokens are the last map's cells, normed. Taps are the maps before each step."""
+
+    config: Swin
+
+    def __init__(self, config: Swin) -> None:
+        super().__init__()
+        self.config = config
+        self.stem = Embed(3, config.width, config.patch, config.patch)
+        self.stages = nn.ModuleList(SwinStage(config, stage) for stage in range(len(config.depths)))
+        self.norm = config.norm.build(config.dim) if config.last_norm else None
+        self.classifier = nn.Linear(config.dim, config.classes) if config.classes else None
+
+    def maps(self, pixels_V3HW: Tensor) -> Maps:
+        x_VhwC = self.stem(pad_to(last_dim(pixels_V3HW), self.config.patch))
+        taps = []
+        for stage in self.stages:
+            before, x_VhwC = stage(x_VhwC)
+            taps.append(before)
+        tokens = x_VhwC if self.norm is None else self.norm(x_VhwC)
+        return Maps(taps, tokens, tokens.mean((1, 2)))

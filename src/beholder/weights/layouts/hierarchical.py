@@ -1,0 +1,381 @@
+"""Convolutional nets and hierarchical vision transformers."""
+
+from __future__ import annotations
+
+from beholder.weights.layout import Layout
+from beholder.weights.layouts.rules import Rules, affine, conv_norms
+from beholder.weights.ops import Pointwise, Reshape, Split, Transpose
+
+PARTS = ("q", "k", "v")
+
+
+def joined_qkv(pairs: dict[str, str]) -> Rules:
+    """Rules for queries, keys and values published as one map: published name -> our attention."""
+    return {
+        f"{key}.{leaf}": Split(tuple(f"{own}.{part}.{leaf}" for part in PARTS))
+        for key, own in pairs.items()
+        for leaf in ("weight", "bias")
+    }
+
+
+def pointwise(pairs: dict[str, str]) -> Rules:
+    """Rules for affine maps published as convolutions of one cell: published name -> ours."""
+    return {f"{key}.weight": Pointwise(f"{own}.weight") for key, own in pairs.items()} | {
+        f"{key}.bias": f"{own}.bias" for key, own in pairs.items()
+    }
+
+
+def classifying(layout: Layout, body: str, classifier: str) -> Layout:
+    """The layout of a checkpoint with a classifier: the bare model's under the prefix `body`."""
+    inner = {body + key: op for key, op in layout.rules.items() if not key.startswith(classifier)}
+    return Layout({**inner, **affine({classifier: "classifier"})}, f"{layout.name} with classifier")
+
+
+# transformers: models/resnet/modeling_resnet.py
+RESNET = Layout(
+    conv_norms(
+        {
+            own: (f"{key}.convolution", f"{key}.normalization")
+            for own, key in {
+                "stem.0": "embedder.embedder",
+                "stages.{}.{}.layers.{}": "encoder.stages.{}.layers.{}.layer.{}",
+                "stages.{}.{}.shortcut": "encoder.stages.{}.layers.{}.shortcut",
+            }.items()
+        },
+        counted=True,
+    ),
+    name="transformers ResNet",
+)
+
+
+def _layers_1_to_4() -> Rules:
+    """Stages named `layer1` to `layer4`, with convolutions `conv1` to `conv3`."""
+    pairs = {}
+    for stage in range(4):
+        key = f"layer{stage + 1}.{{}}"
+        for number in range(3):
+            own = f"stages.{stage}.{{}}.layers.{number}"
+            pairs[own] = (f"{key}.conv{number + 1}", f"{key}.bn{number + 1}")
+        pairs[f"stages.{stage}.{{}}.shortcut"] = (f"{key}.downsample.0", f"{key}.downsample.1")
+    return conv_norms(pairs, counted=True)
+
+
+# pytorch/vision: torchvision/models/resnet.py; timm uses the same names
+TORCHVISION_RESNET = Layout(
+    {
+        **conv_norms({"stem.0": ("conv1", "bn1")}, counted=True),
+        **_layers_1_to_4(),
+        **affine({"fc": "classifier"}),
+    },
+    name="torchvision ResNet",
+)
+
+# openai/CLIP: clip/model.py `ModifiedResNet`
+CLIP_RESNET = Layout(
+    {
+        **conv_norms({f"stem.{n}": (f"conv{n + 1}", f"bn{n + 1}") for n in range(3)}, counted=True),
+        **_layers_1_to_4(),
+        "attnpool.positional_embedding": "pool.positions",
+        **affine({f"attnpool.{part}_proj": f"pool.attn.{part}" for part in PARTS}),
+        **affine({"attnpool.c_proj": "pool.attn.out"}),
+    },
+    name="openai/CLIP ResNet",
+)
+
+# transformers: models/convnext/modeling_convnext.py, models/convnextv2/modeling_convnextv2.py
+CONVNEXT = Layout(
+    {
+        **affine(
+            {
+                "embeddings.patch_embeddings": "stem.conv",
+                "embeddings.layernorm": "stem.norm",
+                "encoder.stages.{}.downsampling_layer.0": "stages.{}.down.norm",
+                "encoder.stages.{}.downsampling_layer.1": "stages.{}.down.conv",
+                "encoder.stages.{}.layers.{}.dwconv": "stages.{}.blocks.{}.depthwise",
+                "encoder.stages.{}.layers.{}.layernorm": "stages.{}.blocks.{}.norm",
+                "encoder.stages.{}.layers.{}.pwconv1": "stages.{}.blocks.{}.up",
+                "encoder.stages.{}.layers.{}.pwconv2": "stages.{}.blocks.{}.down",
+                "layernorm": "norm",
+            }
+        ),
+        "encoder.stages.{}.layers.{}.layer_scale_parameter": "stages.{}.blocks.{}.scale",
+        **{
+            f"encoder.stages.{{}}.layers.{{}}.grn.{leaf}": Reshape(
+                f"stages.{{}}.blocks.{{}}.responses.{leaf}", (1, 1, 1, -1)
+            )
+            for leaf in ("weight", "bias")
+        },
+    },
+    name="transformers ConvNeXt",
+)
+
+# transformers: models/dinov3_convnext/modeling_dinov3_convnext.py
+DINOV3_CONVNEXT = Layout(
+    {
+        **affine(
+            {
+                "stages.0.downsample_layers.0": "stem.conv",
+                "stages.0.downsample_layers.1": "stem.norm",
+                **{f"stages.{n}.downsample_layers.0": f"stages.{n}.down.norm" for n in range(1, 5)},
+                **{f"stages.{n}.downsample_layers.1": f"stages.{n}.down.conv" for n in range(1, 5)},
+                "stages.{}.layers.{}.depthwise_conv": "stages.{}.blocks.{}.depthwise",
+                "stages.{}.layers.{}.layer_norm": "stages.{}.blocks.{}.norm",
+                "stages.{}.layers.{}.pointwise_conv1": "stages.{}.blocks.{}.up",
+                "stages.{}.layers.{}.pointwise_conv2": "stages.{}.blocks.{}.down",
+                "layer_norm": "norm",
+            }
+        ),
+        "stages.{}.layers.{}.gamma": "stages.{}.blocks.{}.scale",
+    },
+    name="transformers DINOv3 ConvNeXt",
+)
+
+# huggingface/pytorch-image-models: timm/models/convnext.py; open_clip has them under `visual.trunk.`
+TIMM_CONVNEXT = Layout(
+    {
+        **affine(
+            {
+                "stem.0": "stem.conv",
+                "stem.1": "stem.norm",
+                "stages.{}.downsample.0": "stages.{}.down.norm",
+                "stages.{}.downsample.1": "stages.{}.down.conv",
+                "stages.{}.blocks.{}.conv_dw": "stages.{}.blocks.{}.depthwise",
+                "stages.{}.blocks.{}.norm": "stages.{}.blocks.{}.norm",
+                "stages.{}.blocks.{}.mlp.fc1": "stages.{}.blocks.{}.up",
+                "stages.{}.blocks.{}.mlp.grn": "stages.{}.blocks.{}.responses",
+                "stages.{}.blocks.{}.mlp.fc2": "stages.{}.blocks.{}.down",
+                "head.norm": "norm",
+                "head.fc": "classifier",
+            }
+        ),
+        "stages.{}.blocks.{}.gamma": "stages.{}.blocks.{}.scale",
+    },
+    name="timm ConvNeXt",
+)
+
+# transformers: models/efficientnet/modeling_efficientnet.py
+EFFICIENTNET = Layout(
+    {
+        **conv_norms(
+            {
+                "stem": ("embeddings.convolution", "embeddings.batchnorm"),
+                "last": ("encoder.top_conv", "encoder.top_bn"),
+                **{
+                    f"blocks.{{}}.{own}": (f"encoder.blocks.{{}}.{conv}", f"encoder.blocks.{{}}.{norm}")
+                    for own, conv, norm in (
+                        ("expand", "expansion.expand_conv", "expansion.expand_bn"),
+                        ("depthwise", "depthwise_conv.depthwise_conv", "depthwise_conv.depthwise_norm"),
+                        ("project", "projection.project_conv", "projection.project_bn"),
+                    )
+                },
+            },
+            counted=True,
+        ),
+        **pointwise(
+            {
+                "encoder.blocks.{}.squeeze_excite.reduce": "blocks.{}.gate.down",
+                "encoder.blocks.{}.squeeze_excite.expand": "blocks.{}.gate.up",
+            }
+        ),
+    },
+    name="transformers EfficientNet",
+)
+
+
+def _timm_nfnet() -> Rules:
+    convolutions = {f"stem.conv{n + 1}": f"stem.{n}" for n in range(4)} | {"final_conv": "last"}
+    for number, key in enumerate(("conv1", "conv2", "conv2b", "conv3")):
+        convolutions[f"stages.{{}}.{{}}.{key}"] = f"stages.{{}}.{{}}.layers.{number}"
+    convolutions["stages.{}.{}.downsample.conv"] = "stages.{}.{}.shortcut"
+    gates = {
+        "stages.{}.{}.attn_last.fc1": "stages.{}.{}.gate.down",
+        "stages.{}.{}.attn_last.fc2": "stages.{}.{}.gate.up",
+    }
+    return {
+        **affine(convolutions),
+        **{f"{key}.gain": Reshape(f"{own}.gain", (-1, 1, 1, 1)) for key, own in convolutions.items()},
+        **pointwise(gates),
+        "stages.{}.{}.skipinit_gain": "stages.{}.{}.gain",
+        **affine({"head.fc": "classifier"}),
+    }
+
+
+# huggingface/pytorch-image-models: timm/models/nfnet.py, the `dm_nfnet_f*` models with DeepMind's weights
+TIMM_NFNET = Layout(_timm_nfnet(), name="timm NFNet")
+
+_SWIN_BLOCK = "encoder.layers.{}.blocks.{}"
+
+# transformers: models/swin/modeling_swin.py, models/swinv2/modeling_swinv2.py, as `save_pretrained` writes them
+SWIN = Layout(
+    {
+        **affine(
+            {
+                "embeddings.patch_embeddings.projection": "stem.conv",
+                "embeddings.norm": "stem.norm",
+                f"{_SWIN_BLOCK}.attention.self.query": "stages.{}.blocks.{}.attn.heads.q",
+                f"{_SWIN_BLOCK}.attention.self.key": "stages.{}.blocks.{}.attn.heads.k",
+                f"{_SWIN_BLOCK}.attention.self.value": "stages.{}.blocks.{}.attn.heads.v",
+                f"{_SWIN_BLOCK}.attention.output.dense": "stages.{}.blocks.{}.attn.heads.out",
+                f"{_SWIN_BLOCK}.layernorm_before": "stages.{}.blocks.{}.norm1",
+                f"{_SWIN_BLOCK}.layernorm_after": "stages.{}.blocks.{}.norm2",
+                f"{_SWIN_BLOCK}.intermediate.dense": "stages.{}.blocks.{}.mlp.up",
+                f"{_SWIN_BLOCK}.output.dense": "stages.{}.blocks.{}.mlp.down",
+                f"{_SWIN_BLOCK}.attention.self.continuous_position_bias_mlp.0": "stages.{}.blocks.{}.attn.bias.up",
+                "encoder.layers.{}.downsample.norm": "stages.{}.down.norm",
+                "layernorm": "norm",
+            }
+        ),
+        f"{_SWIN_BLOCK}.attention.self.relative_position_bias_table": "stages.{}.blocks.{}.attn.bias.table",
+        f"{_SWIN_BLOCK}.attention.self.continuous_position_bias_mlp.2.weight": (
+            "stages.{}.blocks.{}.attn.bias.down.weight"
+        ),
+        f"{_SWIN_BLOCK}.attention.self.logit_scale": Pointwise("stages.{}.blocks.{}.attn.log_scale"),
+        f"{_SWIN_BLOCK}.attention.self.relative_position_index": None,
+        f"{_SWIN_BLOCK}.attention.self.relative_coords_table": None,
+        "encoder.layers.{}.downsample.reduction.weight": "stages.{}.down.linear.weight",
+    },
+    name="transformers Swin",
+)
+
+
+def _davit() -> Rules:
+    rules = affine({"convs.{}.conv": "stages.{}.down.conv", "convs.{}.norm": "stages.{}.down.norm"})
+    for kind, attention in (("spatial", "window_attn"), ("channel", "channel_attn")):
+        key, own = f"blocks.{{}}.{{}}.{kind}_block", f"stages.{{}}.{kind}.{{}}"
+        pairs = {"conv1": "place1", "norm1": "norm1", "conv2": "place2", "norm2": "norm2"}
+        pairs |= {f"{attention}.proj": "attn.heads.out", "ffn.fc1": "mlp.up", "ffn.fc2": "mlp.down"}
+        rules |= affine({f"{key}.{theirs}": f"{own}.{ours}" for theirs, ours in pairs.items()})
+        rules |= joined_qkv({f"{key}.{attention}.qkv": f"{own}.attn.heads"})
+    return rules
+
+
+# transformers: models/florence2/modeling_florence2.py `Florence2VisionBackbone`
+DAVIT = Layout(_davit(), name="transformers Florence-2 DaViT")
+
+# transformers: models/focalnet/modeling_focalnet.py
+FOCALNET = Layout(
+    {
+        **affine(
+            {
+                "embeddings.patch_embeddings.projection": "stem.conv",
+                "embeddings.norm": "stem.norm",
+                "encoder.stages.{}.layers.{}.norm1": "stages.{}.blocks.{}.norm1",
+                "encoder.stages.{}.layers.{}.norm2": "stages.{}.blocks.{}.norm2",
+                "encoder.stages.{}.layers.{}.mlp.fc1": "stages.{}.blocks.{}.mlp.up",
+                "encoder.stages.{}.layers.{}.mlp.fc2": "stages.{}.blocks.{}.mlp.down",
+                "encoder.stages.{}.layers.{}.modulation.projection_in": "stages.{}.blocks.{}.modulation.split",
+                "encoder.stages.{}.layers.{}.modulation.projection_out": "stages.{}.blocks.{}.modulation.out",
+                "encoder.stages.{}.layers.{}.modulation.layernorm": "stages.{}.blocks.{}.modulation.norm",
+                "encoder.stages.{}.downsample.projection": "stages.{}.down.conv",
+                "encoder.stages.{}.downsample.norm": "stages.{}.down.norm",
+                "layernorm": "norm",
+            }
+        ),
+        **pointwise(
+            {
+                "encoder.stages.{}.layers.{}.modulation.projection_context": "stages.{}.blocks.{}.modulation.mix"
+            }
+        ),
+        "encoder.stages.{}.layers.{}.modulation.focal_layers.{}.0.weight": (
+            "stages.{}.blocks.{}.modulation.surroundings.{}.weight"
+        ),
+        "encoder.stages.{}.layers.{}.gamma_1": "stages.{}.blocks.{}.scale1",
+        "encoder.stages.{}.layers.{}.gamma_2": "stages.{}.blocks.{}.scale2",
+    },
+    name="transformers FocalNet",
+)
+
+
+def hiera(depths: tuple[int, ...]) -> Layout:
+    """transformers: models/hiera/modeling_hiera.py, which numbers layers by stage. Number: width."""
+    rules: Rules = {
+        **affine({"embeddings.patch_embeddings.projection": "patch", "pooler.layernorm": "norm"}),
+        "embeddings.position_embeddings": Reshape("positions", (1, -1, "width")),
+    }
+    places = [(stage, index) for stage, depth in enumerate(depths) for index in range(depth)]
+    for number, (stage, index) in enumerate(places):
+        key, own = f"encoder.stages.{stage}.layers.{index}", f"blocks.{number}"
+        pairs = {"layernorm_before": "norm1", "layernorm_after": "norm2", "attn.proj": "attn.out"}
+        pairs |= {"mlp.fc1": "mlp.up", "mlp.fc2": "mlp.down", "proj": "shortcut"}
+        rules |= affine({f"{key}.{theirs}": f"{own}.{ours}" for theirs, ours in pairs.items()})
+        rules |= joined_qkv({f"{key}.attn.qkv": f"{own}.attn"})
+    return Layout(rules, name="transformers Hiera")
+
+
+# transformers: models/sam2/modeling_sam2.py `Sam2VisionModel`; numbers: width, background, window
+SAM2_HIERA = Layout(
+    {
+        **affine(
+            {
+                "backbone.patch_embed.projection": "patch",
+                "backbone.blocks.{}.layer_norm1": "blocks.{}.norm1",
+                "backbone.blocks.{}.layer_norm2": "blocks.{}.norm2",
+                "backbone.blocks.{}.attn.proj": "blocks.{}.attn.out",
+                "backbone.blocks.{}.proj": "blocks.{}.shortcut",
+                "backbone.blocks.{}.mlp.proj_in": "blocks.{}.mlp.up",
+                "backbone.blocks.{}.mlp.proj_out": "blocks.{}.mlp.down",
+            }
+        ),
+        **joined_qkv({"backbone.blocks.{}.attn.qkv": "blocks.{}.attn"}),
+        **pointwise({"neck.convs.{}": "pyramid.lateral.{}"}),
+        "backbone.pos_embed": Reshape(
+            Transpose("positions", (1, 2, 0)), (1, "width", "background", "background")
+        ),
+        "backbone.pos_embed_window": Reshape(
+            Transpose("window_positions", (1, 2, 0)), (1, "width", "window", "window")
+        ),
+    },
+    name="transformers SAM 2 Hiera",
+)
+
+
+def _vit_det(layer: str, names: dict[str, str], attention: str) -> Rules:
+    """Rules for ViTDet's layers under `layer`, norms and MLP named as `names` says."""
+    return {
+        **affine({f"{layer}.{theirs}": f"blocks.{{}}.{ours}" for theirs, ours in names.items()}),
+        **affine({f"{layer}.{attention}.proj": "blocks.{}.attn.heads.out"}),
+        **joined_qkv({f"{layer}.{attention}.qkv": "blocks.{}.attn.heads"}),
+        f"{layer}.{attention}.rel_pos_h": "blocks.{}.attn.rows",
+        f"{layer}.{attention}.rel_pos_w": "blocks.{}.attn.columns",
+    }
+
+
+# transformers: models/sam/modeling_sam.py `SamVisionEncoder`; number: table
+SAM = Layout(
+    {
+        **affine({"patch_embed.projection": "patch"}),
+        "pos_embed": Reshape("positions", (1, "table", "table", -1)),
+        **_vit_det(
+            "layers.{}",
+            {"layer_norm1": "norm1", "layer_norm2": "norm2", "mlp.lin1": "mlp.up", "mlp.lin2": "mlp.down"},
+            "attn",
+        ),
+        **{f"neck.conv{n + 1}.weight": f"neck.convs.{n}.weight" for n in range(2)},
+        **affine({f"neck.layer_norm{n + 1}": f"neck.norms.{n}" for n in range(2)}),
+    },
+    name="transformers SAM encoder",
+)
+
+# transformers: models/vitdet/modeling_vitdet.py; number: width
+VITDET = Layout(
+    {
+        **affine({"embeddings.projection": "patch"}),
+        "embeddings.position_embeddings": Reshape("positions", (1, -1, "width")),
+        **_vit_det(
+            "encoder.layer.{}",
+            {"norm1": "norm1", "norm2": "norm2", "mlp.fc1": "mlp.up", "mlp.fc2": "mlp.down"},
+            "attention",
+        ),
+        **{
+            f"encoder.layer.{{}}.residual.conv{n + 1}.weight": f"blocks.{{}}.convolutions.convs.{n}.weight"
+            for n in range(3)
+        },
+        **affine(
+            {
+                f"encoder.layer.{{}}.residual.norm{n + 1}": f"blocks.{{}}.convolutions.norms.{n}"
+                for n in range(3)
+            }
+        ),
+    },
+    name="transformers ViTDet",
+)
