@@ -21,11 +21,17 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+def relu_squared(x: Tensor) -> Tensor:
+    """max(x, 0)^2 (Primer, 2109.08668)."""
+    return F.relu(x).square()
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": gelu_tanh,
     "quick_gelu": quick_gelu,
     "relu": F.relu,
+    "relu2": relu_squared,
     "relu6": F.relu6,
     "silu": F.silu,
     "tanh": torch.tanh,

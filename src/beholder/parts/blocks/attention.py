@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from beholder.errors import BeholderError, UnknownName
 from beholder.parts.blocks.masks import AttentionMask
 from beholder.parts.blocks.norms import Norm
-from beholder.parts.blocks.positions import Alibi, Rotary
+from beholder.parts.blocks.positions import Alibi, QueryScale, Rotary
 from beholder.parts.blocks.step import NO_PARTS, Mixer, MixerConfig, Step
 
 QK_NORMS = ("head", "heads", "all")
@@ -30,6 +30,7 @@ class Attention(MixerConfig):
     qk_norm: of queries and keys, over each `head` with shared weights, over each of the `heads` with its own weights,
     or over `all` channels; late: after rotary positions. inner_norm: of the joined heads before the last projection
     (sub-LN, 2210.06423). sinks: a learned score per head that takes a share of the softmax and gives nothing.
+    query_scale: of queries, by position.
     """
 
     num_heads: int
@@ -49,6 +50,7 @@ class Attention(MixerConfig):
     qk_norm_late: bool = False
     inner_norm: Norm | None = None
     sinks: bool = False
+    query_scale: QueryScale | None = None
 
     def __post_init__(self) -> None:
         if self.qk_norm_over not in QK_NORMS:
@@ -169,6 +171,9 @@ class SelfAttention(Mixer):
         q, k, v = parts["qkv"](x_BTD, self.project, step.inputs) if "qkv" in parts else self.project(x_BTD)
         q_BHTK, k_BJTK = self._prepare(q, self.q_norm, step), self._prepare(k, self.k_norm, step)
         v_BJTK = self.split(v)
+        if self.config.query_scale is not None:
+            assert step.positions is not None
+            q_BHTK = q_BHTK * self.config.query_scale.factors(step.positions).to(q_BHTK.dtype)
         if step.state is not None:
             kept = step.state.self_attention(self.index)
             k_BJTK, v_BJTK = kept.append(k_BJTK, v_BJTK, step.state.lengths)

@@ -15,7 +15,7 @@ from beholder.errors import UnknownName
 @dataclass(frozen=True)
 class Norm(Config):
     """kind: layer (LayerNorm, 1607.06450) or rms (RMSNorm, 1910.07467). bias: of LayerNorm. learned: has weights at all.
-    offset: added to the weights, which then start at zero (Gemma's 1 + weight).
+    offset: added to the weights, which then start at zero (1 + weight of Gemma and of Nemotron's LayerNorm).
     """
 
     kind: str = "layer"
@@ -30,9 +30,9 @@ class Norm(Config):
 
     def build(self, dim: int, heads: int = 0) -> nn.Module:
         """A norm over `dim` channels; with `heads`, over those of each head with weights of its own."""
-        if self.kind == "layer" and not heads:
+        if self.kind == "layer" and not heads and not self.offset:
             return nn.LayerNorm(dim, eps=self.eps, elementwise_affine=self.learned, bias=self.bias)
-        return (HeadNorm if self.kind == "layer" else RmsNorm)(self, dim, heads)
+        return (LayerNorm if self.kind == "layer" else RmsNorm)(self, dim, heads)
 
 
 class RmsNorm(nn.Module):
@@ -54,16 +54,17 @@ class RmsNorm(nn.Module):
         return F.rms_norm(x, (self.dim,), weight, eps)
 
 
-class HeadNorm(nn.Module):
-    """LayerNorm over the last axis of (..., heads, K) with weights (and a bias) for each head."""
+class LayerNorm(nn.Module):
+    """LayerNorm with an offset of its weights, or over the last axis of (..., heads, K) with weights for each head."""
 
-    def __init__(self, config: Norm, dim: int, heads: int) -> None:
+    def __init__(self, config: Norm, dim: int, heads: int = 0) -> None:
         super().__init__()
         self.config, self.dim = config, dim
-        self.weight = nn.Parameter(torch.ones(heads, dim)) if config.learned else None
-        self.bias = nn.Parameter(torch.zeros(heads, dim)) if config.learned and config.bias else None
+        shape = (heads, dim) if heads else (dim,)
+        self.weight = nn.Parameter(torch.full(shape, 1.0 - config.offset)) if config.learned else None
+        self.bias = nn.Parameter(torch.zeros(shape)) if config.learned and config.bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.layer_norm(x, (self.dim,), None, None, self.config.eps)
-        y = y if self.weight is None else y * self.weight
+        y = y if self.weight is None else y * (self.weight + self.config.offset)
         return y if self.bias is None else y + self.bias

@@ -60,9 +60,11 @@ class Rotary(Config):
     def tables(self, positions: Tensor, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and sines (B, 1, T, turned), computed in float32, for `rotate`. positions: (B, T) or (axes, B, T)."""
         scaling = self.scaling
-        length = int(positions.max()) + 1 if scaling is not None and scaling.by_length else None
-        frequencies_F = self.frequencies(head_dim, positions.device, length=length)
-        angles_BTF = positions.float()[..., None] * frequencies_F
+        if scaling is not None and scaling.by_length:
+            frequencies = self._by_row(positions, head_dim)
+        else:
+            frequencies = self.frequencies(head_dim, positions.device)
+        angles_BTF = positions.float()[..., None] * frequencies
         if positions.ndim == 3:
             angles_BTF = self._by_axis(angles_BTF)
         joined = (
@@ -74,6 +76,13 @@ class Rotary(Config):
         if scaling is not None and scaling.magnitude != 1.0:
             cos, sin = cos * scaling.magnitude, sin * scaling.magnitude
         return cos.to(dtype)[:, None], sin.to(dtype)[:, None]
+
+    def _by_row(self, positions: Tensor, head_dim: int) -> Tensor:
+        """(B, 1, F): each row's frequencies, for a text as long as its last position says."""
+        last_B = positions.reshape(-1, *positions.shape[-2:]).amax((0, 2))
+        lengths = [position + 1 for position in last_B.tolist()]
+        known = {n: self.frequencies(head_dim, positions.device, length=n) for n in set(lengths)}
+        return torch.stack([known[n] for n in lengths])[:, None]
 
     def _by_axis(self, angles_ABTF: Tensor) -> Tensor:
         """The angles whose frequencies belong to each axis, (B, T, F)."""
@@ -107,6 +116,27 @@ class Rotary(Config):
         else:
             turned = torch.stack((-x_BHTK[..., 1::2], x_BHTK[..., ::2]), -1).flatten(-2)
         return x_BHTK * cos + turned * sin
+
+
+@dataclass(frozen=True)
+class QueryScale(Config):
+    """Queries grow with their position, so that attention to long texts stays sharp. Up to `length` tokens the factor is 1.
+
+    beta: None for log(p + 1) / log(length) at position p (log-n scaling, official `modeling_qwen.py`); else
+    1 + beta ln(1 + floor(p / length)) (official `get_llama_4_attn_scale`).
+    """
+
+    length: int
+    beta: float | None = None
+
+    def factors(self, positions: Tensor) -> Tensor:
+        """(B, 1, T, 1). positions: (B, T), or (axes, B, T) of which the farthest counts."""
+        places_BT = (positions.amax(0) if positions.ndim == 3 else positions).float()
+        if self.beta is None:
+            factors_BT = (torch.log(places_BT + 1) / math.log(self.length)).clamp(min=1.0)
+        else:
+            factors_BT = 1 + self.beta * torch.log1p(torch.floor(places_BT / self.length))
+        return factors_BT[:, None, :, None]
 
 
 @dataclass(frozen=True)

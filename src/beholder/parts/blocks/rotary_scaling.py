@@ -90,6 +90,26 @@ class DynamicScaling(RotaryScaling):
 
 
 @dataclass(frozen=True)
+class SteppedScaling(RotaryScaling):
+    """Dynamic NTK as in Qwen's first models: the base grows each time a text's length passes a power of two times
+    `original_length` (official `modeling_qwen.py`, `get_ntk_alpha`). While generating, a text's newest length counts.
+    """
+
+    original_length: int
+
+    @property
+    def by_length(self) -> bool:
+        return True
+
+    def frequencies(
+        self, theta: float, width: int, length: int | None, device: torch.device | None
+    ) -> Tensor:
+        octaves = math.ceil(math.log2(max(length or 1, 1) / self.original_length) + 1)
+        growth = max(2**octaves - 1, 1)
+        return 1.0 / theta_powers(theta * growth ** (width / (width - 2)), width, device)
+
+
+@dataclass(frozen=True)
 class Yarn(RotaryScaling):
     """YaRN (2309.00071): frequencies with fewer than `beta_slow` turns in `original_length` are divided by `factor`,
     those with more than `beta_fast` kept. attention_factor: magnitude; None derives it from `factor` (and DeepSeek's

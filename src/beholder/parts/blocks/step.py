@@ -37,6 +37,7 @@ class Step:
     positions:     (B, T) or (axes, B, T) of the new tokens, for rotary tables and relative biases
     bias_BHTS:     added to every layer's scores
     inputs, state: of a language model; lengths of its rows are `inputs.lengths`
+    memory_BSD, memory_keep_BS: what an encoder gave for cross-attention, and False where it is padding
     aux, stats:    name -> what each layer of experts adds to the loss, and what it reports
     """
 
@@ -47,6 +48,8 @@ class Step:
     bias_BHTS: Tensor | None = None
     inputs: LanguageInputs | None = None
     state: State | None = None
+    memory_BSD: Tensor | None = None
+    memory_keep_BS: Tensor | None = None
     aux: dict[str, list[Tensor]] = field(default_factory=dict)
     stats: dict[str, list[Tensor]] = field(default_factory=dict)
     _masks: dict[int | None, AttentionMask] = field(default_factory=dict)
@@ -62,12 +65,26 @@ class Step:
             )
         return self._masks[window]
 
+    def memory_mask(self) -> AttentionMask:
+        """Which of the memory's tokens may be seen."""
+        keep_BS = self.memory_keep_BS
+        return AttentionMask() if keep_BS is None else AttentionMask(allowed_B1TS=keep_BS[:, None, None])
+
     def tables(self, rotary: RotaryTables, head_dim: int) -> Tables:
         """Cosines and sines for `rotary.rotate`; the same at each call."""
         if (rotary, head_dim) not in self._tables:
-            assert self.positions is not None
-            self._tables[rotary, head_dim] = rotary.tables(self.positions, head_dim, self.dtype)
+            self._tables[rotary, head_dim] = rotary.tables(self._real_positions(), head_dim, self.dtype)
         return self._tables[rotary, head_dim]
+
+    def _real_positions(self) -> Tensor:
+        """Positions with 0 at padding, whose row is then no longer than its text."""
+        positions, lengths = self.positions, self.lengths
+        assert positions is not None
+        if lengths is None or all(length == positions.shape[-1] for length in lengths):
+            return positions
+        columns_T = torch.arange(positions.shape[-1], device=positions.device)
+        lengths_B1 = torch.tensor(list(lengths), device=positions.device)[:, None]
+        return positions.masked_fill(columns_T >= lengths_B1, 0)
 
     def key_positions(self) -> Tensor:
         """(B, S): of the new tokens' keys, or of all that the state holds, which rows keep in order from 0."""
