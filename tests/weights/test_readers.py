@@ -194,6 +194,14 @@ def test_every_number_is_the_official_one(oracle_python: Path) -> None:
         assert list(differences(card, full)) == [], sparse
 
 
+def described(data: dict[str, Any]) -> Any:
+    """The card as data, or why there is none: some official classes leave out what no model can do without."""
+    try:
+        return read_system(data, name="x").card.to_data()
+    except BeholderError as error:
+        return str(error)
+
+
 KNOWN = """
 import json, sys
 from transformers import CONFIG_MAPPING
@@ -217,7 +225,7 @@ def test_what_a_file_leaves_out_is_what_the_official_classes_assume(oracle_pytho
     assert len(official) >= len(FIRST)
     wrong = {}
     for kind, full in official.items():
-        sparse, filled = (read_system(data, name="x").card.to_data() for data in ({"model_type": kind}, full))
+        sparse, filled = described({"model_type": kind}), described(full)
         if sparse != filled:
             wrong[kind] = (sparse, filled)
     assert not wrong

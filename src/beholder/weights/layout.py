@@ -17,7 +17,7 @@ from torch import Tensor
 from beholder.errors import WeightsError
 from beholder.weights.differences import Differences
 from beholder.weights.lazy import LazyTensor, LazyTensors, Shape, lazy
-from beholder.weights.ops import Fuse, Numbers, OneToOne, Op, Rename, Split, Tied
+from beholder.weights.ops import Fuse, Numbers, OneToOne, Op, Rename, Split, Stack, Tied, number
 
 WILDCARD = re.compile(r"\{\}|\*$")
 
@@ -36,7 +36,8 @@ class Layout:
     def __post_init__(self) -> None:
         for rule in self.parsed:
             for target in rule.targets:
-                if _wildcards(target) != _wildcards(rule.key):
+                numbered = ["{}"] if isinstance(rule.op, Stack) else []
+                if _wildcards(target) + numbered != _wildcards(rule.key):
                     raise ValueError(
                         f"layout {self.name}: {rule.key!r} and {target!r} differ in their wildcards"
                     )
@@ -104,7 +105,21 @@ class Claim:
 
     @property
     def own(self) -> tuple[str, ...]:
-        return tuple(self.binding.own_prefix + _fill(target, self.values) for target in self.rule.targets)
+        values = self.values[:-1] if isinstance(self.rule.op, Stack) else self.values
+        return tuple(self.binding.own_prefix + _fill(target, values) for target in self.rule.targets)
+
+    @property
+    def piece(self) -> int:
+        """Which piece of our parameter this is, where several published tensors make it; -1 for a name that is none."""
+        op = self.rule.op
+        if isinstance(op, Stack):
+            found = self.values[-1]
+            return (
+                int(found)
+                if found.isdecimal() and int(found) < number(op.count, self.binding.numbers)
+                else -1
+            )
+        return op.index if isinstance(op, Fuse) else -1
 
 
 def to_own(
@@ -182,7 +197,8 @@ class _Found:
     def take(self, key: str) -> None:
         claim, tensor = _claim_on_published(key, self.bindings), self.published[key]
         own = [self.aliases.get(name, name) for name in claim.own] if claim else []
-        if claim is None or any(name not in self.shapes for name in own):
+        numbered = claim is not None and isinstance(claim.rule.op, Stack)
+        if claim is None or any(name not in self.shapes for name in own) or (numbered and claim.piece < 0):
             self.differences.unexpected.append(key)
             return
         op, numbers = claim.rule.op, claim.binding.numbers
@@ -192,7 +208,10 @@ class _Found:
                 self.copies.append((own[0], tensor))
         elif isinstance(op, Fuse):
             if self._fits(key, tensor, op.published_shape(shapes[0], numbers)):
-                self.pieces[claim.own[0]][op.index] = (claim, tensor)
+                self.pieces[claim.own[0]][claim.piece] = (claim, tensor)
+        elif isinstance(op, Stack):
+            if self._fits(key, tensor, shapes[0][1:]):
+                self.pieces[claim.own[0]][claim.piece] = (claim, tensor)
         elif isinstance(op, Split):
             fits = self._fits(key, tensor, op.published_shape(shapes, numbers))
             for i, name in enumerate(claim.own):
@@ -235,10 +254,11 @@ class _Found:
         absent = [c.key for c in _claims_on_own(name, self.bindings) if c.key not in present]
         self.differences.missing.extend((key, name) for key in absent)
         first = pieces[0][1]
-        dim = _fuse_of(pieces[0][0]).dim
+        op = pieces[0][0].rule.op
 
         def read(dtype: torch.dtype | None) -> Tensor:
-            return torch.cat([tensor.load(dtype) for _, tensor in pieces], dim=dim)
+            loaded = [tensor.load(dtype) for _, tensor in pieces]
+            return torch.cat(loaded, dim=op.dim) if isinstance(op, Fuse) else torch.stack(loaded)
 
         keys = ", ".join(sorted(present))
         self._fill(name, keys, LazyTensor(name, self.shapes[name], first.dtype, read, first.origin))
@@ -287,6 +307,11 @@ def _publish(claim: Claim, own: LazyTensors) -> LazyTensor:
 
         def read(dtype: torch.dtype | None) -> Tensor:
             return op.save([tensor.load(dtype) for tensor in tensors], numbers)
+    elif isinstance(op, Stack):
+        shape = tensors[0].shape[1:]
+
+        def read(dtype: torch.dtype | None) -> Tensor:
+            return tensors[0].load(dtype)[claim.piece].clone()
     else:
         assert isinstance(op, (OneToOne, Fuse))
         shape = op.published_shape(tensors[0].shape, numbers)
@@ -324,17 +349,22 @@ def _claims_on_own(name: str, bindings: Sequence[Binding]) -> list[Claim]:
             for rule in binding.layout.parsed:
                 if not isinstance(rule.op, Tied):
                     matches = [regex.fullmatch(rest) for regex in rule.target_regexes]
-                    claims += [Claim(binding, rule, match.groups()) for match in matches if match]
-        if len(claims) > 1 and not all(isinstance(claim.rule.op, Fuse) for claim in claims):
+                    claims += [
+                        Claim(binding, rule, (*match.groups(), *piece))
+                        for match in matches
+                        if match
+                        for piece in _pieces(rule.op, binding.numbers)
+                    ]
+        if len(claims) > 1 and not all(isinstance(claim.rule.op, (Fuse, Stack)) for claim in claims):
             raise WeightsError(f"two rules publish {name}: {' and '.join(claim.key for claim in claims)}")
         if claims:
-            return sorted(claims, key=lambda c: _fuse_of(c).index) if len(claims) > 1 else claims
+            return sorted(claims, key=lambda claim: claim.piece)
     return []
 
 
-def _fuse_of(claim: Claim) -> Fuse:
-    assert isinstance(claim.rule.op, Fuse)
-    return claim.rule.op
+def _pieces(op: Op | None, numbers: Numbers) -> list[tuple[str, ...]]:
+    """What the number of a stacked tensor may be; nothing to fill in for other operations."""
+    return [(str(i),) for i in range(number(op.count, numbers))] if isinstance(op, Stack) else [()]
 
 
 def _by_length(name: str, prefixed: Iterable[tuple[str, Binding]]) -> list[list[Binding]]:

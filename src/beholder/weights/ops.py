@@ -272,6 +272,20 @@ class Fuse(Op):
 
 
 @dataclass(frozen=True)
+class Stack(Op):
+    """Published tensors numbered by one `{}` of the key, the last, are slices of one of ours along its first axis: the
+    matrices of experts. `target` has the other wildcards; `count` is how many there are.
+    """
+
+    target: str
+    count: Count
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return (self.target,)
+
+
+@dataclass(frozen=True)
 class Tied(Op):
     """A published copy of the parameter `target`, which another rule fills as well. Not needed on loading,
     must be equal where present, stands in where the first one is absent, and is not written on export.

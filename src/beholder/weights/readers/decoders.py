@@ -30,6 +30,7 @@ class DecoderDefaults:
     context: int = 2048
     eps: float = 1e-6
     window: int | None = None
+    theta: float = 10000.0
 
 
 LLAMA = DecoderDefaults()
@@ -50,7 +51,7 @@ def decoder(fields: Fields, assumed: DecoderDefaults) -> Decoder:
             num_heads=num_heads,
             num_kv_heads=fields.count("num_key_value_heads", assumed.num_kv_heads or num_heads),
             head_dim=head_dim(fields, dim, num_heads),
-            rotary=rotary(fields, context),
+            rotary=rotary(fields, context, theta=assumed.theta),
         ),
         mlp=FeedForward(
             hidden=fields.count("intermediate_size", assumed.hidden),
@@ -81,17 +82,24 @@ def _mistral(fields: Fields) -> Read[Decoder]:
 
 
 def _qwen2(fields: Fields) -> Read[Decoder]:
-    """With `use_sliding_window`, `layer_types` say which layers use the window, else those from `max_window_layers` on."""
     config = decoder(fields, QWEN2).but(**{"attention.qkv_bias": True})
-    window = fields.count("sliding_window", None if "sliding_window" in fields else QWEN2.window)
-    first, kinds = fields.get("max_window_layers", 28), fields.get("layer_types", [])
-    if not fields.get("use_sliding_window", False) or window is None:
-        return Read(config, DECODER)
+    return Read(sliding(config, fields, window=4096, first=28), DECODER)
+
+
+def sliding(config: Decoder, fields: Fields, *, window: int, first: int) -> Decoder:
+    """With `use_sliding_window`, `layer_types` say which layers use the window, else those from `max_window_layers` on."""
+    first, kinds = fields.get("max_window_layers", first), fields.get("layer_types", [])
+    if not fields.get("use_sliding_window", False):
+        fields.raw("sliding_window")
+        return config
+    width = fields.count("sliding_window", None if "sliding_window" in fields else window)
+    if width is None:
+        return config
     if not kinds:
         kinds = [
             "sliding_attention" if layer >= first else "full_attention" for layer in range(config.num_layers)
         ]
-    return Read(windowed(config, window, kinds, fields), DECODER)
+    return windowed(config, width, kinds, fields)
 
 
 def windowed(config: Decoder, window: int, kinds: Sequence[Any], fields: Fields) -> Decoder:

@@ -7,11 +7,17 @@ from beholder.parts.contracts import EncoderConfig, LanguageConfig
 from beholder.parts.language.decoder import Decoder
 from beholder.parts.language.text_encoder import TextEncoder
 from beholder.parts.vision.vit import ViT
-from beholder.weights.readers import decoders, hierarchical, recurrent, text, vision
+from beholder.weights.readers import decoders, experts, hierarchical, hybrids, recurrent, text, vision
 from beholder.weights.readers.fields import Fields
 from beholder.weights.readers.read import Read, Readers, read_part
 
-LANGUAGE: Readers = {**decoders.READERS, **recurrent.READERS, **text.READERS}
+LANGUAGE: Readers = {
+    **decoders.READERS,
+    **experts.READERS,
+    **recurrent.READERS,
+    **hybrids.READERS,
+    **text.READERS,
+}
 VISION: Readers = {**vision.READERS, **hierarchical.READERS}
 
 

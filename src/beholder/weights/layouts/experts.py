@@ -1,0 +1,96 @@
+"""Decoders with experts and with latent attention."""
+
+from __future__ import annotations
+
+import re
+
+from beholder.weights.layout import Layout
+from beholder.weights.layouts.decoders import DECODER
+from beholder.weights.layouts.rules import Rules, affine
+from beholder.weights.ops import Split, Stack
+
+
+def experts(
+    where: str, router: str, matrices: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
+) -> Rules:
+    """Rules for experts numbered under `where`. matrices: names of the gate, up and down matrix. numbers: num_experts"""
+    stacked = {
+        f"{where}.experts.{{}}.{name}.weight": Stack(f"blocks.{{}}.mlp.{own}", "num_experts")
+        for name, own in zip(matrices, ("gate", "up", "down"), strict=True)
+    }
+    return {f"{where}.{router}.weight": "blocks.{}.mlp.router.weight", **stacked}
+
+
+def shared(where: str) -> Rules:
+    """Rules for a shared expert."""
+    leaves = {f"{where}.{leaf}_proj": f"blocks.{{}}.mlp.shared.{leaf}" for leaf in ("gate", "up", "down")}
+    return {f"{key}.weight": f"{own}.weight" for key, own in leaves.items()}
+
+
+# transformers: models/mixtral/modeling_mixtral.py; Phi-3.5-MoE has the same names
+MIXTRAL = DECODER.but(
+    experts("layers.{}.block_sparse_moe", "gate", ("w1", "w3", "w2")), name="transformers Mixtral"
+)
+
+# transformers: models/qwen2_moe/, models/qwen3_moe/, models/olmoe/
+NORMED_MOE = DECODER.but(
+    {
+        **experts("layers.{}.mlp", "gate"),
+        **shared("layers.{}.mlp.shared_expert"),
+        "layers.{}.mlp.shared_expert_gate.weight": "blocks.{}.mlp.shared_gate.weight",
+        "layers.{}.self_attn.q_norm.weight": "blocks.{}.attn.q_norm.weight",
+        "layers.{}.self_attn.k_norm.weight": "blocks.{}.attn.k_norm.weight",
+    },
+    name="transformers Qwen MoE",
+)
+
+# transformers: models/granitemoe/modeling_granitemoe.py
+GRANITE_MOE = DECODER.but(
+    {
+        "layers.{}.block_sparse_moe.router.layer.weight": "blocks.{}.mlp.router.weight",
+        "layers.{}.block_sparse_moe.input_linear.weight": Split(
+            ("blocks.{}.mlp.gate", "blocks.{}.mlp.up"), dim=1
+        ),
+        "layers.{}.block_sparse_moe.output_linear.weight": "blocks.{}.mlp.down",
+    },
+    name="transformers Granite MoE",
+)
+
+PLAIN_KEYS = re.compile(r"self_attn\.[qkv]_proj")
+
+# deepseek-ai/deepseek-moe-16b-base: modeling_deepseek.py
+DEEPSEEK = DECODER.but(
+    {
+        **experts("layers.{}.mlp", "gate"),
+        **shared("layers.{}.mlp.shared_experts"),
+        "layers.{}.mlp.gate.e_score_correction_bias": "blocks.{}.mlp.correction",
+    },
+    name="DeepSeekMoE",
+)
+# transformers: models/deepseek_v2/, models/deepseek_v3/, models/minicpm3/; numbers: num_heads
+_LATENT: Rules = {
+    **{key: op for key, op in DEEPSEEK.rules.items() if not PLAIN_KEYS.search(key)},
+    "layers.{}.self_attn.kv_a_layernorm.weight": "blocks.{}.attn.kv_norm.weight",
+    **{
+        f"layers.{{}}.self_attn.kv_a_proj_with_mqa.{leaf}": Split(
+            (f"blocks.{{}}.attn.kv_down.{leaf}", f"blocks.{{}}.attn.k_rotary.{leaf}")
+        )
+        for leaf in ("weight", "bias")
+    },
+    "layers.{}.self_attn.kv_b_proj.weight": Split(
+        ("blocks.{}.attn.k.weight", "blocks.{}.attn.v.weight"), groups="num_heads"
+    ),
+}
+LATENT = Layout(
+    {**_LATENT, "layers.{}.self_attn.q_proj.weight": "blocks.{}.attn.q.weight"},
+    name="transformers DeepSeek Lite",
+)
+LATENT_RANKED = Layout(
+    {
+        **_LATENT,
+        **affine({"layers.{}.self_attn.q_a_proj": "blocks.{}.attn.q_down"}),
+        "layers.{}.self_attn.q_a_layernorm.weight": "blocks.{}.attn.q_norm.weight",
+        "layers.{}.self_attn.q_b_proj.weight": "blocks.{}.attn.q.weight",
+    },
+    name="transformers DeepSeek",
+)
