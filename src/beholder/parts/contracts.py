@@ -82,7 +82,21 @@ class VisionConfig(EncoderConfig):
 
 
 class AudioConfig(EncoderConfig):
-    """An encoder of sound: views are spectrograms (1, bins, frames) or waveforms (1, 1, samples)."""
+    """An encoder of sound: views are spectrograms (1, bins, frames) or waveforms (1, 1, samples). `size`: (rows, columns)
+    of the views it was made for.
+    """
+
+    size: Size
+
+    def build(self) -> AudioEncoder:
+        raise NotImplementedError
+
+
+class AudioEncoder(Encoder):
+    """columns: how many of each view's columns are no padding, all where None. Tokens are given for those alone."""
+
+    def forward(self, views: Sequence[Tensor], columns: Sequence[int] | None = None) -> Packed:
+        raise NotImplementedError
 
 
 class ConnectorConfig(Config):
@@ -123,7 +137,8 @@ class LanguageInputs:
     lengths:        tokens in each row; None where every row is full
     routes_BT:      0 for text, a modality number elsewhere; layer parts may act on some routes only
     cross:          name -> (tokens (B, N, D), media id (B, N), media id of queries (B, T)) for cross-attention
-    memory:         encoder output for an encoder-decoder, (B, S, D)
+    memory:         what cross-attention of every layer reads, an encoder's output (B, S, D)
+    memory_keep:    (B, S) booleans, False where the memory is padding; None where nothing is
     """
 
     ids_BT: Tensor
@@ -134,6 +149,7 @@ class LanguageInputs:
     routes_BT: Tensor | None = None
     cross: Mapping[str, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
     memory: Tensor | None = None
+    memory_keep: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from beholder.config import Config
-from beholder.errors import UnknownName
+from beholder.errors import BeholderError, UnknownName
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.step import NO_PARTS, MixerConfig, MlpConfig, Step
 from beholder.parts.contracts import LayerParts
@@ -66,6 +66,7 @@ class TransformerLayer(nn.Module):
     """A mixer, then an MLP (or none), joined as `arrangement` says. `parts` are a fusion's modules, by slot.
 
     norm1, norm2 act on the halves' inputs; after1, after2 on their outputs, or on the sums where placement is `post`.
+    cross: a mixer between the two that reads an encoder's memory, joined in the same way.
     """
 
     def __init__(
@@ -76,14 +77,22 @@ class TransformerLayer(nn.Module):
         arrangement: Arrangement = Arrangement(),
         *,
         norm: Norm,
+        cross: MixerConfig | None = None,
         index: int = 0,
     ) -> None:
         super().__init__()
+        if cross is not None and arrangement.parallel is not None:
+            raise BeholderError(
+                "parallel halves leave no place for cross-attention between them; use one of the two"
+            )
         self.arrangement = arrangement
         halves = 1 if mlp is None else 2
         self.norm1 = norm.build(dim) if arrangement.norms_input else None
         self.attn = mixer.build(dim, index)
         self.after1 = norm.build(dim) if arrangement.norms_output else None
+        self.cross_norm = norm.build(dim) if cross is not None and arrangement.norms_input else None
+        self.cross = cross.build(dim, index) if cross is not None else None
+        self.cross_after = norm.build(dim) if cross is not None and arrangement.norms_output else None
         own_norm2 = arrangement.norms_input and halves == 2 and arrangement.parallel != "one norm"
         self.norm2 = norm.build(dim) if own_norm2 else None
         self.mlp = mlp.build(dim) if mlp is not None else None
@@ -104,6 +113,9 @@ class TransformerLayer(nn.Module):
             )
         else:
             x_BTD = self._join(x_BTD, y_BTD, mixed_BTD, self.after1, self.scale1)
+            if self.cross is not None:
+                y_BTD = x_BTD if self.cross_norm is None else self.cross_norm(x_BTD)
+                x_BTD = self._join(x_BTD, y_BTD, self.cross(y_BTD, step), self.cross_after, None)
             if self.mlp is not None:
                 y_BTD = x_BTD if self.norm2 is None else self.norm2(x_BTD)
                 given_BTD = self._mlp(y_BTD, step, parts)

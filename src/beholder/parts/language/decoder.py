@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from beholder.errors import BeholderError
+from beholder.parts.blocks.cross_attention import CrossAttention
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.step import MixerConfig, MlpConfig, Step
 from beholder.parts.blocks.transformer import Arrangement, LayerKind, TransformerLayer, run_layers
@@ -26,6 +27,7 @@ class Decoder(LanguageConfig):
 
     others, pattern: layer i is the usual one where pattern[i] is 0, else others[pattern[i] - 1]; a pattern shorter than
     the stack repeats. context: longest sequence the model was trained for, in tokens. final_norm: before the head.
+    cross: attention to an encoder's memory in every layer, between mixer and MLP; kept in `inputs.memory` or the state.
     tied: the head is the token table. logit_scale, logit_softcap c: logits become c tanh(scale logits / c).
     """
 
@@ -45,6 +47,7 @@ class Decoder(LanguageConfig):
     head_bias: bool = False
     logit_scale: float = 1.0
     logit_softcap: float | None = None
+    cross: CrossAttention | None = None
 
     def __post_init__(self) -> None:
         wrong = [kind for kind in self.pattern if not 0 <= kind <= len(self.others)]
@@ -85,7 +88,7 @@ class DecoderModel(Language):
         self.config = config
         self.embedding = config.embedding.build(config.vocab_size, config.dim, config.context)
         self.blocks = nn.ModuleList(
-            TransformerLayer(config.dim, *_parts_of(kind), index=index, norm=config.norm)
+            TransformerLayer(config.dim, *_parts_of(kind), index=index, norm=config.norm, cross=config.cross)
             for index, kind in enumerate(config.layers)
         )
         self.norm = config.norm.build(config.dim) if config.final_norm else nn.Identity()
@@ -123,6 +126,8 @@ class DecoderModel(Language):
         keys = inputs.visibility if state is None else state.append(inputs.visibility)
         x_BTD = self.embedding.place(inputs.embeddings_BTD, inputs.positions)
         step = Step(x_BTD.dtype, inputs.visibility, keys, inputs.positions, inputs=inputs, state=state)
+        if self.config.cross is not None:
+            step.memory_BSD, step.memory_keep_BS = remembered(inputs, state)
         x_BTD, kept = run_layers(self.blocks, x_BTD, step, layer_parts, taps)
         if state is not None:
             state.commit(x_BTD.shape[1], inputs.lengths)
@@ -133,6 +138,15 @@ class DecoderModel(Language):
             aux_losses={name: torch.stack(losses).sum() for name, losses in step.aux.items()},
             router_stats={name: torch.stack(values) for name, values in step.stats.items()},
         )
+
+
+def remembered(inputs: LanguageInputs, state: State | None) -> tuple[Tensor | None, Tensor | None]:
+    """The memory and what of it is no padding: new ones, which the state keeps, or those that it has kept."""
+    if state is None:
+        return inputs.memory, inputs.memory_keep
+    if inputs.memory is not None:
+        state.memory, state.memory_keep = inputs.memory, inputs.memory_keep
+    return state.memory, state.memory_keep
 
 
 def _parts_of(kind: LayerKind) -> tuple[MixerConfig, MlpConfig | None, Arrangement]:

@@ -119,7 +119,7 @@ class State:
     lengths:    tokens kept of each row
     segments_BS, blocks_BS: of the kept tokens, for masks; not needed while every row is plain causal text
     layers:     (kind, layer number) -> state; kinds are `self`, `cross` and `recurrent`
-    memory:     an encoder's output, (B, M, D), made once per request
+    memory, memory_keep: an encoder's output, (B, M, D), made once per request, and (B, M) booleans where some is padding
     """
 
     rows: int
@@ -130,6 +130,7 @@ class State:
     blocks_BS: Tensor | None = None
     layers: dict[tuple[str, int], LayerState] = field(default_factory=dict)
     memory: Tensor | None = None
+    memory_keep: Tensor | None = None
 
     def __post_init__(self) -> None:
         self.lengths = self.lengths or [0] * self.rows
@@ -143,6 +144,12 @@ class State:
     def recurrent(self, layer: int) -> Tensors:
         """The recurrent state of a layer, empty at first use."""
         found = self.layers.setdefault(("recurrent", layer), Tensors(recurrent=True))
+        assert isinstance(found, Tensors)
+        return found
+
+    def cross_attention(self, layer: int) -> Tensors:
+        """Keys and values of the memory in a layer, empty at first use."""
+        found = self.layers.setdefault(("cross", layer), Tensors())
         assert isinstance(found, Tensors)
         return found
 
@@ -194,6 +201,7 @@ class State:
             blocks_BS=None if self.blocks_BS is None else self.blocks_BS[index],
             layers={key: layer.reorder(index) for key, layer in self.layers.items()},
             memory=None if self.memory is None else self.memory[index],
+            memory_keep=None if self.memory_keep is None else self.memory_keep[index],
         )
 
     def fork(self, copies: int) -> State:
@@ -224,6 +232,7 @@ class State:
             blocks_BS=None if self.blocks_BS is None else self.blocks_BS.clone(),
             layers={key: layer.snapshot() for key, layer in self.layers.items()},
             memory=self.memory,
+            memory_keep=self.memory_keep,
         )
 
     @property

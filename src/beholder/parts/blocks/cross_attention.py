@@ -1,0 +1,48 @@
+"""Attention to an encoder's memory: the half of a decoder's layer between self-attention and MLP (1706.03762).
+
+B rows, T positions of the decoder, S tokens of memory, D width, H heads, K head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from beholder.errors import BeholderError
+from beholder.parts.blocks.attention import Attention, SelfAttention
+from beholder.parts.blocks.step import NO_PARTS, Step
+
+
+@dataclass(frozen=True)
+class CrossAttention(Attention):
+    """memory_dim: width of the memory where it is not the decoder's."""
+
+    memory_dim: int | None = None
+
+    def tiny(self) -> CrossAttention:
+        return super().tiny().but(memory_dim=self.memory_dim and 32)  # type: ignore[return-value]
+
+    def build(self, dim: int, index: int = 0) -> MemoryAttention:
+        return MemoryAttention(self, dim, index, kv_dim=self.memory_dim)
+
+
+class MemoryAttention(SelfAttention):
+    """Queries from the decoder, keys and values from the memory, made once for each request."""
+
+    def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
+        q_BHTK = self._prepare(self.q(x_BTD), self.q_norm, step)
+        k_BHSK, v_BHSK = self._memory(step)
+        return self.merge(self.attend(q_BHTK, k_BHSK, v_BHSK, step.memory_mask()))
+
+    def _memory(self, step: Step) -> tuple[Tensor, Tensor]:
+        kept = step.state.cross_attention(self.index).values if step.state is not None else {}
+        if not kept:
+            if step.memory_BSD is None:
+                raise BeholderError(
+                    "a decoder that reads an encoder's output was given none; give it what the encoder reads, or memory"
+                )
+            k, v = self.k(step.memory_BSD), self.v(step.memory_BSD)
+            kept["keys"], kept["values"] = self._prepare(k, self.k_norm, step), self.split(v)
+        return kept["keys"], kept["values"]
