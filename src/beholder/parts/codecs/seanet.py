@@ -7,7 +7,7 @@ P pieces of sound, C channels, S samples, T frames, D width of a code vector.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -328,12 +328,11 @@ class SeaNetCodec(Codec):
             whole * config.step + rest * config.net.hop if rest else (whole - 1) * config.step + config.piece
         )
 
-    def _fade(self, pieces: Iterable[Tensor]) -> Tensor:
+    def _fade(self, pieces: Sequence[Tensor]) -> Tensor:
         """Overlapping pieces (C, S) added up under triangles, divided by the sum of the triangles."""
         assert self.config.step is not None
-        step, pieces = self.config.step, list(pieces)
-        longest = pieces[0].shape[-1]
-        total = step * (len(pieces) - 1) + pieces[-1].shape[-1]
+        step, longest = self.config.step, pieces[0].shape[-1]
+        total = max(number * step + piece.shape[-1] for number, piece in enumerate(pieces))
         places = torch.linspace(0, 1, longest + 2, dtype=pieces[0].dtype, device=pieces[0].device)[1:-1]
         triangle = 0.5 - (places - 0.5).abs()
         joined, weights = pieces[0].new_zeros(pieces[0].shape[0], total), pieces[0].new_zeros(total)
