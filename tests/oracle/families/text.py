@@ -6,8 +6,8 @@ from core import DROP, Case, build_model, family, make_config
 
 
 def decoder_family(name, model_type=None, padded=True, **settings):
-    """A decoder-only language model; settings may be functions of the sizes. padded: whether a row has padding; the
-    recurrent layers of some official models read it as text.
+    """A decoder-only language model; settings may be functions of the sizes. padded: whether a row has padding, which
+    some official models with recurrent layers read as text (RecurrentGemma; MiniMax after the first generated token).
     """
 
     @family(name, "text-decoder")
@@ -291,6 +291,7 @@ decoder_family(
 )
 decoder_family(
     "minimax",
+    padded=False,
     head_dim=8,
     num_local_experts=4,
     num_experts_per_tok=2,

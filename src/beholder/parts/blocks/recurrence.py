@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from beholder.parts.blocks.step import Mixer, Step
 
 CHUNK = 64  # positions that `decayed_attention` takes at a time
+ENDLESS = 2**20  # tokens: the context of models whose memory does not grow with the text and that name no longest one
 
 
 class RecurrentMixer(Mixer):

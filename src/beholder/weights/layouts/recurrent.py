@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from beholder.weights.layout import Layout
 from beholder.weights.layouts.rules import Rules, affine
-from beholder.weights.ops import Reshape, Split
+from beholder.weights.ops import Reshape, Split, Stack
 
 
 def _attention(at: str, out: str = "o_proj") -> Rules:
@@ -16,6 +16,17 @@ def _attention(at: str, out: str = "o_proj") -> Rules:
 def _mlp(at: str, gate: str, up: str, down: str) -> Rules:
     names = {gate: "gate", up: "up", down: "down"}
     return affine({f"{at}.{name}": f"blocks.{{}}.mlp.{own}" for name, own in names.items()})
+
+
+def _experts(at: str, router: str, gate: str, up: str, down: str) -> Rules:
+    """Numbers: experts."""
+    return {
+        f"{at}.{router}.weight": "blocks.{}.mlp.router.weight",
+        **{
+            f"{at}.experts.{{}}.{name}.weight": Stack(f"blocks.{{}}.mlp.{own}", "experts")
+            for name, own in ((gate, "gate"), (up, "up"), (down, "down"))
+        },
+    }
 
 
 def _ends(embedding: str, norm: str) -> Rules:
@@ -72,6 +83,45 @@ _HYBRID: Rules = {
 
 # transformers: models/bamba/modeling_bamba.py
 BAMBA = Layout({**_HYBRID, **_mamba2("layers.{}.mamba")}, name="transformers Bamba")
+
+# transformers: models/jamba/modeling_jamba.py; numbers: experts
+JAMBA = Layout(
+    {
+        **_HYBRID,
+        **_mamba1("layers.{}.mamba"),
+        **{
+            f"layers.{{}}.mamba.{name}_layernorm.weight": f"blocks.{{}}.attn.{name}_norm.weight"
+            for name in ("dt", "b", "c")
+        },
+        **_experts("layers.{}.feed_forward", "router", "gate_proj", "up_proj", "down_proj"),
+    },
+    name="transformers Jamba",
+)
+
+# transformers: models/minimax/modeling_minimax.py, and modeling_minimax_text_01.py of the release; numbers: experts
+MINIMAX = Layout(
+    {
+        **_ends("embed_tokens", "norm"),
+        "layers.{}.input_layernorm.weight": "blocks.{}.norm1.weight",
+        "layers.{}.post_attention_layernorm.weight": "blocks.{}.norm2.weight",
+        **_attention("layers.{}.self_attn"),
+        **{
+            f"layers.{{}}.self_attn.{name}.weight": f"blocks.{{}}.attn.{own}.weight"
+            for name, own in (
+                ("qkv_proj", "qkv"),
+                ("output_gate", "gate"),
+                ("norm", "norm"),
+                ("out_proj", "output"),
+            )
+        },
+        **{
+            f"layers.{{}}.self_attn.{name}": f"blocks.{{}}.attn.{name}"
+            for name in ("slope_rate", "query_decay", "key_decay", "diagonal_decay")
+        },
+        **_experts("layers.{}.block_sparse_moe", "gate", "w1", "w3", "w2"),
+    },
+    name="transformers MiniMax",
+)
 
 # transformers: models/recurrent_gemma/modeling_recurrent_gemma.py
 RECURRENT_GEMMA = Layout(

@@ -3,55 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
-from beholder.errors import BeholderError, UnknownName
+from beholder.errors import BeholderError
 from beholder.parts.blocks.attention import Attention
-from beholder.parts.blocks.hyena import Hyena
 from beholder.parts.blocks.mamba import Mamba
 from beholder.parts.blocks.mamba2 import Mamba2
 from beholder.parts.blocks.mlp import FeedForward
+from beholder.parts.blocks.moe import Experts, Routing
 from beholder.parts.blocks.norms import Norm
-from beholder.parts.blocks.positions import Rotary
-from beholder.parts.blocks.rg_lru import RgLru
-from beholder.parts.blocks.rotary_scaling import LinearScaling
-from beholder.parts.blocks.short_conv import ShortConv
+from beholder.parts.blocks.recurrence import ENDLESS
 from beholder.parts.blocks.step import MixerConfig, MlpConfig
 from beholder.parts.blocks.transformer import LayerKind
 from beholder.parts.language.decoder import Decoder
-from beholder.parts.language.embedding import TokenEmbedding
 from beholder.weights.layouts import recurrent as layouts
 from beholder.weights.readers.fields import LARGEST, Fields
 from beholder.weights.readers.read import Read, Readers, activation_name, rotary
 
-ENDLESS = 2**20  # tokens, for models whose memory does not grow with the text and that name no longest one
-
 # How official code draws first weights and which kernels it takes; what the numbers above say already.
-UNUSED = (
-    *("time_step_min", "time_step_max", "time_step_floor", "time_step_scale", "time_step_init_scheme"),
-    *(
-        "rescale_prenorm_residual",
-        "residual_in_fp32",
-        "use_mambapy",
-        "use_associative_scan",
-        "use_mamba_kernels",
-    ),
-    *(
-        "use_falcon_mambapy",
-        "chunk_size",
-        "mamba_chunk_size",
-        "fused_add_norm",
-        "rms_norm",
-        "n_layer",
-        "d_model",
-    ),
-    *("pad_vocab_size_multiple", "num_logits_to_keep", "z_loss_coefficient", "calc_logits_for_entire_prompt"),
-    *("output_router_logits", "router_aux_loss_coef", "router_jitter_noise", "ssm_cfg"),
-    *("w_init_variance_scale", "final_w_init_variance_scale", "embeddings_scale_by_sqrt_dim"),
-)
+UNUSED = """
+    time_step_min time_step_max time_step_floor time_step_scale time_step_init_scheme
+    rescale_prenorm_residual residual_in_fp32 use_mambapy use_associative_scan use_mamba_kernels
+    use_falcon_mambapy chunk_size mamba_chunk_size fused_add_norm rms_norm n_layer d_model
+    pad_vocab_size_multiple num_logits_to_keep z_loss_coefficient calc_logits_for_entire_prompt
+    output_router_logits router_aux_loss_coef router_jitter_noise ssm_cfg w_init_variance_scale
+    final_w_init_variance_scale embeddings_scale_by_sqrt_dim
+"""
 
 
 def hybrid(kinds: Sequence[tuple[MixerConfig, MlpConfig]], **settings: Any) -> Decoder:
@@ -69,12 +47,13 @@ def hybrid(kinds: Sequence[tuple[MixerConfig, MlpConfig]], **settings: Any) -> D
     )
 
 
-def _skip(fields: Fields) -> None:
-    for key in UNUSED:
-        fields.raw(key)
+def skip_unused(fields: Fields, names: str = UNUSED) -> None:
+    """Read the fields `names`, which change nothing here."""
+    for name in names.split():
+        fields.raw(name)
 
 
-def _names(fields: Fields, key: str, allowed: Sequence[str], count: int) -> list[str]:
+def layer_names(fields: Fields, key: str, allowed: Sequence[str], count: int) -> list[str]:
     """A list of `count` of the `allowed` names; empty where the field is absent."""
     names = fields.get(key, [])
     if names and (len(names) != count or any(name not in allowed for name in names)):
@@ -84,7 +63,7 @@ def _names(fields: Fields, key: str, allowed: Sequence[str], count: int) -> list
     return names
 
 
-def _places(fields: Fields, key: str) -> set[int]:
+def layer_places(fields: Fields, key: str) -> set[int]:
     """Layer numbers."""
     places = fields.get(key, [])
     if not all(type(place) is int and place >= 0 for place in places):
@@ -109,7 +88,7 @@ def _rank(fields: Fields, key: str, dim: int) -> int:
 
 def _mamba(fields: Fields) -> Read[Decoder]:
     """Mamba; Falcon Mamba norms step sizes, input and output maps besides, without weights."""
-    _skip(fields)
+    skip_unused(fields)
     fields.raw("intermediate_size")  # officially replaced by expand * hidden_size
     dim = fields.count("hidden_size", 768)
     norm = None
@@ -139,7 +118,7 @@ def _mamba(fields: Fields) -> Read[Decoder]:
 
 
 def _mamba2(fields: Fields) -> Read[Decoder]:
-    _skip(fields)
+    skip_unused(fields)
     for key in ("time_step_rank", "intermediate_size"):  # officially unread
         fields.raw(key)
     eps = fields.positive("layer_norm_epsilon", 1e-5)
@@ -202,7 +181,7 @@ def _dense(fields: Fields, default: int, bias: bool = False) -> FeedForward:
 
 def _bamba(fields: Fields) -> Read[Decoder]:
     """Mamba-2 layers, with attention where `attn_layer_indices` says."""
-    _skip(fields)
+    skip_unused(fields)
     dim, num_heads = fields.count("hidden_size", 4096), fields.count("num_attention_heads", 32)
     context = fields.count("max_position_embeddings", 262144)
     norm = Norm("rms", fields.positive("rms_norm_eps", 1e-5))
@@ -231,7 +210,7 @@ def _bamba(fields: Fields) -> Read[Decoder]:
         rotary=rotary(fields, context, share=0.5),
     )
     mlp = _dense(fields, 14336, bias=fields.get("mlp_bias", False))
-    places = _places(fields, "attn_layer_indices")
+    places = layer_places(fields, "attn_layer_indices")
     layers = range(fields.layers("num_hidden_layers", 32))
     config = hybrid(
         [(attention if layer in places else mixer, mlp) for layer in layers],
@@ -245,153 +224,46 @@ def _bamba(fields: Fields) -> Read[Decoder]:
     return Read(config, layouts.BAMBA)
 
 
-def _recurrent_gemma(fields: Fields) -> Read[Decoder]:
-    """Blocks of `block_types`, over and over. The scale of token vectors is rounded as officially, to bfloat16."""
-    _skip(fields)
-    fields.raw("head_dim")  # officially replaced by hidden_size / num_attention_heads
-    dim, num_heads = fields.count("hidden_size", 2560), fields.count("num_attention_heads", 10)
-    context = fields.count("max_position_embeddings", ENDLESS)
-    attention = Attention(
-        num_heads=num_heads,
-        num_kv_heads=fields.count("num_key_value_heads", num_heads),
-        qkv_bias=fields.get("attention_bias", False),
-        out_bias=True,
-        rotary=rotary(fields, context, share=0.5),
-        window=fields.count("attention_window_size", 2048),
+def _jamba(fields: Fields) -> Read[Decoder]:
+    """Mamba with normed step sizes, attention without positions in every n-th layer, experts in every m-th."""
+    skip_unused(fields)
+    dim, num_heads = fields.count("hidden_size", 4096), fields.count("num_attention_heads", 32)
+    norm = Norm("rms", fields.positive("rms_norm_eps", 1e-6))
+    mixer = Mamba(
+        inner=_inner(fields, "mamba_expand", dim),
+        rank=_rank(fields, "mamba_dt_rank", dim),
+        state=fields.count("mamba_d_state", 16),
+        conv=fields.count("mamba_d_conv", 4),
+        act=activation_name(fields, "hidden_act", "silu"),
+        bias=fields.get("mamba_proj_bias", False),
+        conv_bias=fields.get("mamba_conv_bias", True),
+        inner_norm=norm,
     )
-    act = activation_name(fields, "hidden_activation", "gelu_pytorch_tanh")
-    lru = RgLru(fields.count("lru_width", dim), num_heads, conv=fields.count("conv1d_width", 4), act=act)
-    mlp = FeedForward(max(1, fields.count("intermediate_size", 7680) // 2), act, gated=True)
-    blocks = fields.get("block_types", ["recurrent", "recurrent", "attention"])
-    kinds: dict[Any, MixerConfig] = {"recurrent": lru, "attention": attention}
-    if not blocks or not all(isinstance(block, str) and block in kinds for block in blocks):
-        raise BeholderError(
-            f"{fields.name}: block_types is {blocks!r}; expected recurrent or attention for each"
-        )
-    layers = range(fields.layers("num_hidden_layers", 26))
+    attention = Attention(num_heads, num_kv_heads=fields.count("num_key_value_heads", 8))
+    dense, count = _dense(fields, 14336), fields.count("num_experts", 16)
+    routing = Routing(active=min(count, fields.count("num_experts_per_tok", 2)))
+    mlp = Experts(count, dense.hidden, routing, act=dense.act) if count > 1 else dense
+    layers = range(fields.layers("num_hidden_layers", 32))
+    attends, routes = _every(fields, "attn_layer", 8, 4), _every(fields, "expert_layer", 2, 1)
     config = hybrid(
-        [(kinds[blocks[layer % len(blocks)]], mlp) for layer in layers],
-        vocab_size=fields.count("vocab_size", 256000),
-        dim=dim,
-        norm=Norm("rms", fields.positive("rms_norm_eps", 1e-6), offset=1.0),
-        tied=fields.get("tie_word_embeddings", True),
-        context=context,
-        embedding=TokenEmbedding(scale=float(torch.tensor(dim**0.5, dtype=torch.bfloat16))),
-        logit_softcap=fields.positive("logits_soft_cap", 30.0),
-    )
-    return Read(config, layouts.RECURRENT_GEMMA)
-
-
-def _lfm2(fields: Fields) -> Read[Decoder]:
-    """Short convolutions and attention. The MLP's width is rounded unless told otherwise (Llama's first release)."""
-    (
-        fields.raw("conv_dim"),
-        fields.raw("conv_dim_out"),
-        fields.raw("conv_use_xavier_init"),
-    )  # officially unread
-    num_heads, layers = fields.count("num_attention_heads", 32), fields.layers("num_hidden_layers", 32)
-    context = fields.count("max_position_embeddings", 128000)
-    norm = Norm("rms", fields.positive("norm_eps", 1e-5))
-    attention = Attention(
-        num_heads=num_heads,
-        num_kv_heads=fields.count("num_key_value_heads", 8),
-        rotary=rotary(fields, context, theta=1000000.0),
-        qk_norm=norm,
-    )
-    mixer = ShortConv(conv=fields.count("conv_L_cache", 3), bias=fields.get("conv_bias", False))
-    mlp = FeedForward(_lfm2_hidden(fields), "silu", gated=True, bias=False)
-    names = _names(fields, "layer_types", ("conv", "full_attention"), layers)
-    places = (
-        _places(fields, "full_attn_idxs") if fields.raw("full_attn_idxs") is not None else set(range(layers))
-    )
-    kinds = names or ["full_attention" if layer in places else "conv" for layer in range(layers)]
-    tied = fields.get("tie_word_embeddings", True)
-    config = hybrid(
-        [(mixer if kind == "conv" else attention, mlp) for kind in kinds],
+        [(attention if attends(layer) else mixer, mlp if routes(layer) else dense) for layer in layers],
         vocab_size=fields.count("vocab_size", 65536),
-        dim=fields.count("hidden_size", 2560),
+        dim=dim,
         norm=norm,
-        tied=fields.get("tie_embedding", tied),
-        context=context,
+        tied=fields.get("tie_word_embeddings", False),
+        context=fields.count("max_position_embeddings", 262144),
     )
-    return Read(config, layouts.LFM2)
+    return Read(config, layouts.JAMBA, {"experts": count})
 
 
-def _lfm2_hidden(fields: Fields) -> int:
-    hidden = fields.count("block_ff_dim", fields.count("intermediate_size", 12288))
-    factor = fields.positive("block_ffn_dim_multiplier", 1.0)
-    unit = fields.count("block_multiple_of", 256)
-    if not fields.get("block_auto_adjust_ff_dim", True):
-        return hidden
-    return math.ceil(int(factor * int(2 * hidden / 3)) / unit) * unit or unit
-
-
-# togethercomputer/stripedhyena: how its code computes, and what other settings say already.
-STRIPED_UNUSED = (
-    *(
-        "num_filters",
-        "split_k0",
-        "column_split",
-        "model_parallel_size",
-        "pipe_parallel_size",
-        "hyena_layer_idxs",
-    ),
-    *("use_flash_attention_2", "use_flash_attn", "use_flash_rmsnorm", "use_flash_depthwise", "use_flashfft"),
-    *("use_laughing_hyena", "inference_mode", "prefill_style", "max_batch_size", "log_intermediate_values"),
-    *(
-        "make_vocab_size_divisible_by",
-        "mlp_init_method",
-        "mlp_output_init_method",
-        "tokenizer_type",
-        "vocab_file",
-    ),
-    *("model_name", "_commit_hash"),
-)
-
-
-def _striped_hyena(fields: Fields) -> Read[Decoder]:
-    """Hyena and, where `attn_layer_idxs` says, attention. Defaults are those of the released `configuration_hyena.py`."""
-    for key in STRIPED_UNUSED:
-        fields.raw(key)
-    for key, only in (("hyena_filter_groups", 1), ("smeared_gqa", False)):
-        if fields.get(key, only) != only:
-            raise UnknownName(f"{fields.name}: {key}", str(fields.raw(key)), [str(only)])
-    num_heads, context = fields.count("num_attention_heads", 32), fields.count("max_seqlen", 32768)
-    factor = fields.positive("rotary_emb_scaling_factor", 1.0)
-    scaled = fields.get("use_interpolated_rotary_pos_emb", False)
-    attention = Attention(
-        num_heads=num_heads,
-        num_kv_heads=max(1, num_heads // fields.count("proj_groups", 4)),
-        qkv_bias=fields.get("qkv_proj_bias", False),
-        out_bias=fields.get("mha_out_proj_bias", False),
-        rotary=Rotary(
-            fields.positive("rotary_emb_base", 500000.0), scaling=LinearScaling(factor) if scaled else None
-        ),
-    )
-    mixer = Hyena(
-        num_blocks=num_heads if fields.get("column_split_hyena", True) else 1,
-        poles=fields.count("state_size", 2),
-        conv=fields.count("short_filter_length", 3),
-        conv_bias=fields.get("short_filter_bias", True),
-    )
-    mlp = FeedForward(
-        fields.count("inner_mlp_size", 14336),
-        activation_name(fields, "mlp_activation", "silu"),
-        gated=True,
-        bias=False,
-    )
-    places = _places(fields, "attn_layer_idxs")
-    config = hybrid(
-        [(attention if layer in places else mixer, mlp) for layer in range(fields.layers("num_layers", 32))],
-        vocab_size=fields.count("vocab_size", 32000),
-        dim=fields.count("hidden_size", 4096),
-        norm=Norm("rms", fields.positive("eps", 1e-5)),
-        tied=fields.get("tie_embeddings", False),
-        context=context,
-        final_norm=fields.get("final_norm", True),
-    )
-    numbers = {"poles": mixer.poles}
-    return Read(config, layouts.STRIPED_HYENA, numbers, body=("backbone.",), head="backbone.unembed.")
+def _every(fields: Fields, name: str, period: int, offset: int) -> Callable[[int], bool]:
+    """Whether a layer is one of those that `..._period` and `..._offset` name."""
+    period, first = fields.count(f"{name}_period", period), fields.get(f"{name}_offset", offset)
+    if not 0 <= first < period:
+        raise BeholderError(
+            f"{fields.name}: {name}_offset is {first}; expected 0 to {period - 1}, below {name}_period"
+        )
+    return lambda layer: layer % period == first
 
 
 READERS: Readers = {
@@ -399,7 +271,5 @@ READERS: Readers = {
     "falcon_mamba": _mamba,
     "mamba2": _mamba2,
     "bamba": _bamba,
-    "recurrent_gemma": _recurrent_gemma,
-    "lfm2": _lfm2,
-    "stripedhyena": _striped_hyena,
+    "jamba": _jamba,
 }
