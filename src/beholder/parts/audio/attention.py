@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from beholder.config import Config
 from beholder.errors import UnknownName
 from beholder.parts.blocks.attention import Attention, SelfAttention, prepend
 from beholder.parts.blocks.positions import learned
@@ -55,44 +54,6 @@ class GatedSelfAttention(SelfAttention):
         assert step.bias_BHTS is not None
         mask = step.mask(self.config.window).plus(weight_BHT1 * step.bias_BHTS)
         return self.merge(self.attend(q_BHTK, k_BHTK, v_BHTK, mask))
-
-
-@dataclass(frozen=True)
-class RelativeBuckets(Config):
-    """A learned score for each head and distance, keys before and after a query apart: near distances one by one, farther
-    ones in logarithmic buckets up to `farthest` (T5, 1910.10683).
-    """
-
-    buckets: int = 320
-    farthest: int = 800
-
-    def tiny(self) -> RelativeBuckets:
-        return self.but(buckets=32, farthest=64)
-
-    def build(self, num_heads: int) -> RelativeBias:
-        return RelativeBias(self, num_heads)
-
-
-class RelativeBias(nn.Module):
-    """A number of tokens -> (1, H, T, T)."""
-
-    def __init__(self, config: RelativeBuckets, num_heads: int) -> None:
-        super().__init__()
-        self.config = config
-        self.weight = learned(config.buckets, num_heads)
-
-    def forward(self, count: int) -> Tensor:
-        places_T = torch.arange(count, device=self.weight.device)
-        buckets_TT = self._buckets(places_T[None, :] - places_T[:, None])
-        return self.weight[buckets_TT].permute(2, 0, 1)[None]
-
-    def _buckets(self, distances_TT: Tensor) -> Tensor:
-        half = self.config.buckets // 2
-        single = half // 2
-        far_TT = distances_TT.abs()
-        ratio_TT = torch.log(far_TT.clamp(min=1).float() / single) / math.log(self.config.farthest / single)
-        shared_TT = (single + ratio_TT * (half - single)).long().clamp(max=half - 1)
-        return (distances_TT > 0).long() * half + torch.where(far_TT < single, far_TT, shared_TT)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.plan import Grid, Size
-from beholder.parts.audio.attention import RelativeBuckets
 from beholder.parts.audio.conformer import ConformerLayer, TimeConv
 from beholder.parts.audio.positions import ConvPositions, TokenPositions
 from beholder.parts.audio.stems import Stem
@@ -24,9 +23,10 @@ from beholder.parts.blocks.masks import Visibility
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import learned
+from beholder.parts.blocks.relative import RelativeBuckets
 from beholder.parts.blocks.step import Step
 from beholder.parts.blocks.transformer import Arrangement, TransformerLayer, run_layers
-from beholder.parts.contracts import AudioConfig, Encoder, Packed
+from beholder.parts.contracts import AudioConfig, AudioEncoder, Packed
 
 POOLS = (None, "cls", "mean")
 
@@ -116,7 +116,7 @@ class SignalTransformer(AudioConfig):
         return grid if self.shrink == 1 else Grid(1, 1, grid.num_tokens // self.shrink)
 
 
-class SignalEncoder(Encoder):
+class SignalEncoder(AudioEncoder):
     """`Encoder` of signals. What is padding in a view is passed as `columns`; no result depends on the other views."""
 
     def __init__(self, config: SignalTransformer) -> None:
@@ -202,7 +202,7 @@ class SignalEncoder(Encoder):
                 Visibility.bidirectional(keep_VT),
             )
         positions = torch.arange(count, device=x_VTD.device)[None]
-        bias = None if self.bias is None else self.bias(count)
+        bias = None if self.bias is None else self.bias(positions, positions)
         return Step(x_VTD.dtype, queries, keys, positions=positions, bias_BHTS=bias)
 
     def _finish(self, x_VTD: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from beholder.errors import BeholderError, UnknownName
-from beholder.parts.audio.attention import GatedAttention, RelativeAttention, RelativeBuckets
+from beholder.parts.audio.attention import GatedAttention, RelativeAttention
 from beholder.parts.audio.conformer import TimeConv
 from beholder.parts.audio.positions import ConvPositions, PositionTable, SinePositions
 from beholder.parts.audio.stems import FrameConvs, SignalPatches, WaveConvs
@@ -13,6 +13,7 @@ from beholder.parts.audio.transformer import SignalTransformer
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.relative import RelativeBuckets
 from beholder.parts.blocks.transformer import Arrangement
 from beholder.weights.layouts import audio as layouts
 from beholder.weights.readers.fields import Fields
