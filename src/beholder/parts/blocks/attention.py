@@ -16,6 +16,7 @@ from beholder.errors import BeholderError, UnknownName
 from beholder.parts.blocks.masks import AttentionMask
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import Alibi, QueryScale, Rotary
+from beholder.parts.blocks.relative import RelativeBuckets
 from beholder.parts.blocks.step import NO_PARTS, Mixer, MixerConfig, Step
 
 QK_NORMS = ("head", "heads", "all")
@@ -30,7 +31,8 @@ class Attention(MixerConfig):
     qk_norm: of queries and keys, over each `head` with shared weights, over each of the `heads` with its own weights,
     or over `all` channels; late: after rotary positions. inner_norm: of the joined heads before the last projection
     (sub-LN, 2210.06423). sinks: a learned score per head that takes a share of the softmax and gives nothing.
-    query_scale: of queries, by position.
+    query_scale: of queries, by position. relative: learned scores by distance, whose table a stack makes where layers
+    share it.
     """
 
     num_heads: int
@@ -51,6 +53,7 @@ class Attention(MixerConfig):
     inner_norm: Norm | None = None
     sinks: bool = False
     query_scale: QueryScale | None = None
+    relative: RelativeBuckets | None = None
 
     def __post_init__(self) -> None:
         if self.qk_norm_over not in QK_NORMS:
@@ -158,6 +161,8 @@ class SelfAttention(Mixer):
         self.q_norm = self._qk_norm(config.num_heads)
         self.k_norm = self._qk_norm(config.kv_heads)
         self.sinks = nn.Parameter(torch.zeros(config.num_heads)) if config.sinks else None
+        relative = config.relative if config.relative and not config.relative.shared else None
+        self.relative = relative.build(config.num_heads) if relative else None
 
     def _qk_norm(self, heads: int) -> nn.Module | None:
         norm, over = self.config.qk_norm, self.config.qk_norm_over
@@ -224,10 +229,16 @@ class SelfAttention(Mixer):
         return x_BHTK
 
     def _bias(self, step: Step) -> Tensor | None:
-        if self.config.alibi is None:
+        alibi = self.config.alibi
+        if alibi is None and self.relative is None:
             return step.bias_BHTS
         assert step.positions is not None
-        bias_BHTS = self.config.alibi.bias(step.positions, step.key_positions(), self.config.num_heads)
+        places = step.positions, step.key_positions()
+        if self.relative is not None:
+            bias_BHTS = self.relative(*places)
+        else:
+            assert alibi is not None
+            bias_BHTS = alibi.bias(*places, self.config.num_heads)
         return bias_BHTS if step.bias_BHTS is None else bias_BHTS + step.bias_BHTS
 
 
