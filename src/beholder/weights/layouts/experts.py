@@ -56,7 +56,7 @@ GRANITE_MOE = DECODER.but(
     name="transformers Granite MoE",
 )
 
-PLAIN_KEYS = re.compile(r"self_attn\.[qkv]_proj")
+PLAIN_KEYS = re.compile(r"self_attn\.([qkv]_proj|[qk]_norm)")
 
 # deepseek-ai/deepseek-moe-16b-base: modeling_deepseek.py
 DEEPSEEK = DECODER.but(
