@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.plan import Grid
-from beholder.parts.vision.efficientnet import BATCH_NORM_EPS, ConvNorm, EfficientNetLite, same_padding
 from beholder.parts.vision.views import by_size
 from beholder.parts.vision.vit import Take, bucketed_positions
 from tests.toys import VIT
@@ -100,10 +95,6 @@ def test_sizes_an_encoder_cannot_take():
         VIT.grid((14, 28))
     with pytest.raises(BeholderError, match="28x7 pixels is smaller than one patch of 14"):
         VIT.but(positions="bucketed").grid((7, 28))
-    with pytest.raises(BeholderError, match="not 96x64"):
-        EfficientNetLite(image_size=64).grid((64, 96))
-    with pytest.raises(BeholderError, match="100 must divide by 32"):
-        EfficientNetLite(image_size=100)
     with pytest.raises(UnknownName, match="bucketed"):
         VIT.but(positions="bucket")
     with pytest.raises(UnknownName, match="attention"):
@@ -120,7 +111,6 @@ def test_sizes_an_encoder_cannot_take():
         (VIT.but(pool="attention", take=Take((1,))), False, ("blocks.1.", "pool.")),
         (VIT.but(pool="attention", take=Take((1,))), True, ()),
         (VIT.but(cls=True, pool="cls", take=Take((-2,), norm=False)), True, ()),
-        (EfficientNetLite(classes=10).tiny(), False, ("classifier.",)),
     ],
 )
 def test_unused_parameters_are_exactly_those_without_a_gradient(config, pooled, want):
@@ -133,66 +123,6 @@ def test_unused_parameters_are_exactly_those_without_a_gradient(config, pooled, 
     assert {name for name, _ in model.named_parameters() if name.startswith(want)} == (
         without if want else set()
     )
-
-
-@settings(deadline=None)
-@given(st.integers(1, 40), st.sampled_from([1, 3, 5]), st.sampled_from([1, 2]))
-def test_same_padding(size, kernel, stride):
-    """TensorFlow's rule: ceil(size / stride) outputs, the odd element of padding goes behind."""
-    before, after = same_padding(size, kernel, stride)
-    outputs = math.ceil(size / stride)
-    assert before + after == max((outputs - 1) * stride + kernel - size, 0)
-    assert after - before in (0, 1)
-    assert (size + before + after - kernel) // stride + 1 == outputs
-
-
-@pytest.mark.parametrize("size", [(8, 8), (9, 7)])
-@pytest.mark.parametrize(("kernel", "stride", "groups"), [(1, 1, 1), (3, 2, 1), (5, 2, 6), (3, 1, 6)])
-@torch.no_grad()
-def test_conv_norm_equals_convolution_then_batch_norm(size, kernel, stride, groups):
-    layer = ConvNorm(6, 12, kernel, stride, groups)
-    norm = nn.BatchNorm2d(12, eps=BATCH_NORM_EPS).eval()
-    for tensor in (layer.scale, layer.bias, layer.mean):
-        tensor.copy_(torch.randn(12))
-    layer.var.copy_(torch.rand(12) + 0.1)
-    for ours, theirs in (
-        ("scale", "weight"),
-        ("bias", "bias"),
-        ("mean", "running_mean"),
-        ("var", "running_var"),
-    ):
-        getattr(norm, theirs).copy_(getattr(layer, ours))
-    x = torch.randn(2, 6, *size)
-    rows, columns = (same_padding(n, kernel, stride) for n in size)
-    padded = nn.functional.pad(x, (*columns, *rows))
-    want = norm(nn.functional.conv2d(padded, layer.weight, None, stride, groups=groups))
-    assert torch.allclose(layer(x), want, atol=1e-4)
-
-
-def test_efficientnet_lite0_is_the_published_size():
-    """4.65 million parameters (official EfficientNet-Lite table: 4.7M), classifier included."""
-    config = EfficientNetLite(classes=1000)
-    with torch.device("meta"):
-        count = sum(p.numel() for p in config.build().parameters())
-    assert count == 4_652_008
-    assert [config.channels(stage) for stage in range(1, 8)] == [16, 24, 40, 80, 112, 192, 320]
-    assert [config.but(depth=1.2).repeats(stage) for stage in range(1, 8)] == [1, 3, 3, 4, 4, 5, 1]
-
-
-@torch.no_grad()
-def test_efficientnet_tokens_and_mid_stage():
-    config = EfficientNetLite(mid_stage=5).tiny()
-    model = built(config)
-    packed = model([torch.randn(3, 64, 64), torch.randn(3, 64, 64)])
-    assert packed.grids == (Grid(1, 2, 2),) * 2
-    assert packed.tokens_ND.shape == (8, config.out_dim)
-    assert config.out_dim == 32 + config.channels(5) * 4
-    with pytest.raises(BeholderError, match="without its classifier"):
-        model.classify(torch.randn(1, 3, 64, 64))
-    classes = built(EfficientNetLite(classes=10).tiny())
-    pixels = torch.randn(2, 3, 64, 64)
-    tokens = classes(list(pixels)).tokens_ND.view(2, 4, -1).mean(1)
-    assert torch.allclose(classes.classify(pixels), classes.classifier(tokens), atol=1e-5)
 
 
 def test_by_size_keeps_the_order():

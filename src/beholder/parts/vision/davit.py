@@ -37,7 +37,6 @@ class DaVit(StagedConfig):
     ratio: float = 4.0
     qkv_bias: bool = True
     act: str = "gelu"
-    classes: int = 0
     dim: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -146,11 +145,10 @@ class DaVitModel(StagedEncoder):
         super().__init__()
         self.config = config
         self.stages = nn.ModuleList(DaVitStage(config, stage) for stage in range(len(config.dims)))
-        self.classifier = nn.Linear(config.dim, config.classes) if config.classes else None
 
     def maps(self, pixels_V3HW: Tensor) -> Maps:
         x_VhwC, taps = last_dim(pixels_V3HW), []
         for stage in self.stages:
             x_VhwC = stage(x_VhwC)
             taps.append(x_VhwC)
-        return Maps(taps, x_VhwC, x_VhwC.mean((1, 2)))
+        return Maps(taps, x_VhwC)

@@ -50,7 +50,6 @@ class VitDet(StagedConfig):
     act: str = "gelu"
     norm: Norm = Norm("layer", 1e-6)
     neck: int = 256
-    classes: int = 0
     dim: int = field(init=False)
 
     def __post_init__(self) -> None:
