@@ -1,22 +1,27 @@
 #!/usr/bin/env python3
-"""Write the generated pages of docs/: every system with its evidence, and the measured differences from the references.
+"""Write the generated pages of docs/: every system with its evidence, the measured differences from the references, and the
+published sizes of parts.
 
-python tools/pages.py            write docs/systems.md and docs/parity.md
+python tools/pages.py            write docs/systems.md, docs/parity.md and docs/parts.md
 python tools/pages.py --check    fail where docs/systems.md is not what the evidence says
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from part_pages import parts_page
 
 from beholder.catalogue import System, all_systems
 from beholder.catalogue.evidence import LEVELS, evidence
 from beholder.files import write_text_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
-SYSTEMS, PARITY = ROOT / "docs" / "systems.md", ROOT / "docs" / "parity.md"
+DOCS = ROOT / "docs"
+SYSTEMS, PARITY, PARTS = DOCS / "systems.md", DOCS / "parity.md", DOCS / "parts.md"
 ORACLE = ROOT / ".oracle"
 
 
@@ -52,35 +57,50 @@ def systems_page() -> str:
 
 
 def parity_page() -> str:
-    """Largest difference of each stage from each recorded reference."""
+    """Largest difference of each stage from each recorded reference, by kind of system."""
+    groups: dict[str, dict[str, dict[str, float]]] = {}
+    worst = 0.0
+    for family in families():
+        group, found = compared(family)
+        groups.setdefault(group, {})[family] = found
+        worst = max(
+            worst, *(error for stage, error in found.items() if stage not in ("pixels", "greedy", "codes"))
+        )
     lines = [
         "# Parity",
         "",
         "Tiny checkpoints with random weights and the outputs that the official implementation (transformers 5.23,",
-        "float32, eager attention) gives for them. The numbers are max |ours - theirs| / std(theirs); the bar is 1e-4.",
-        "`pixels` is the largest difference of the preprocessed pictures in grey levels, the bar is 1/255. `greedy` is the",
-        "share of 12 greedily chosen ids that differ, the bar is 0.",
+        "float32, eager attention) gives for them. The numbers are max |ours - theirs| / std(theirs); the bar is 1e-4, the",
+        f"largest here is {worst:.1e}. `pixels` is the largest difference of the preprocessed pictures in grey levels, the bar",
+        "is 1/255. `greedy` and `codes` are the shares of greedily chosen ids and of codes that differ, the bar is 0.",
         "",
         "Reproduce: `make oracle` writes the checkpoints to `.oracle/`, then `beholder parity .oracle/llava` compares one,",
-        "and `python tools/pages.py` writes this page.",
-        "",
-        "| checkpoint | " + " | ".join(STAGES) + " |",
-        "|---" * (len(STAGES) + 1) + "|",
+        "and `python tools/pages.py` writes this page. Published sizes of these parts: [parts.md](parts.md).",
     ]
-    return "\n".join([*lines, *parity_rows()]) + "\n"
+    for group, members in groups.items():
+        stages = list(dict.fromkeys(stage for found in members.values() for stage in found))
+        lines += ["", f"## {group}", "", "| checkpoint | " + " | ".join(stages) + " |"]
+        lines.append("|---" * (len(stages) + 1) + "|")
+        for family, found in members.items():
+            cells = (f"{found[stage]:.1e}" if stage in found else "" for stage in stages)
+            lines.append(f"| {family} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
-STAGES = ("pixels", "vision", "connector", "text vectors", "similarity", "logits", "greedy logits", "greedy")
-
-
-def parity_rows() -> Iterator[str]:
-    from beholder.parity import compare_folder
-
+def families() -> Iterator[str]:
+    """The names of the recorded references."""
     for line in (ROOT / "tests" / "oracle_families.txt").read_text(encoding="utf-8").splitlines():
         family = line.split("#")[0].strip()
         if family:
-            found = {result.stage: f"{result.error:.1e}" for result in compare_folder(ORACLE / family)}
-            yield f"| {family} | " + " | ".join(found.get(stage, "") for stage in STAGES) + " |"
+            yield family
+
+
+def compared(family: str) -> tuple[str, dict[str, float]]:
+    """A reference's group, and our largest difference at each of its stages."""
+    from beholder.parity import compare_folder
+
+    group = json.loads((ORACLE / family / "meta.json").read_text(encoding="utf-8"))["group"]
+    return group, {result.stage: result.error for result in compare_folder(ORACLE / family)}
 
 
 def main(arguments: list[str]) -> int:
@@ -91,6 +111,7 @@ def main(arguments: list[str]) -> int:
         return int(stale)
     write_text_atomic(SYSTEMS, systems_page())
     write_text_atomic(PARITY, parity_page())
+    write_text_atomic(PARTS, parts_page())
     return 0
 
 
