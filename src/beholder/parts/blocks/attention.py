@@ -17,6 +17,7 @@ from beholder.parts.blocks.masks import AttentionMask
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import Alibi, QueryScale, Rotary
 from beholder.parts.blocks.relative import RelativeBuckets
+from beholder.parts.blocks.rotary2d import AxialRotary
 from beholder.parts.blocks.step import NO_PARTS, Mixer, MixerConfig, Step
 
 QK_NORMS = ("head", "heads", "all")
@@ -41,7 +42,7 @@ class Attention(MixerConfig):
     qkv_bias: bool = False
     k_bias: bool | None = None
     out_bias: bool = False
-    rotary: Rotary | None = None
+    rotary: Rotary | AxialRotary | None = None
     alibi: Alibi | None = None
     window: int | None = None
     scale: float | None = None
@@ -91,6 +92,8 @@ def attend(
     sinks_H: Tensor | None = None,
 ) -> Tensor:
     """softmax(scale q k' + bias) v, (B, H, T, K of v). Query heads share keys in groups of H / J neighbours."""
+    if mask.segments:
+        return _attend_by_segment(q_BHTK, k_BJSK, v_BJSK, mask.segments, scale, softcap, sinks_H)
     group = q_BHTK.shape[1] // k_BJSK.shape[1]
     trained = q_BHTK.requires_grad and q_BHTK.device.type == "cpu"
     if softcap is not None or sinks_H is not None or (mask.dense and trained):
@@ -111,6 +114,26 @@ def attend(
         is_causal=mask.causal and not mask.dense,
         scale=scale,
     )
+
+
+def _attend_by_segment(
+    q_1HNK: Tensor,
+    k_1JNK: Tensor,
+    v_1JNK: Tensor,
+    segments: tuple[int, ...],
+    scale: float | None,
+    softcap: float | None,
+    sinks_H: Tensor | None,
+) -> Tensor:
+    """`attend` within each of several sequences in one row, those of one length together (2307.06304)."""
+    pieces = [x.split(segments, 2) for x in (q_1HNK, k_1JNK, v_1JNK)]
+    given: dict[int, Tensor] = {}
+    for length in dict.fromkeys(segments):
+        numbers = [number for number, other in enumerate(segments) if other == length]
+        q, k, v = (torch.cat([sequences[number] for number in numbers]) for sequences in pieces)
+        y_SHTK = attend(q, k, v, AttentionMask(), scale=scale, softcap=softcap, sinks_H=sinks_H)
+        given.update(zip(numbers, y_SHTK.split(1), strict=True))
+    return torch.cat([given[number] for number in range(len(segments))], 2)
 
 
 def _attend_plainly(
@@ -173,6 +196,10 @@ class SelfAttention(Mixer):
         )
 
     def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
+        return self.merge(self.heads(x_BTD, step, parts))
+
+    def heads(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module]) -> Tensor:
+        """What each head gives, (B, H, T, K)."""
         q, k, v = parts["qkv"](x_BTD, self.project, step.inputs) if "qkv" in parts else self.project(x_BTD)
         q_BHTK, k_BJTK = self._prepare(q, self.q_norm, step), self._prepare(k, self.k_norm, step)
         v_BJTK = self.split(v)
@@ -187,7 +214,7 @@ class SelfAttention(Mixer):
             k_BJTK, v_BJTK, mask = prepend(
                 k_BJTK, v_BJTK, parts["prefix"](step.inputs), mask, q_BHTK.shape[2]
             )
-        return self.merge(self.attend(q_BHTK, k_BJTK, v_BJTK, mask))
+        return self.attend(q_BHTK, k_BJTK, v_BJTK, mask)
 
     def attend(self, q_BHTK: Tensor, k_BJSK: Tensor, v_BJSK: Tensor, mask: AttentionMask) -> Tensor:
         """`attend` with this layer's scale, cap and sinks."""

@@ -63,12 +63,14 @@ class Visibility:
 @dataclass(frozen=True)
 class AttentionMask:
     """How one attention masks: no mask at all, the causal flag of the kernel, or (B, 1, T, S) booleans; and what is added
-    to its scores, (B or 1, H or 1, T, S).
+    to its scores, (B or 1, H or 1, T, S). segments: the one row is sequences of so many tokens, one after the other, that
+    see only themselves, and gets nothing else.
     """
 
     causal: bool = False
     allowed_B1TS: Tensor | None = None
     bias_BHTS: Tensor | None = None
+    segments: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, queries: Visibility, keys: Visibility, window: int | None) -> AttentionMask:
@@ -90,6 +92,7 @@ class AttentionMask:
         """The same mask with something more added to the scores."""
         if bias_BHTS is None:
             return self
+        assert not self.segments, "nothing can be added to the scores of packed sequences"
         total = bias_BHTS if self.bias_BHTS is None else self.bias_BHTS + bias_BHTS
         return AttentionMask(self.causal, self.allowed_B1TS, total)
 

@@ -106,16 +106,18 @@ class Rotary(Config):
         width = cos.shape[-1]
         if width < x_BHTK.shape[-1]:
             turned, kept = x_BHTK[..., :width], x_BHTK[..., width:]
-            return torch.cat((self._turn(turned, cos, sin), kept), -1)
-        return self._turn(x_BHTK, cos, sin)
+            return torch.cat((turn_pairs(turned, cos, sin, self.pairs), kept), -1)
+        return turn_pairs(x_BHTK, cos, sin, self.pairs)
 
-    def _turn(self, x_BHTK: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        if self.pairs == "half":
-            first, second = x_BHTK.chunk(2, -1)
-            turned = torch.cat((-second, first), -1)
-        else:
-            turned = torch.stack((-x_BHTK[..., 1::2], x_BHTK[..., ::2]), -1).flatten(-2)
-        return x_BHTK * cos + turned * sin
+
+def turn_pairs(x: Tensor, cos: Tensor, sin: Tensor, pairs: str) -> Tensor:
+    """Channels turned in `half` or `adjacent` pairs; cosines and sines hold each pair's twice, where its channels are."""
+    if pairs == "half":
+        first, second = x.chunk(2, -1)
+        turned = torch.cat((-second, first), -1)
+    else:
+        turned = torch.stack((-x[..., 1::2], x[..., ::2]), -1).flatten(-2)
+    return x * cos + turned * sin
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Step:
     queries, keys: who is new and who may be seen, both None where everybody sees everybody
     positions:     (B, T) or (axes, B, T) of the new tokens, for rotary tables and relative biases
     bias_BHTS:     added to every layer's scores
+    segments:      lengths of the sequences that the one row holds, which see only themselves; () where rows are sequences
     inputs, state: of a language model; lengths of its rows are `inputs.lengths`
     memory_BSD, memory_keep_BS: what an encoder gave for cross-attention, and False where it is padding
     aux, stats:    name -> what each layer of experts adds to the loss, and what it reports
@@ -46,6 +47,7 @@ class Step:
     keys: Visibility | None = None
     positions: Tensor | None = None
     bias_BHTS: Tensor | None = None
+    segments: tuple[int, ...] = ()
     inputs: LanguageInputs | None = None
     state: State | None = None
     memory_BSD: Tensor | None = None
@@ -59,7 +61,7 @@ class Step:
         """Who may be seen through a window of so many blocks; the same mask at each call."""
         if window not in self._masks:
             self._masks[window] = (
-                AttentionMask()
+                AttentionMask(segments=self.segments)
                 if self.queries is None
                 else AttentionMask.of(self.queries, self.keys or self.queries, window)
             )
@@ -75,6 +77,10 @@ class Step:
         if (rotary, head_dim) not in self._tables:
             self._tables[rotary, head_dim] = rotary.tables(self._real_positions(), head_dim, self.dtype)
         return self._tables[rotary, head_dim]
+
+    def set_tables(self, rotary: RotaryTables, head_dim: int, tables: Tables) -> None:
+        """What `tables` shall give where positions alone do not decide it."""
+        self._tables[rotary, head_dim] = tables
 
     def _real_positions(self) -> Tensor:
         """Positions with 0 at padding, whose row is then no longer than its text."""
