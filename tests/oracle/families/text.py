@@ -329,7 +329,7 @@ decoder_family(
     sliding_window=6,
     layer_types=["sliding_attention", "full_attention"],
 )
-decoder_family("hunyuan_v1_dense", head_dim=8)
+decoder_family("hunyuan_v1_dense", padded=False, head_dim=8)
 decoder_family("internlm3", head_dim=8)
 decoder_family("apertus")
 decoder_family("arcee")

@@ -34,6 +34,121 @@ decoder_family(
 )
 
 
+def rope(kind, theta=10000.0, **settings):
+    return dict(rope_type=kind, rope_theta=theta, **settings)
+
+
+# Rotary positions of texts longer than those trained on. Dynamic ones follow the longest row: no padding there.
+decoder_family(
+    "llama_dynamic_rope",
+    model_type="llama",
+    padded=False,
+    max_position_embeddings=10,
+    rope_parameters=rope("dynamic", factor=2.0),
+)
+decoder_family(
+    "llama_yarn_rope",
+    model_type="llama",
+    max_position_embeddings=128,
+    rope_parameters=rope("yarn", factor=4.0, original_max_position_embeddings=32),
+)
+decoder_family(
+    "qwen3_yarn_rope",
+    model_type="qwen3",
+    head_dim=16,
+    rope_parameters=rope(
+        "yarn",
+        1e6,
+        factor=8.0,
+        original_max_position_embeddings=64,
+        beta_fast=16.0,
+        beta_slow=2.0,
+        mscale=1.0,
+        mscale_all_dim=0.5,
+        truncate=False,
+    ),
+)
+LONG_ROPE = dict(short_factor=[1.0, 1.1, 1.3, 1.7], long_factor=[1.5, 2.0, 4.0, 9.0])
+decoder_family(
+    "phi3_short_rope",
+    model_type="phi3",
+    original_max_position_embeddings=64,
+    sliding_window=6,
+    rope_parameters=rope("longrope", **LONG_ROPE),
+)
+decoder_family(
+    "phi3_long_rope",
+    model_type="phi3",
+    original_max_position_embeddings=8,
+    sliding_window=None,
+    rope_parameters=rope("longrope", **LONG_ROPE),
+)
+decoder_family(
+    "phi3_partial_rope",
+    model_type="phi3",
+    original_max_position_embeddings=8,
+    sliding_window=None,
+    rope_parameters=rope(
+        "longrope", partial_rotary_factor=0.5, short_factor=[1.0, 1.2], long_factor=[2.0, 8.0]
+    ),
+)
+SCALED = dict(
+    full_attention=rope("yarn", 5e5, factor=8.0, original_max_position_embeddings=64),
+    sliding_attention=rope("default", 5e5),
+)
+decoder_family(
+    "olmo3_yarn_rope", model_type="olmo3", sliding_window=6, rope_parameters=SCALED, num_hidden_layers=4
+)
+decoder_family(
+    "gemma3_text_linear_rope",
+    model_type="gemma3_text",
+    head_dim=8,
+    sliding_window=6,
+    query_pre_attn_scalar=16,
+    tie_word_embeddings=True,
+    num_hidden_layers=7,
+    final_logit_softcapping=3.0,
+    rope_parameters=dict(full_attention=rope("linear", 1e6, factor=8.0), sliding_attention=rope("default")),
+)
+decoder_family(
+    "hunyuan_alpha_rope",
+    model_type="hunyuan_v1_dense",
+    padded=False,
+    head_dim=8,
+    rope_parameters=rope("dynamic", factor=1.0, alpha=1000.0),
+)
+decoder_family(
+    "ministral3_long",
+    model_type="ministral3",
+    head_dim=8,
+    padded=False,
+    sliding_window=6,
+    rope_parameters=rope(
+        "yarn", 1e6, factor=16.0, original_max_position_embeddings=4, llama_4_scaling_beta=0.7
+    ),
+)
+decoder_family(
+    "stablelm_2",
+    model_type="stablelm",
+    use_parallel_residual=True,
+    qk_layernorm=True,
+    use_qkv_bias=True,
+)
+decoder_family(
+    "cohere_qk_norm", model_type="cohere", use_qk_norm=True, tie_word_embeddings=True, logit_scale=0.5
+)
+decoder_family("olmo_clip", model_type="olmo", clip_qkv=0.3)
+decoder_family("starcoder2_window", model_type="starcoder2", sliding_window=6, tie_word_embeddings=True)
+decoder_family(
+    "smollm3_window",
+    model_type="smollm3",
+    num_hidden_layers=4,
+    use_sliding_window=True,
+    sliding_window=6,
+    layer_types=["full_attention", "sliding_attention"] * 2,
+)
+
+
 @family("clip_end", "dual-encoder")
 def clip_end(sizes):
     """Texts end at the id the config names; pictures of 7 x 7 patches."""

@@ -71,6 +71,20 @@ class LinearScaling(RotaryScaling):
 
 
 @dataclass(frozen=True)
+class NtkScaling(RotaryScaling):
+    """The base grows by factor^(width / (width - 2)), so that the longest wavelength grows by `factor` and the shortest
+    stays (NTK-aware scaling).
+    """
+
+    factor: float
+
+    def frequencies(
+        self, theta: float, width: int, length: int | None, device: torch.device | None
+    ) -> Tensor:
+        return 1.0 / theta_powers(theta * self.factor ** (width / (width - 2)), width, device)
+
+
+@dataclass(frozen=True)
 class DynamicScaling(RotaryScaling):
     """The base grows with the text beyond `original_length` (dynamic NTK)."""
 
@@ -86,7 +100,7 @@ class DynamicScaling(RotaryScaling):
     ) -> Tensor:
         length = max(length or 0, self.original_length)
         growth = self.factor * length / self.original_length - (self.factor - 1)
-        return 1.0 / theta_powers(theta * growth ** (width / (width - 2)), width, device)
+        return NtkScaling(growth).frequencies(theta, width, None, device)
 
 
 @dataclass(frozen=True)
@@ -105,8 +119,7 @@ class SteppedScaling(RotaryScaling):
         self, theta: float, width: int, length: int | None, device: torch.device | None
     ) -> Tensor:
         octaves = math.ceil(math.log2(max(length or 1, 1) / self.original_length) + 1)
-        growth = max(2**octaves - 1, 1)
-        return 1.0 / theta_powers(theta * growth ** (width / (width - 2)), width, device)
+        return NtkScaling(max(2**octaves - 1, 1)).frequencies(theta, width, None, device)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,11 @@ HARMLESS = frozenset(
         "attention_dropout",
         "hidden_dropout",
         "dropout",
+        "eod_token_id",
+        "embedding_dropout",
+        "residual_dropout",
+        "resid_pdrop",
+        "embd_pdrop",
         "pretraining_tp",
         "bos_token_id",
         "eos_token_id",
@@ -113,6 +118,7 @@ class Fields:
     def __init__(self, data: Mapping[str, Any], name: str = "config.json") -> None:
         self.name = name
         self._data, self._unread = dict(data), set(data) - HARMLESS
+        self._parts: dict[tuple[str, str | None], Fields] = {}
 
     def __contains__(self, key: str) -> bool:
         return key in self._data
@@ -169,8 +175,11 @@ class Fields:
         """The fields of an inner object, of the `model_type` `kind` where it names none. `absent`: the fields where there
         is no such object at all; an object that is there but incomplete does not take them (official `sub_configs`).
         """
-        inner = self.get(key, {}) if self.raw(key) is not None else absent or {}
-        return Fields({**({"model_type": kind} if kind else {}), **inner}, f"{self.name}: {key}")
+        if (key, kind) not in self._parts:
+            inner = self.get(key, {}) if self.raw(key) is not None else absent or {}
+            whole = {**({"model_type": kind} if kind else {}), **inner}
+            self._parts[key, kind] = Fields(whole, f"{self.name}: {key}")
+        return self._parts[key, kind]
 
     def raw(self, key: str) -> Any:
         """A field whatever its type, None where absent."""

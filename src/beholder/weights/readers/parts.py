@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from beholder.errors import BeholderError
+from beholder.parts.audio.transformer import SignalTransformer
 from beholder.parts.contracts import EncoderConfig, LanguageConfig
 from beholder.parts.language.decoder import Decoder
 from beholder.parts.language.text_encoder import TextEncoder
 from beholder.parts.vision.vit import ViT
-from beholder.weights.readers import decoders, experts, hierarchical, hybrids, recurrent, text, vision
+from beholder.weights.readers import (
+    audio,
+    decoders,
+    experts,
+    gemma,
+    hierarchical,
+    hybrids,
+    own_code,
+    phi,
+    recurrent,
+    text,
+    vision,
+)
 from beholder.weights.readers.fields import Fields
 from beholder.weights.readers.read import Read, Readers, read_part
 
 LANGUAGE: Readers = {
     **decoders.READERS,
+    **gemma.READERS,
+    **phi.READERS,
+    **own_code.READERS,
     **experts.READERS,
     **recurrent.READERS,
     **hybrids.READERS,
     **text.READERS,
 }
+AUDIO: Readers = {**audio.READERS}
 VISION: Readers = {**vision.READERS, **hierarchical.READERS}
 
 
@@ -45,6 +62,11 @@ def read_text_encoder(fields: Fields) -> Read[TextEncoder]:
 def read_encoder(fields: Fields) -> Read[EncoderConfig]:
     """An encoder of pictures; raises `UnknownName` for an unknown type."""
     return read_part(fields, VISION)
+
+
+def read_audio(fields: Fields) -> Read[SignalTransformer]:
+    """An encoder of sounds; raises `UnknownName` for an unknown type."""
+    return read_part(fields, AUDIO)
 
 
 def read_vit(fields: Fields) -> Read[ViT]:

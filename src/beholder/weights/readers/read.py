@@ -15,6 +15,7 @@ from beholder.parts.blocks.rotary_scaling import (
     LinearScaling,
     Llama3Scaling,
     LongRope,
+    NtkScaling,
     RotaryScaling,
     Yarn,
 )
@@ -22,6 +23,7 @@ from beholder.weights.layout import Layout
 from beholder.weights.ops import Numbers
 from beholder.weights.readers.fields import Fields
 
+FULL, SLIDING = "full_attention", "sliding_attention"  # kinds of `layer_types`
 C = TypeVar("C", bound=Config, covariant=True)
 
 ACTIVATION_NAMES = {
@@ -89,15 +91,27 @@ def head_dim(fields: Fields, dim: int, num_heads: int, default: int | None = Non
 
 
 def rotary(
-    fields: Fields, context: int, *, theta: float = 10000.0, share: float = 1.0, pairs: str = "half"
+    fields: Fields,
+    context: int,
+    *,
+    theta: float = 10000.0,
+    share: float = 1.0,
+    pairs: str = "half",
+    layers: str = FULL,
 ) -> Rotary:
     """`rope_parameters` of new files, `rope_theta` with `rope_scaling` of older ones. theta, share: the official
-    defaults.
+    defaults. layers: which ones, where a file has settings for two kinds; older files scale the full ones alone.
     """
     settings = fields.part("rope_parameters" if fields.raw("rope_parameters") else "rope_scaling")
+    if FULL in settings or SLIDING in settings:
+        settings = settings.part(layers)
+    elif layers != FULL:
+        settings = Fields({}, settings.name)
     base = settings.positive("rope_theta", fields.positive("rope_theta", theta))
     part = settings.positive("partial_rotary_factor", fields.positive("partial_rotary_factor", share))
-    kind = settings.raw("rope_type") or settings.raw("type") or "default"
+    older = settings.raw("type")
+    settings.raw("max_position_embeddings")  # the model's own once more
+    kind = settings.raw("rope_type") or older or "default"
     if kind not in SCALINGS:
         raise UnknownName(f"{fields.name}: rope type", str(kind), SCALINGS)
     original = settings.count(
@@ -125,11 +139,18 @@ def _llama3(settings: Fields, original: int, _: int) -> RotaryScaling:
     )
 
 
-def _dynamic(settings: Fields, original: int, _: int) -> RotaryScaling:
-    return DynamicScaling(settings.positive("factor"), original)
+def _dynamic(settings: Fields, _: int, context: int) -> RotaryScaling:
+    """HunYuan's files call a fixed `alpha` dynamic."""
+    if settings.raw("alpha"):
+        settings.raw("factor")
+        return NtkScaling(settings.positive("alpha"))
+    return DynamicScaling(settings.positive("factor"), context)
 
 
 def _yarn(settings: Fields, original: int, context: int) -> RotaryScaling:
+    """Phi-3's first files call LongRoPE so."""
+    if "short_factor" in settings:
+        return _longrope(settings, original, context)
     return Yarn(
         factor=settings.positive("factor", context / original),
         original_length=original,

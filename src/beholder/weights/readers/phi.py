@@ -1,0 +1,93 @@
+"""Phi (2309.05463), Phi-3 (2404.14219), StableLM (2402.17834) and StarCoder2. Defaults are those of the official classes."""
+
+from __future__ import annotations
+
+from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.transformer import Arrangement
+from beholder.parts.language.decoder import Decoder
+from beholder.weights.layouts import decoders as layouts
+from beholder.weights.readers.decoders import DecoderDefaults, attention_of, biased, decoder
+from beholder.weights.readers.fields import Fields
+from beholder.weights.readers.read import Read, Readers
+
+PHI = DecoderDefaults(
+    vocab_size=51200,
+    dim=2048,
+    hidden=8192,
+    num_layers=24,
+    eps=1e-5,
+    eps_key="layer_norm_eps",
+    share=0.5,
+    act="gelu_new",
+)
+PHI3 = DecoderDefaults(vocab_size=32064, dim=3072, hidden=8192, context=4096, eps=1e-5)
+STABLELM = DecoderDefaults(
+    vocab_size=50304,
+    dim=2560,
+    hidden=6912,
+    num_kv_heads=32,
+    context=4096,
+    eps=1e-5,
+    eps_key="layer_norm_eps",
+    share=0.25,
+)
+STARCODER2 = DecoderDefaults(
+    vocab_size=49152,
+    dim=3072,
+    hidden=12288,
+    num_layers=30,
+    num_heads=24,
+    num_kv_heads=2,
+    context=4096,
+    eps=1e-5,
+    eps_key="norm_epsilon",
+    act="gelu_pytorch_tanh",
+    tied=True,
+)
+
+
+def _phi(fields: Fields) -> Read[Decoder]:
+    """Both halves read one LayerNorm; biases everywhere, the output matrix too."""
+    config = biased(decoder(fields, PHI), qkv=True, out=True, mlp=True)
+    norm = Norm("layer", config.norm.eps)
+    attention = attention_of(config).but(qk_norm=norm if fields.get("qk_layernorm", False) else None)
+    return Read(
+        config.but(
+            attention=attention,
+            norm=norm,
+            arrangement=Arrangement(parallel="one norm"),
+            head_bias=True,
+            **{"mlp.gated": False},
+        ),
+        layouts.PHI,
+    )
+
+
+def _phi3(fields: Fields) -> Read[Decoder]:
+    window = fields.count("sliding_window", None)
+    return Read(decoder(fields, PHI3).but(**{"attention.window": window}), layouts.PHI3)
+
+
+def _stablelm(fields: Fields) -> Read[Decoder]:
+    """`use_norm_bias` is a field of files with code of their own (StableLM 2 12B)."""
+    config = biased(decoder(fields, STABLELM), qkv=fields.get("use_qkv_bias", False))
+    config = config.but(norm=Norm("layer", config.norm.eps, bias=fields.get("use_norm_bias", True)))
+    if fields.get("use_parallel_residual", False):
+        config = config.but(arrangement=Arrangement(parallel="one norm"))
+    attention = attention_of(config)
+    if fields.get("qk_layernorm", False):
+        by_head = Norm("layer", config.norm.eps, bias=False)
+        attention = attention.but(qk_norm=by_head, qk_norm_over="heads")
+    numbers = {"num_heads": attention.num_heads, "num_kv_heads": attention.kv_heads}
+    return Read(config.but(attention=attention), layouts.STABLELM, numbers)
+
+
+def _starcoder2(fields: Fields) -> Read[Decoder]:
+    bias = fields.get("use_bias", True)
+    config = biased(decoder(fields, STARCODER2), qkv=bias, out=bias, mlp=bias)
+    window = fields.count("sliding_window", None)
+    changes = {"mlp.gated": False, "attention.window": window}
+    return Read(config.but(norm=Norm("layer", config.norm.eps), **changes), layouts.STARCODER2)
+
+
+READERS: Readers = {"phi": _phi, "phi3": _phi3, "stablelm": _stablelm, "starcoder2": _starcoder2}
