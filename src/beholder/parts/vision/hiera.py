@@ -139,7 +139,6 @@ class HieraModel(StagedEncoder):
     """`Vision` by attention in windows. Tokens are the last map's cells; with a pyramid, tokens and taps are its maps."""
 
     config: Hiera
-    pooled_only = ("norm.",)
 
     def __init__(self, config: Hiera) -> None:
         super().__init__()
@@ -167,6 +166,12 @@ class HieraModel(StagedEncoder):
                 self.blocks.append(layer)
         self.norm = config.norm.build(config.dims[-1]) if config.norm_pooled else None
         self.pyramid = PyramidModel(config.pyramid, config.dims) if config.pyramid else None
+        count, first = len(config.dims), config.token_tap % len(config.dims)
+        # Laterals are numbered from the coarsest stage; those of stages finer than the tokens' give taps alone.
+        self.pooled_only = (
+            "norm.",
+            *(f"pyramid.lateral.{number}." for number in range(count - first, count)),
+        )
         self.classifier = nn.Linear(config.dims[-1], config.classes) if config.classes else None
 
     def _places(self, size: tuple[int, int]) -> Tensor:

@@ -122,7 +122,12 @@ HIERA_L = HIERA_T.but(dims=(144, 288, 576, 1152), depths=(2, 6, 36, 4), heads=(2
 HIERA_H = HIERA_L.but(dims=(256, 512, 1024, 2048), heads=(4, 8, 16, 32))
 # facebookresearch/sam2: sam2/configs/sam2.1/sam2.1_hiera_{t,s,b+,l}.yaml
 SAM2_HIERA_T = HIERA_T.but(
-    image_size=1024, windows=(8, 4, 14, 7), whole=(5, 7, 9), background=7, norm_pooled=False, pyramid=Pyramid()
+    image_size=1024,
+    windows=(8, 4, 14, 7),
+    whole=(5, 7, 9),
+    background=7,
+    norm_pooled=False,
+    pyramid=Pyramid(),
 )
 SAM2_HIERA_S = SAM2_HIERA_T.but(depths=(1, 2, 11, 2), whole=(7, 10, 13))
 SAM2_HIERA_B_PLUS = SAM2_HIERA_T.but(

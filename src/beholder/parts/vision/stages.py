@@ -71,7 +71,6 @@ class StagedEncoder(Encoder):
     """
 
     config: StagedConfig
-    classifier: nn.Linear | None = None
     pooled_only: tuple[str, ...] = ()
     tokens_only: tuple[str, ...] = ()
 
@@ -112,9 +111,11 @@ class StagedEncoder(Encoder):
     def classify(self, pixels_V3HW: Tensor) -> Tensor:
         """Scores of the classifier, (V, classes); raises `BeholderError` where the card keeps none."""
         pooled_VD = self.maps(pixels_V3HW.to(next(self.parameters()).dtype)).pooled_VD
-        if self.classifier is None or pooled_VD is None:
+        classifier: nn.Module | None = getattr(self, "classifier", None)
+        if classifier is None or pooled_VD is None:
             raise BeholderError("this encoder was built without its classifier; set classes")
-        return self.classifier(pooled_VD)
+        scores_VC: Tensor = classifier(pooled_VD)
+        return scores_VC
 
 
 def last_dim(x_VCHW: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ LARGEST_SCALE = math.log(100)
 class Swin(StagedConfig):
     """width: of the first stage, doubled at each next one. depths, heads: layers and heads of each stage. window: tokens per
     side of a window. ratio: hidden width of the MLPs over the stage's width. last_norm: tokens are normed.
+    indexed: checkpoints also hold which bias belongs to which pair of tokens, kept for export.
 
     cosine: version 2; `trained_windows` are then the stages' windows in pre-training, whose offsets the biases are made
     from (0: the stage's own).
@@ -44,6 +45,7 @@ class Swin(StagedConfig):
     act: str = "gelu"
     norm: Norm = Norm()
     last_norm: bool = True
+    indexed: bool = False
     cosine: bool = False
     trained_windows: tuple[int, ...] = (0, 0, 0, 0)
     classes: int = 0
@@ -71,9 +73,11 @@ class Swin(StagedConfig):
 class OffsetTable(nn.Module):
     """A learned bias for each offset between two tokens of a window and each head."""
 
-    def __init__(self, window: int, num_heads: int) -> None:
+    def __init__(self, window: int, num_heads: int, *, indexed: bool) -> None:
         super().__init__()
         self.window, self.table = window, learned((2 * window - 1) ** 2, num_heads)
+        if indexed:
+            self.register_buffer("index", relative_index(window))
 
     def forward(self) -> Tensor:
         """(H, T, T)."""
@@ -114,7 +118,7 @@ class WindowAttention(nn.Module):
             dim, num_heads, bias=config.qkv_bias, key_bias=config.qkv_bias and not config.cosine
         )
         self.log_scale: nn.Parameter | None = None
-        self.bias: nn.Module = OffsetTable(self.window, num_heads)
+        self.bias: nn.Module = OffsetTable(self.window, num_heads, indexed=config.indexed)
         if config.cosine:
             self.log_scale = nn.Parameter(torch.full((num_heads,), math.log(10)))
             self.bias = OffsetMlp(self.window, config.trained_windows[stage], num_heads)

@@ -237,6 +237,12 @@ SWIN = Layout(
     name="transformers Swin",
 )
 
+# transformers: models/donut/modeling_donut_swin.py, which saves what it looks biases up with
+DONUT_SWIN = SWIN.but(
+    {f"{_SWIN_BLOCK}.attention.self.relative_position_index": "stages.{}.blocks.{}.attn.bias.index"},
+    name="transformers Donut Swin",
+)
+
 
 def _davit() -> Rules:
     rules = affine({"convs.{}.conv": "stages.{}.down.conv", "convs.{}.norm": "stages.{}.down.norm"})

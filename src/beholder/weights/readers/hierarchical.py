@@ -227,7 +227,7 @@ def _swinv2(fields: Fields) -> Read[Swin]:
 
 def _donut_swin(fields: Fields) -> Read[Swin]:
     read = _swin(fields)
-    return replace(read, config=read.config.but(last_norm=False))
+    return replace(read, config=read.config.but(last_norm=False, indexed=True), layout=layouts.DONUT_SWIN)
 
 
 def _florence_vision(fields: Fields) -> Read[DaVit]:
