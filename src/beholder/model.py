@@ -41,9 +41,13 @@ class Batch:
 
     ids_BT:  token ids with placeholders, rows left-aligned; None for pictures alone
     lengths: tokens of each row, None where all are full
+    target_BT, target_lengths: what an encoder-decoder's decoder reads, while ids are the encoder's; None for its first
+             token alone
+    kinds_BT: kinds of tokens (BERT's token types), None where all are 0
     views:   branch -> the views (3, h, w) of all its pictures, row after row, in plan order
     plans:   per row the plans of its pictures, in prompt order
     positions, visibility: where they are not those of plain causal text
+    columns: branch of sounds -> how many columns of each view are no padding; all where a branch is absent
     """
 
     ids_BT: Tensor | None = None
@@ -52,6 +56,10 @@ class Batch:
     plans: Plans = ()
     positions: Tensor | None = None
     visibility: Visibility | None = None
+    columns: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    target_BT: Tensor | None = None
+    target_lengths: tuple[int, ...] | None = None
+    kinds_BT: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -77,9 +85,10 @@ class BranchModule(nn.Module):
             in_dim = config.encoders[0].out_dim
             self.connector = config.connector.build(in_dim, in_dim if out_dim is None else out_dim)
 
-    def encode(self, views: Sequence[Tensor]) -> tuple[Packed, ...]:
-        """What each encoder gives for the views."""
-        return tuple(encoder(views) for encoder in (self.vision, *self.others))
+    def encode(self, views: Sequence[Tensor], columns: Sequence[int] | None = None) -> tuple[Packed, ...]:
+        """What each encoder gives for the views, which have padding only where `columns` is given."""
+        padding = () if columns is None else (columns,)
+        return tuple(encoder(views, *padding) for encoder in (self.vision, *self.others))
 
     def connect(self, encoded: Sequence[Packed]) -> Packed:
         """Tokens in the language model's width."""
@@ -90,8 +99,8 @@ class BranchModule(nn.Module):
             else self.connector(first, {"encoders": others} if others else None)
         )
 
-    def forward(self, views: Sequence[Tensor]) -> Packed:
-        return self.connect(self.encode(views))
+    def forward(self, views: Sequence[Tensor], columns: Sequence[int] | None = None) -> Packed:
+        return self.connect(self.encode(views, columns))
 
 
 class Model(nn.Module):
@@ -159,7 +168,7 @@ class Model(nn.Module):
         for name, views in batch.views.items():
             if views:
                 plans = tuple(tuple(plan for plan in row if plan.branch == name) for row in batch.plans)
-                outputs[name] = BranchOutput(self.branch(name)(views), plans)
+                outputs[name] = BranchOutput(self.branch(name)(views, batch.columns.get(name)), plans)
         return outputs
 
     def read(
@@ -185,7 +194,18 @@ class Model(nn.Module):
         no_words_BT = (ids_BT >= main.vocab_size) | (ids_BT < 0)
         self._check_ids(ids_BT, no_words_BT & (visibility.segments_BT != PADDING))
         words_BT = ids_BT.masked_fill(no_words_BT, 0)
-        return LanguageInputs(ids_BT, self.language.embed(words_BT), positions, visibility, batch.lengths)
+        if batch.target_BT is not None:
+            self._check_ids(batch.target_BT, (batch.target_BT >= main.vocab_size) | (batch.target_BT < 0))
+        return LanguageInputs(
+            ids_BT,
+            self.language.embed(words_BT),
+            positions,
+            visibility,
+            batch.lengths,
+            target_BT=batch.target_BT,
+            target_lengths=batch.target_lengths,
+            kinds_BT=batch.kinds_BT,
+        )
 
     def _check_ids(self, ids_BT: Tensor, no_words_BT: Tensor) -> None:
         """Ids outside the vocabulary must be placeholders of a fusion; anything else would be read as token 0."""

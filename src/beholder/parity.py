@@ -7,7 +7,7 @@ already expanded) and `reference.safetensors` (its outputs). Tolerance: largest 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,14 +18,15 @@ from beholder.media.geometry import plan_picture
 from beholder.media.pixels import load_views
 from beholder.media.plan import Box, PicturePlan, View, in_order
 from beholder.model import Batch, Model, Output
-from beholder.parts.contracts import Packed
+from beholder.parts.contracts import AudioConfig, Packed
 from beholder.parts.language.state import State
 from beholder.weights.files import open_weights
 from beholder.weights.open import Opened, open_official
 from beholder.weights.readers.read import Recorded
 
 TOLERANCE = 1e-4
-BY_TOKEN = ("logits", "hidden states")  # stages of one row per sequence, whose padding says nothing
+SOUND_MASKS = ("feature_attention_mask", "input_features_mask", "attention_mask")
+BY_TOKEN = ("logits", "hidden states", "memory")  # stages of one row per sequence, whose padding says nothing
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,15 @@ def compare_folder(folder: str | Path, *, tolerance: float = TOLERANCE) -> list[
     inputs = {name: tensor.load() for name, tensor in open_weights(folder / "inputs.safetensors").items()}
     reference = open_weights(folder / "reference.safetensors")
     batch = planned_batch(opened.model, inputs)
-    results = _pixels(folder, opened)
+    results = [*_pixels(folder, opened), *_fronts(folder, opened)]
     with torch.inference_mode():
         ours = _stages(opened.model, batch, reference)
     for stage, recorded in opened.stages.items():
         if recorded.name in reference and stage in ours:
             theirs = reference[recorded.name].load()
-            results.append(
-                _compare(stage, recorded, ours[stage], theirs, inputs.get("attention_mask"), tolerance)
-            )
+            side = "decoder_" if "decoder_input_ids" in inputs and stage == "logits" else ""
+            mask_BT = inputs.get(f"{side}attention_mask")
+            results.append(_compare(stage, recorded, ours[stage], theirs, mask_BT, tolerance))
     if not results:
         raise BeholderError(f"{folder}: the reference holds none of the stages {', '.join(opened.stages)}")
     return results
@@ -74,9 +75,14 @@ def planned_batch(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
     the geometry plans each picture; without, every view counts as a picture of its own.
     """
     ids_BT, lengths = _left_aligned(inputs.get("input_ids"), inputs.get("attention_mask"))
+    target_BT, target_lengths = _left_aligned(
+        inputs.get("decoder_input_ids"), inputs.get("decoder_attention_mask")
+    )
+    kinds_BT, _ = _left_aligned(inputs.get("token_type_ids"), inputs.get("attention_mask"))
     pixels = inputs.get("pixel_values")
     if pixels is None:
-        return Batch(ids_BT, lengths)
+        words = Batch(ids_BT, lengths, target_BT=target_BT, target_lengths=target_lengths, kinds_BT=kinds_BT)
+        return _sounds(model, inputs) or words
     branch = model.card.branches[0]
     grids = (branch.encoders[0].grid, branch.connector.grid if branch.connector else lambda grid: grid)
     plans: list[PicturePlan] = []
@@ -99,6 +105,23 @@ def planned_batch(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
             plans.append(PicturePlan(branch.name, size, (planned,), out, (in_order(out),)))
     rows = 1 if ids_BT is None else len(ids_BT)
     return Batch(ids_BT, lengths, {branch.name: views}, _per_row(model, plans, ids_BT, rows))
+
+
+def _sounds(model: Model, inputs: Mapping[str, Tensor]) -> Batch | None:
+    """Waveforms (V, samples), or spectrograms with frames in either of their last axes; masks say what is padding."""
+    recorded = inputs.get("input_features", inputs.get("input_values"))
+    branch = next((branch for branch in model.card.branches if branch.modality == "audio"), None)
+    if recorded is None or branch is None:
+        return None
+    (encoder,) = branch.encoders
+    assert isinstance(encoder, AudioConfig)
+    if recorded.ndim == 2:
+        recorded = recorded[:, None]
+    elif recorded.shape[1] != encoder.size[0]:
+        recorded = recorded.transpose(1, 2)
+    masks = [inputs[name] for name in SOUND_MASKS if name in inputs]
+    columns = {branch.name: masks[0].sum(1).tolist()} if masks else {}
+    return Batch(views={branch.name: list(recorded[:, None])}, columns=columns)
 
 
 def _per_row(
@@ -128,12 +151,14 @@ def _left_aligned(
     return aligned, tuple(len(row) for row in rows)
 
 
-def _stages(model: Model, batch: Batch, reference: Mapping[str, object]) -> dict[str, Tensor]:
-    """Our tensors by stage name."""
-    ours: dict[str, Tensor] = {}
+def _stages(model: Model, batch: Batch, reference: Mapping[str, object]) -> dict[str, Tensor | Packed]:
+    """Our tensors by stage name; packed where padding may be recorded behind each view's tokens."""
+    ours: dict[str, Tensor | Packed] = {}
     for name, views in batch.views.items():
         branch = model.branch(name)
-        encoded = branch.encode(views)
+        encoded = branch.encode(views, batch.columns.get(name))
+        if branch.config.modality == "audio":
+            ours["sound"] = encoded[0]
         ours["vision"] = _by_view(encoded[0])
         ours |= {f"stage {number}": _by_view(tap) for number, tap in encoded[0].taps.items()}
         if encoded[0].pooled_VD is not None:
@@ -142,8 +167,13 @@ def _stages(model: Model, batch: Batch, reference: Mapping[str, object]) -> dict
     output = model(batch)
     if output.language is not None:
         ours["hidden states"] = output.language.hidden_BTD
+        if output.language.memory is not None:
+            ours["memory"] = output.language.memory
         if output.language.pooled_BD is not None:
             ours["text vectors"] = output.language.pooled_BD
+    ours |= {name: output.heads[name] for name in ("ctc", "labels") if name in output.heads}
+    if "words" in output.heads:
+        ours["logits"] = output.heads["words"]
     if "text" in output.heads:
         ours["logits"] = output.heads["text"]
         if "gen/new_ids" in reference:
@@ -164,16 +194,19 @@ def _by_view(packed: Packed) -> Tensor:
 
 
 def _greedy(model: Model, batch: Batch, reference: Mapping[str, object]) -> tuple[Tensor, Tensor]:
-    """Logits (B, S, vocabulary) and ids (B, S) of as many greedy steps as were recorded."""
+    """Logits (B, S, vocabulary) and ids (B, S) of as many greedy steps as were recorded. A decoder that reads memory starts
+    from the first ids that were recorded, an encoder-decoder from its own start token.
+    """
     steps = reference["gen/new_ids"].shape[1]  # type: ignore[attr-defined]
+    if getattr(model.card.main, "cross", None) is not None:
+        begun = reference["gen/generated_ids"].load()[:, :-steps]  # type: ignore[attr-defined]
+        batch = replace(batch, ids_BT=begun, lengths=None)
+    batch = replace(batch, target_BT=None, target_lengths=None)
     assert batch.ids_BT is not None
-    rows = len(batch.ids_BT)
-    state = State(rows)
+    state = State(len(batch.ids_BT))
     output: Output = model(batch, state)
-    lengths = batch.lengths or (batch.ids_BT.shape[1],) * rows
-    last = torch.tensor(lengths) - 1
-    logits_BV = output.heads["text"][torch.arange(rows), last]
-    kept = [logits_BV]
+    assert output.language is not None
+    kept = [model.language.logits(output.language.last())]
     for _ in range(steps - 1):
         output = model(Batch(kept[-1].argmax(-1, keepdim=True)), state)
         kept.append(output.heads["text"][:, -1])
@@ -182,12 +215,21 @@ def _greedy(model: Model, batch: Batch, reference: Mapping[str, object]) -> tupl
 
 
 def _compare(
-    stage: str, recorded: Recorded, ours: Tensor, theirs: Tensor, mask_BT: Tensor | None, tolerance: float
+    stage: str,
+    recorded: Recorded,
+    ours: Tensor | Packed,
+    theirs: Tensor,
+    mask_BT: Tensor | None,
+    tolerance: float,
 ) -> StageResult:
     if recorded.skip:
         theirs = theirs[:, recorded.skip :]
     if recorded.channels_first:
         theirs = theirs.flatten(2).transpose(1, 2)
+    if isinstance(ours, Packed):
+        kept = [grid.num_tokens for grid in ours.grids]
+        theirs = torch.cat([row[:count] for row, count in zip(theirs, kept, strict=True)])
+        ours = ours.tokens_ND
     if stage in BY_TOKEN and mask_BT is not None and not bool(mask_BT.all()):
         counts = mask_BT.sum(1).tolist()
         theirs = torch.cat([row[keep.bool()] for row, keep in zip(theirs, mask_BT, strict=True)])
@@ -222,3 +264,21 @@ def _pixels(folder: Path, opened: Opened) -> list[StageResult]:
         )
         worst, shape = max(worst, float(grey_levels.max())), tuple(theirs.shape)
     return [StageResult("pixels", "preprocess.safetensors", shape, worst, 1 / 255)]
+
+
+def _fronts(folder: Path, opened: Opened) -> list[StageResult]:
+    """The recorded sounds through our front end."""
+    path = folder / "preprocess.safetensors"
+    front = next((branch.front for branch in opened.model.card.branches if branch.front is not None), None)
+    if front is None or not path.is_file():
+        return []
+    recorded = open_weights(path)
+    errors, shape = [0.0], tuple[int, ...]()
+    for index in range(sum(name.startswith("audio_") for name in recorded)):
+        ours = front.view(recorded[f"audio_{index}"].load().numpy())
+        names = (f"out_{index}/input_features", f"out_{index}/input_values")
+        theirs = recorded[next(name for name in names if name in recorded)].load()
+        theirs = theirs if theirs.shape[-1] == ours.shape[-1] else theirs.transpose(-1, -2)
+        errors.append(float((ours - theirs.reshape(ours.shape)).abs().max() / theirs.std()))
+        shape = tuple(theirs.shape)
+    return [StageResult("front", "preprocess.safetensors", shape, max(errors), TOLERANCE)]

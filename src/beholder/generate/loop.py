@@ -73,7 +73,7 @@ def check_context(model: Model, batch: Batch) -> list[Usage]:
         usage = Usage(prompt=length, image=sum(pictures))
         if length == 0:
             raise BeholderError(f"prompt {row + 1} is empty; give at least one token")
-        if length >= main.context:
+        if main.room(length) < 1:
             counts = " + ".join(map(str, pictures)) if pictures else "none"
             raise BeholderError(
                 f"prompt {row + 1} has {length} tokens ({usage.text} of text, {counts} of pictures) but "
@@ -93,7 +93,7 @@ def encode(model: Model, batch: Batch) -> dict[str, BranchOutput]:
 def prefill(model: Model, batch: Batch, branches: dict[str, BranchOutput], state: State) -> Tensor:
     """Scores (B, V) for the token after each prompt; `state` then holds the prompts."""
     output = model.read(batch, branches, state)
-    return _last_logits(model, output, _lengths(batch))
+    return _last_logits(model, output)
 
 
 @torch.inference_mode()
@@ -102,7 +102,7 @@ def advance(model: Model, ids: Sequence[int], state: State, tail: Tail | None = 
     batch = Batch(ids_BT=torch.tensor(list(ids), device=model.device)[:, None])
     if tail is not None:
         batch = replace(batch, visibility=tail.visibility(), positions=tail.positions)
-    return _last_logits(model, model.read(batch, {}, state), (1,) * len(ids))
+    return _last_logits(model, model.read(batch, {}, state))
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ class _Row:
         self.generator = self.sampling.generator()
         self.stops = StopFilter(self.sampling.stops)
 
-    def add(self, token_id: int, context: int) -> str:
-        """Take a token; gives the text that has become certain and sets `finish` with the last one."""
+    def add(self, token_id: int, room: int) -> str:
+        """Take a token, of `room` at most; gives the text that has become certain and sets `finish` with the last."""
         self.ids.append(token_id)
         if token_id in self.eos_ids:
             self.finish = "end"
@@ -174,7 +174,7 @@ class _Row:
             text = self.stops.add(self.stream.add(token_id))
             if len(self.ids) >= self.sampling.max_tokens:
                 self.finish = "length"
-            elif self.usage.prompt + len(self.ids) >= context:
+            elif len(self.ids) >= room:
                 self.finish = "context"
         if self.finish:
             text += self.stops.add(self.stream.finish())
@@ -200,12 +200,14 @@ def _run(model: Model, batch: Batch, rows: list[_Row]) -> Iterator[Piece]:
     logits_BV = prefill(model, batch, branches, state)
     timings = Timings(vision=vision, prefill=clock.lap())
     del branches
-    seen_BV, tail = _seen(batch, rows, logits_BV), Tail.of(batch)
+    seen_BV = _seen(model, batch, rows, logits_BV)
+    tail = None if main.reads_apart else Tail.of(batch)
+    begun = 0 if batch.target_BT is None else batch.target_BT.shape[1] - 1
     while True:
         ids = next_ids(logits_BV, [r.sampling for r in rows], [r.generator for r in rows], seen_BV)
         timings = replace(timings, answer=timings.answer + clock.lap())
         for row, token_id in zip(rows, ids, strict=True):
-            text = row.add(token_id, main.context)
+            text = row.add(token_id, main.room(row.usage.prompt) - begun)
             result = row.result(timings) if row.finish else None
             if text or result:
                 yield Piece(row.number, text, result)
@@ -223,17 +225,19 @@ def _run(model: Model, batch: Batch, rows: list[_Row]) -> Iterator[Piece]:
         tail = None if tail is None else tail.later()
 
 
-def _last_logits(model: Model, output: LanguageOutput, lengths: Sequence[int]) -> Tensor:
+def _last_logits(model: Model, output: LanguageOutput) -> Tensor:
     """Scores at each row's last token alone, so that no (B, T, V) table is made."""
-    rows_B = torch.arange(len(lengths), device=output.hidden_BTD.device)
-    last_B = torch.tensor(list(lengths), device=output.hidden_BTD.device) - 1
-    return model.language.logits(output.hidden_BTD[rows_B, last_B])
+    return model.language.logits(output.last())
 
 
-def _seen(batch: Batch, rows: Sequence[_Row], logits_BV: Tensor) -> Tensor | None:
-    """Words of the prompts, (B, V); None where no row has a penalty."""
+def _seen(model: Model, batch: Batch, rows: Sequence[_Row], logits_BV: Tensor) -> Tensor | None:
+    """Words of the prompts that the decoder has read, (B, V); None where no row has a penalty."""
     if all(row.sampling.repetition_penalty == 1 for row in rows):
         return None
+    if model.card.main is not None and model.card.main.reads_apart:
+        batch = Batch(batch.target_BT, batch.target_lengths)
+        if batch.ids_BT is None:
+            return torch.zeros_like(logits_BV, dtype=torch.bool)
     assert batch.ids_BT is not None
     seen_BV = torch.zeros_like(logits_BV, dtype=torch.bool)
     for row, length in enumerate(_lengths(batch)):

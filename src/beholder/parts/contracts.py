@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from beholder.config import Config
@@ -139,6 +140,8 @@ class LanguageInputs:
     cross:          name -> (tokens (B, N, D), media id (B, N), media id of queries (B, T)) for cross-attention
     memory:         what cross-attention of every layer reads, an encoder's output (B, S, D)
     memory_keep:    (B, S) booleans, False where the memory is padding; None where nothing is
+    target_BT, target_lengths: an encoder-decoder's own tokens, where ids are the encoder's
+    kinds_BT:       kinds of tokens that have a vector each (BERT's token types); all 0 where None
     """
 
     ids_BT: Tensor
@@ -150,12 +153,16 @@ class LanguageInputs:
     cross: Mapping[str, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
     memory: Tensor | None = None
     memory_keep: Tensor | None = None
+    target_BT: Tensor | None = None
+    target_lengths: tuple[int, ...] | None = None
+    kinds_BT: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class LanguageOutput:
     """hidden_BTD after the last norm; pooled_BD where the part makes one vector a row; taps by layer (0 = embeddings,
-    i = after layer i); `aux_losses` to be added to the loss; `router_stats` of experts.
+    i = after layer i); `aux_losses` to be added to the loss; `router_stats` of experts; `lengths` of hidden_BTD's rows,
+    None where all are full; an encoder-decoder's `memory` where it was made.
     """
 
     hidden_BTD: Tensor
@@ -164,6 +171,15 @@ class LanguageOutput:
     state: State | None = None
     aux_losses: Mapping[str, Tensor] = field(default_factory=dict)
     router_stats: Mapping[str, Tensor] = field(default_factory=dict)
+    lengths: tuple[int, ...] | None = None
+    memory: Tensor | None = None
+
+    def last(self) -> Tensor:
+        """Each row's last hidden state."""
+        if self.lengths is None:
+            return self.hidden_BTD[:, -1]
+        rows_B = torch.arange(len(self.lengths), device=self.hidden_BTD.device)
+        return self.hidden_BTD[rows_B, torch.tensor(self.lengths, device=rows_B.device) - 1]
 
 
 SLOTS = ("before", "after", "qkv", "mlp", "prefix")
@@ -188,6 +204,15 @@ class LanguageConfig(Config):
     vocab_size: int
     num_layers: int
     context: int
+
+    def room(self, prompt: int) -> int:
+        """Most tokens of an answer to a prompt of so many tokens."""
+        return self.context - prompt
+
+    @property
+    def reads_apart(self) -> bool:
+        """Whether an encoder of its own reads prompts, so that answers begin at position 0 (T5)."""
+        return False
 
     @property
     def fills_context(self) -> bool:

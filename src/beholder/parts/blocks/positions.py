@@ -46,7 +46,7 @@ class Rotary(Config):
 
     def turned(self, head_dim: int) -> int:
         """Channels of a head that turn."""
-        return int(head_dim * self.share)
+        return int(head_dim * self.share + 1e-6)  # a share of 30 / 44 of 44 channels is a little under 30
 
     def frequencies(
         self, head_dim: int, device: torch.device | None = None, *, length: int | None = None
@@ -144,11 +144,13 @@ class QueryScale(Config):
 @dataclass(frozen=True)
 class Alibi(Config):
     """Scores fall with distance, by a slope for each head (2108.12409). max_bias: the first slope is 2^(-max_bias / H).
-    factor: of the whole, where a model scales scores after adding the bias (Falcon).
+    factor: of the whole, where a model scales scores after adding the bias (Falcon). rounded: slopes and what they make of
+    positions have the precision of bfloat16 (Falcon's code, whatever type it runs in).
     """
 
     max_bias: float = 8.0
     factor: float = 1.0
+    rounded: bool = False
 
     def slopes(self, num_heads: int) -> Tensor:
         """(H,). Where H is no power of two, the next one's slopes in the order odd, even (official `build_alibi_tensor`)."""
@@ -161,8 +163,14 @@ class Alibi(Config):
 
     def bias(self, queries_BT: Tensor, keys_BS: Tensor, num_heads: int) -> Tensor:
         """(B, H, T, S): -slope times the distance from query to key."""
-        distance_B1TS = (queries_BT[:, :, None] - keys_BS[:, None, :])[:, None].float()
         slopes_H11 = self.slopes(num_heads).to(queries_BT.device)[:, None, None]
+        if self.rounded:
+            heights_BHT1, heights_BH1S = (
+                (slopes_H11.bfloat16() * positions[:, None]).float()
+                for positions in (queries_BT[:, :, None], keys_BS[:, None, :])
+            )
+            return self.factor * (heights_BH1S - heights_BHT1)
+        distance_B1TS = (queries_BT[:, :, None] - keys_BS[:, None, :])[:, None].float()
         return -self.factor * slopes_H11 * distance_B1TS
 
 
@@ -175,7 +183,15 @@ def sinusoids(length: int, dim: int, *, first: int = 0) -> Tensor:
     """(length, dim) of positions `first` on: sines in the first half of the channels, cosines in the second; the
     wavelengths run from 2 pi to 10000 * 2 pi with both ends included (official fairseq and Whisper tables).
     """
+    return waves(torch.arange(first, first + length), dim)
+
+
+def waves(positions: Tensor, dim: int, *, ends: bool = True) -> Tensor:
+    """(..., dim) for positions (...), float32; without `ends` the longest wavelength is left out, as in the paper
+    (1706.03762, section 3.5).
+    """
     half = dim // 2
-    rates_F = torch.exp(torch.arange(half, dtype=torch.float32) * -(math.log(10000.0) / (half - 1)))
-    angles_TF = torch.arange(first, first + length, dtype=torch.float32)[:, None] * rates_F
-    return torch.cat((angles_TF.sin(), angles_TF.cos()), -1)
+    steps_F = torch.arange(half, dtype=torch.float32, device=positions.device)
+    rates_F = torch.exp(steps_F * -(math.log(10000.0) / (half - 1 if ends else half)))
+    angles = positions.float()[..., None] * rates_F
+    return torch.cat((angles.sin(), angles.cos()), -1)

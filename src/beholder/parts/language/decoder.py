@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from beholder.errors import BeholderError
 from beholder.parts.blocks.cross_attention import CrossAttention
 from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.relative import shared_bias
 from beholder.parts.blocks.step import MixerConfig, MlpConfig, Step
 from beholder.parts.blocks.transformer import Arrangement, LayerKind, TransformerLayer, run_layers
 from beholder.parts.contracts import Language, LanguageConfig, LanguageInputs, LanguageOutput, LayerParts
@@ -87,6 +88,7 @@ class DecoderModel(Language):
         super().__init__()
         self.config = config
         self.embedding = config.embedding.build(config.vocab_size, config.dim, config.context)
+        self.relative = shared_bias(config.attention)
         self.blocks = nn.ModuleList(
             TransformerLayer(config.dim, *_parts_of(kind), index=index, norm=config.norm, cross=config.cross)
             for index, kind in enumerate(config.layers)
@@ -126,6 +128,8 @@ class DecoderModel(Language):
         keys = inputs.visibility if state is None else state.append(inputs.visibility)
         x_BTD = self.embedding.place(inputs.embeddings_BTD, inputs.positions)
         step = Step(x_BTD.dtype, inputs.visibility, keys, inputs.positions, inputs=inputs, state=state)
+        if self.relative is not None:
+            step.bias_BHTS = self.relative(inputs.positions, step.key_positions())
         if self.config.cross is not None:
             step.memory_BSD, step.memory_keep_BS = remembered(inputs, state)
         x_BTD, kept = run_layers(self.blocks, x_BTD, step, layer_parts, taps)
@@ -135,6 +139,7 @@ class DecoderModel(Language):
             self.norm(x_BTD),
             taps=kept,
             state=state,
+            lengths=inputs.lengths,
             aux_losses={name: torch.stack(losses).sum() for name, losses in step.aux.items()},
             router_stats={name: torch.stack(values) for name, values in step.stats.items()},
         )

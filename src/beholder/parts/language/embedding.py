@@ -13,17 +13,18 @@ from torch import Tensor, nn
 from beholder.config import Config
 from beholder.errors import BeholderError, UnknownName
 from beholder.parts.blocks.norms import Norm
-from beholder.parts.blocks.positions import learned, sinusoids
+from beholder.parts.blocks.positions import learned, waves
 
-POSITIONS = (None, "learned", "sinusoidal")
+POSITIONS = (None, "learned", "sinusoidal", "sinusoidal 2017")
 
 
 @dataclass(frozen=True)
 class TokenEmbedding(Config):
     """scale: of the token vectors (Gemma's sqrt(width)). norm: after positions (BERT, BLOOM). width: of the table where a
-    matrix brings its vectors to the model's width (ALBERT, ELECTRA, OPT-350m). positions: `learned` or `sinusoidal`
-    vectors that are added; offset: the table's row of position 0 (OPT's 2). segments: kinds of token with a vector each
-    (BERT's token types; all tokens are of kind 0 here unless told otherwise).
+    matrix brings its vectors to the model's width (OPT-350m); late: positions, kinds and norm come before that matrix, which
+    then has a bias (ALBERT, ELECTRA). positions: `learned` vectors that are added, or `sinusoidal` ones, with wavelengths
+    as fairseq's or as those of 2017's transformer; offset: the row of position 0 (OPT's 2). segments: kinds of token with
+    a vector each (BERT's token types; all tokens are of kind 0 unless told otherwise).
     """
 
     scale: float = 1.0
@@ -32,6 +33,7 @@ class TokenEmbedding(Config):
     positions: str | None = None
     offset: int = 0
     segments: int = 0
+    late: bool = False
 
     def __post_init__(self) -> None:
         if self.positions not in POSITIONS:
@@ -53,33 +55,26 @@ class TokenEmbedder(nn.Module):
         self.config = config
         width = config.width or dim
         self.weight = nn.Parameter(torch.empty(vocab_size, width).normal_())
-        self.projection = nn.Linear(width, dim, bias=False) if config.width else None
-        rows = context + config.offset
-        self.positions = learned(rows, dim) if config.positions == "learned" else None
-        if config.positions == "sinusoidal":
-            self.register_buffer("sinusoids", sinusoids(rows, dim), persistent=False)
-        self.segments = learned(config.segments, dim) if config.segments else None
-        self.norm = config.norm.build(dim) if config.norm else None
+        self.projection = nn.Linear(width, dim, bias=config.late) if config.width else None
+        self.rows = context + config.offset
+        inner = width if config.late else dim
+        self.positions = learned(self.rows, inner) if config.positions == "learned" else None
+        self.segments = learned(config.segments, inner) if config.segments else None
+        self.norm = config.norm.build(inner) if config.norm else None
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         """Token vectors alone, scaled."""
         x_BTD = nn.functional.embedding(ids_BT, self.weight)
-        if self.projection is not None:
+        if self.projection is not None and not self.config.late:
             x_BTD = self.projection(x_BTD)
         return x_BTD if self.config.scale == 1.0 else x_BTD * self.config.scale
 
     def place(self, x_BTD: Tensor, positions_BT: Tensor, segments_BT: Tensor | None = None) -> Tensor:
         """`x_BTD` with positions and segments added and normed. Raises `BeholderError` beyond the table's end."""
         if self.config.positions is not None:
-            table = self.positions if self.positions is not None else self.sinusoids
-            assert isinstance(table, Tensor)
-            rows_BT = positions_BT + self.config.offset
-            if not rows_BT.is_meta and int(rows_BT.max()) >= len(table):
-                raise BeholderError(
-                    f"a text of {int(positions_BT.max()) + 1} tokens; this model reads at most "
-                    f"{len(table) - self.config.offset}"
-                )
-            x_BTD = x_BTD + nn.functional.embedding(rows_BT, table).to(x_BTD.dtype)
+            x_BTD = x_BTD + self._positions(positions_BT + self.config.offset, x_BTD.shape[-1]).to(
+                x_BTD.dtype
+            )
         if self.segments is not None:
             kinds = (
                 self.segments[0]
@@ -87,4 +82,15 @@ class TokenEmbedder(nn.Module):
                 else nn.functional.embedding(segments_BT, self.segments)
             )
             x_BTD = x_BTD + kinds
-        return x_BTD if self.norm is None else self.norm(x_BTD)
+        x_BTD = x_BTD if self.norm is None else self.norm(x_BTD)
+        return self.projection(x_BTD) if self.projection is not None and self.config.late else x_BTD
+
+    def _positions(self, rows_BT: Tensor, dim: int) -> Tensor:
+        if not rows_BT.is_meta and int(rows_BT.max()) >= self.rows:
+            raise BeholderError(
+                f"a text of {int(rows_BT.max()) - self.config.offset + 1} tokens; this model reads at most "
+                f"{self.rows - self.config.offset}"
+            )
+        if self.positions is None:
+            return waves(rows_BT, dim, ends=self.config.positions == "sinusoidal")
+        return nn.functional.embedding(rows_BT, self.positions)

@@ -1,5 +1,5 @@
-"""Text towers of dual encoders: CLIP's (2103.00020, causal, read at the end token) and SigLIP's (2303.15343,
-bidirectional, read at the last position).
+"""Texts read whole: bidirectional encoders (BERT, 1810.04805; T5's, 1910.10683) and the text towers of dual encoders,
+CLIP's (2103.00020, causal, read at the end token) and SigLIP's (2303.15343, read at the last position).
 
 B rows, T positions, D width.
 """
@@ -13,38 +13,44 @@ import torch
 from torch import Tensor, nn
 
 from beholder.errors import BeholderError, UnknownName
+from beholder.parts.blocks.activations import activation
 from beholder.parts.blocks.attention import Attention
-from beholder.parts.blocks.masks import Visibility
-from beholder.parts.blocks.mlp import FeedForward
+from beholder.parts.blocks.masks import PADDING, Visibility
 from beholder.parts.blocks.norms import Norm
-from beholder.parts.blocks.step import Step
+from beholder.parts.blocks.relative import shared_bias
+from beholder.parts.blocks.step import MlpConfig, Step
 from beholder.parts.blocks.transformer import Arrangement, TransformerLayer, run_layers
 from beholder.parts.contracts import Language, LanguageConfig, LanguageInputs, LanguageOutput, LayerParts
 from beholder.parts.language.embedding import TokenEmbedding
 from beholder.parts.language.state import State
 
+POOLS = (None, "end", "highest", "last", "first", "mean")
+
 
 @dataclass(frozen=True)
 class TextEncoder(LanguageConfig):
-    """context: rows of the position table. pool: `end` reads the first `end_id`; `highest` the largest id, as CLIP
-    checkpoints with the old end id 2 do; `last` the last position. projection: width of the pooled vector,
-    0 to leave it as it is.
+    """context: longest text in tokens. pool: which vector stands for the text, None for none: `end` that of the first
+    `end_id`; `highest` of the largest id, as CLIP checkpoints with the old end id 2 do; `last` of the last position;
+    `first` of the first (BERT's CLS); `mean` of all. projection: width of the pooled vector, 0 to leave it as it is;
+    projection_act: after it (BERT's tanh). final_norm: after the last layer.
     """
 
     vocab_size: int
     dim: int
     num_layers: int
     attention: Attention
-    mlp: FeedForward
+    mlp: MlpConfig
     norm: Norm = Norm("layer", 1e-5)
     arrangement: Arrangement = Arrangement()
     embedding: TokenEmbedding = TokenEmbedding(positions="learned")
+    final_norm: bool = True
     context: int = 77
     causal: bool = True
-    pool: str = "end"
+    pool: str | None = "end"
     end_id: int = 49407
     projection: int = 512
     projection_bias: bool = False
+    projection_act: str | None = None
 
     @property
     def feature_dim(self) -> int:
@@ -55,38 +61,42 @@ class TextEncoder(LanguageConfig):
         return self.pool == "last"
 
     def __post_init__(self) -> None:
-        if self.pool not in ("end", "highest", "last"):
-            raise UnknownName("text pool", self.pool, ("end", "highest", "last"))
+        if self.pool not in POOLS:
+            raise UnknownName("text pool", str(self.pool), [str(name) for name in POOLS])
 
     def tiny(self) -> TextEncoder:
-        return super().tiny().but(vocab_size=512, dim=32, num_layers=2, context=16, end_id=2, projection=32)
+        small = super().tiny().but(vocab_size=512, dim=32, num_layers=2, context=16, end_id=2)
+        return small.but(projection=self.projection and 32)
 
     def build(self) -> TextEncoderModel:
         return TextEncoderModel(self)
 
 
 class TextEncoderModel(Language):
-    """`Language` that reads whole texts at once and gives one vector for each."""
+    """`Language` that reads whole texts at once and may give one vector for each."""
 
     def __init__(self, config: TextEncoder) -> None:
         super().__init__()
         self.config = config
         self.embedding = config.embedding.build(config.vocab_size, config.dim, config.context)
+        self.relative = shared_bias(config.attention)
         self.blocks = nn.ModuleList(
             TransformerLayer(
                 config.dim, config.attention, config.mlp, config.arrangement, norm=config.norm, index=index
             )
             for index in range(config.num_layers)
         )
-        self.norm = config.norm.build(config.dim)
-        self.projection = (
-            nn.Linear(config.dim, config.projection, bias=config.projection_bias)
-            if config.projection
-            else nn.Identity()
-        )
+        self.norm = config.norm.build(config.dim) if config.final_norm else nn.Identity()
+        self.projection: nn.Module = nn.Identity()
+        if config.pool is not None and config.projection:
+            self.projection = nn.Linear(config.dim, config.projection, bias=config.projection_bias)
 
     def embed(self, ids_BT: Tensor) -> Tensor:
         return self.embedding(ids_BT)
+
+    def logits(self, hidden_BTD: Tensor) -> Tensor:
+        """Products with the token table, whose width `hidden_BTD` has (masked-token heads)."""
+        return nn.functional.linear(hidden_BTD, self.embedding.weight)
 
     def forward(
         self,
@@ -97,24 +107,33 @@ class TextEncoderModel(Language):
         taps: Sequence[int] = (),
     ) -> LanguageOutput:
         """`inputs.ids_BT` says where texts end; pooled_BD is the projected vector, not yet of unit length."""
-        x_BTD, visibility = inputs.embeddings_BTD, inputs.visibility
+        x_BTD, seen = inputs.embeddings_BTD, inputs.visibility
         length = x_BTD.shape[1]
-        if length > self.config.context:
+        if length > self.config.context and self.config.embedding.positions is not None:
             raise BeholderError(
                 f"a text of {length} tokens; this text tower reads at most {self.config.context}"
             )
-        x_BTD = self.embedding.place(x_BTD, inputs.positions)
+        x_BTD = self.embedding.place(x_BTD, inputs.positions, inputs.kinds_BT)
+        step = Step(x_BTD.dtype, seen, positions=inputs.positions, inputs=inputs)
         if not self.config.causal:
-            visibility = Visibility(
-                visibility.segments_BT, torch.zeros_like(visibility.blocks_BT), visibility.parents
-            )
-        step = Step(x_BTD.dtype, visibility, positions=inputs.positions, inputs=inputs)
+            blocks_BT = torch.zeros_like(seen.blocks_BT)
+            step.queries = None if seen.plain else Visibility(seen.segments_BT, blocks_BT, seen.parents)
+        if self.relative is not None:
+            step.bias_BHTS = self.relative(inputs.positions, inputs.positions)
         x_BTD, kept = run_layers(self.blocks, x_BTD, step, layer_parts, taps)
         hidden_BTD = self.norm(x_BTD)
-        return LanguageOutput(hidden_BTD, pooled_BD=self._pool(hidden_BTD, inputs.ids_BT), taps=kept)
+        pooled_BD = None if self.config.pool is None else self._pool(hidden_BTD, inputs)
+        return LanguageOutput(hidden_BTD, pooled_BD=pooled_BD, taps=kept, lengths=inputs.lengths)
 
-    def _pool(self, hidden_BTD: Tensor, ids_BT: Tensor) -> Tensor:
-        if self.config.pool == "last":
-            return self.projection(hidden_BTD[:, -1])
-        marks_BT = ids_BT if self.config.pool == "highest" else (ids_BT == self.config.end_id).int()
-        return self.projection(hidden_BTD[torch.arange(len(ids_BT)), marks_BT.int().argmax(-1)])
+    def _pool(self, hidden_BTD: Tensor, inputs: LanguageInputs) -> Tensor:
+        config, ids_BT = self.config, inputs.ids_BT
+        if config.pool == "mean":
+            keep_BT1 = (inputs.visibility.segments_BT != PADDING)[..., None]
+            chosen_BD = (hidden_BTD * keep_BT1).sum(1) / keep_BT1.sum(1)
+        elif config.pool in ("first", "last"):
+            chosen_BD = hidden_BTD[:, 0 if config.pool == "first" else -1]
+        else:
+            marks_BT = ids_BT if config.pool == "highest" else (ids_BT == config.end_id).int()
+            chosen_BD = hidden_BTD[torch.arange(len(ids_BT)), marks_BT.int().argmax(-1)]
+        pooled_BD = self.projection(chosen_BD)
+        return pooled_BD if config.projection_act is None else activation(config.projection_act)(pooled_BD)
