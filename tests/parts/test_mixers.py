@@ -14,6 +14,7 @@ from beholder.generate.sampling import Sampling
 from beholder.model import Batch, build
 from beholder.parts.blocks import hyena, mamba, recurrence
 from beholder.parts.blocks.attention import Attention
+from beholder.parts.blocks.gated_delta import GatedDelta, GatedHeadAttention, delta_attention
 from beholder.parts.blocks.hyena import Hyena
 from beholder.parts.blocks.lightning import Lightning
 from beholder.parts.blocks.mamba import Mamba
@@ -23,6 +24,7 @@ from beholder.parts.blocks.positions import Rotary
 from beholder.parts.blocks.recurrence import decayed_attention, scan
 from beholder.parts.blocks.rg_lru import RgLru
 from beholder.parts.blocks.short_conv import ShortConv
+from beholder.parts.blocks.step import Step
 from beholder.parts.blocks.transformer import LayerKind
 from beholder.parts.heads.next_token import NextToken
 from beholder.parts.language.state import State
@@ -36,6 +38,7 @@ MIXERS = {
     "hyena": Hyena(num_blocks=4),
     "lightning": Lightning(num_heads=4, head_dim=8, depth=4),
     "short convolution": ShortConv(),
+    "gated delta": GatedDelta(num_heads=4, num_key_heads=2, key_dim=8, value_dim=6),
 }
 ATTENTION = LayerKind(Attention(num_heads=4, num_kv_heads=1, rotary=Rotary(share=0.5), window=4))
 
@@ -184,6 +187,41 @@ def test_decayed_attention_is_the_recurrence(length):
     assert torch.allclose(last, state)
 
 
+@pytest.mark.parametrize("length", [1, 5, 64, 70, 150])
+def test_delta_attention_is_the_recurrence(length):
+    q, k = torch.randn(2, 2, length, 3, 4, dtype=torch.float64).unbind(0)
+    k = k / k.norm(dim=-1, keepdim=True)
+    v = torch.randn(2, length, 3, 5, dtype=torch.float64)
+    decay, strength = (
+        -torch.rand(2, length, 3, dtype=torch.float64),
+        torch.rand(2, length, 3, dtype=torch.float64),
+    )
+    state = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    got, last = delta_attention(q, k, v, decay, strength, state)
+    for t in range(length):
+        state = state * decay[:, t, :, None, None].exp()
+        known = torch.einsum("bhk,bhkp->bhp", k[:, t], state)
+        state = state + k[:, t, :, :, None] * (strength[:, t, :, None] * (v[:, t] - known))[:, :, None]
+        assert torch.allclose(got[:, t], torch.einsum("bhk,bhkp->bhp", q[:, t], state))
+    assert torch.allclose(last, state)
+
+
+def test_gates_scale_each_head():
+    """Heads are multiplied before they are joined; a gate of zeros halves them."""
+    gated = GatedHeadAttention(num_heads=4, head_dim=8).build(32)
+    plain = Attention(num_heads=4, head_dim=8).build(32)
+    plain.load_state_dict({name: value for name, value in gated.state_dict().items() if "gate" not in name})
+    x = torch.randn(2, 5, 32)
+    want = plain(x, Step())
+    assert torch.allclose(gated(x, Step()), plain.out(gated.gate(x).sigmoid() * joined(plain, x)), atol=1e-6)
+    torch.nn.init.zeros_(gated.gate.weight)
+    assert torch.allclose(gated(x, Step()), want / 2, atol=1e-6)
+
+
+def joined(attention, x):
+    return attention.heads(x, Step(), {}).transpose(1, 2).flatten(2)
+
+
 @pytest.mark.parametrize(("module", "name"), [(mamba, "mamba"), (hyena, "hyena")])
 def test_segments_are_only_a_matter_of_memory(module, name, monkeypatch):
     model = build(Card(name="toy", language=decoder_of(name), heads=(NextToken(),)), seed=2)
@@ -200,8 +238,6 @@ def test_segments_are_only_a_matter_of_memory(module, name, monkeypatch):
 def test_hyena_is_a_long_convolution():
     """Section 3 of 2302.10866 written out: the filter sum(Re(residue pole^t)) slides over the gated values."""
     layer = Hyena(num_blocks=1).build(4).double()
-    from beholder.parts.blocks.step import Step
-
     x = torch.randn(1, 12, 4, dtype=torch.float64)
     with torch.no_grad():
         z = layer.input(x)
@@ -227,6 +263,7 @@ def test_late_lightning_layers_forget_more_slowly():
     ("make", "words"),
     [
         (lambda: Mamba2(num_heads=6, num_groups=4), "6 heads do not divide into 4 groups"),
+        (lambda: GatedDelta(num_heads=6, num_key_heads=4), "6 value heads cannot share 4 key heads"),
         (lambda: RgLru(inner=10, num_blocks=4), "10 channels do not divide into 4 blocks"),
         (lambda: Hyena(num_blocks=3).build(32), "width 32 does not divide into 3 blocks"),
     ],

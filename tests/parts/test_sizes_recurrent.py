@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from beholder.cards.schema import Card
+from beholder.model import Batch, build
+from beholder.parts.heads.next_token import NextToken
 from beholder.parts.language import sizes_recurrent as sizes
 from beholder.weights.readers.systems import read_system
 
@@ -94,6 +97,10 @@ PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
     ),
     "RECURRENT_GEMMA_9B": (GEMMA_9B, 8_579_977_216),
     "MINIMAX_TEXT_01": (MINIMAX, 456_089_655_296),
+    "QWEN3_NEXT_80B": (
+        {"model_type": "qwen3_next", "rope_theta": 10000000, "max_position_embeddings": 262144},
+        79_674_391_296,
+    ),
     "LFM2_350M": (lfm2(1024, 16, 6656), 354_483_968),
     "LFM2_700M": (lfm2(1536, 24, 10240), 742_489_344),
     "LFM2_1_2B": (lfm2(2048, 32, 12288), 1_170_340_608),
@@ -126,6 +133,18 @@ def test_striped_hyena_counts_within_its_rounding() -> None:
     read = read_system({"model_type": "stripedhyena", **attention}, name="x").card.main
     assert layers_of(read) == layers_of(sizes.STRIPED_HYENA_7B)
     assert 7.645e9 <= count("STRIPED_HYENA_7B") < 7.655e9
+
+
+@pytest.mark.parametrize("name", [*PUBLISHED, "STRIPED_HYENA_7B"])
+def test_tiny_forms_have_every_kind_of_layer_and_run(name: str) -> None:
+    config = getattr(sizes, name)
+    tiny = config.tiny()
+    assert len(set(tiny.layers)) == len(set(config.layers))
+    model = build(Card(name="tiny", language=tiny, heads=(NextToken(),)), seed=0)
+    assert sum(parameter.numel() for parameter in model.parameters()) < 150_000
+    with torch.no_grad():
+        scores = model(Batch(torch.randint(0, 512, (2, 6)))).heads["text"]
+    assert scores.shape == (2, 6, 512) and scores.isfinite().all()
 
 
 def test_every_size_is_counted() -> None:

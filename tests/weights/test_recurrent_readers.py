@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from beholder.errors import BeholderError
 from beholder.model import Batch
 from beholder.parts.blocks.attention import Attention
+from beholder.parts.blocks.gated_delta import GatedDelta
 from beholder.parts.blocks.lightning import Lightning
 from beholder.parts.blocks.mamba import Mamba
 from beholder.parts.blocks.mamba2 import Mamba2
@@ -68,6 +69,14 @@ def mixer_numbers(mixer: Any) -> dict[str, Any]:
                 "groups": mixer.num_groups,
                 "conv": mixer.conv,
                 "bias": mixer.bias,
+            }
+        case GatedDelta():
+            return {
+                "heads": mixer.num_heads,
+                "key_heads": mixer.num_key_heads,
+                "conv": mixer.conv,
+                "width": mixer.value_dim,
+                "key_width": mixer.key_dim,
             }
         case RgLru():
             return {"inner": mixer.inner, "blocks": mixer.num_blocks, "conv": mixer.conv}
@@ -135,6 +144,14 @@ def official_mixer(full: dict[str, Any], attends: bool) -> dict[str, Any]:
             "groups": full["mamba_n_groups"],
             "conv": full["mamba_d_conv"],
             "bias": full["mamba_proj_bias"],
+        }
+    if kind == "qwen3_next":
+        return {
+            "heads": full["linear_num_value_heads"],
+            "key_heads": full["linear_num_key_heads"],
+            "width": full["linear_value_head_dim"],
+            "key_width": full["linear_key_head_dim"],
+            "conv": full["linear_conv_kernel_dim"],
         }
     if kind == "recurrent_gemma":
         conv = full["conv1d_width"]

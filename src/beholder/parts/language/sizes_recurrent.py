@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from beholder.parts.blocks.attention import Attention
+from beholder.parts.blocks.gated_delta import GatedDelta, GatedHeadAttention
 from beholder.parts.blocks.hyena import Hyena
 from beholder.parts.blocks.lightning import Lightning
 from beholder.parts.blocks.mamba import Mamba
@@ -139,6 +140,29 @@ STRIPED_HYENA_7B = Decoder(
     others=(LayerKind(Attention(num_heads=32, num_kv_heads=8, rotary=Rotary(theta=500000.0))),),
     pattern=(0, 1),
     context=32768,
+)
+
+# Qwen/Qwen3-Next-80B-A3B-Instruct config.json: attention in every fourth layer
+QWEN3_NEXT_80B = Decoder(
+    vocab_size=151936,
+    dim=2048,
+    num_layers=48,
+    attention=GatedDelta(num_heads=32, num_key_heads=16),
+    mlp=Experts(512, hidden=512, routing=Routing(active=10, normalised=True), shared=512, shared_gate=True),
+    norm=Norm("rms", 1e-6, offset=1.0),
+    others=(
+        LayerKind(
+            GatedHeadAttention(
+                num_heads=16,
+                num_kv_heads=2,
+                head_dim=256,
+                rotary=Rotary(theta=10000000.0, share=0.25),
+                qk_norm=Norm("rms", 1e-6, offset=1.0),
+            )
+        ),
+    ),
+    pattern=(0, 0, 0, 1),
+    context=262144,
 )
 
 # LiquidAI/LFM2-350M, -700M and -1.2B config.json: attention in layers 2, 5, 8, 10, 12 and 14

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from beholder.weights.layout import Layout
+from beholder.weights.layouts.experts import NORMED_MOE, experts
 from beholder.weights.layouts.rules import Rules, affine
-from beholder.weights.ops import Reshape, Split, Stack
+from beholder.weights.ops import Reshape, Split
 
 
 def _attention(at: str, out: str = "o_proj") -> Rules:
@@ -16,17 +17,6 @@ def _attention(at: str, out: str = "o_proj") -> Rules:
 def _mlp(at: str, gate: str, up: str, down: str) -> Rules:
     names = {gate: "gate", up: "up", down: "down"}
     return affine({f"{at}.{name}": f"blocks.{{}}.mlp.{own}" for name, own in names.items()})
-
-
-def _experts(at: str, router: str, gate: str, up: str, down: str) -> Rules:
-    """Numbers: experts."""
-    return {
-        f"{at}.{router}.weight": "blocks.{}.mlp.router.weight",
-        **{
-            f"{at}.experts.{{}}.{name}.weight": Stack(f"blocks.{{}}.mlp.{own}", "experts")
-            for name, own in ((gate, "gate"), (up, "up"), (down, "down"))
-        },
-    }
 
 
 def _ends(embedding: str, norm: str) -> Rules:
@@ -84,7 +74,7 @@ _HYBRID: Rules = {
 # transformers: models/bamba/modeling_bamba.py
 BAMBA = Layout({**_HYBRID, **_mamba2("layers.{}.mamba")}, name="transformers Bamba")
 
-# transformers: models/jamba/modeling_jamba.py; numbers: experts
+# transformers: models/jamba/modeling_jamba.py; numbers: num_experts
 JAMBA = Layout(
     {
         **_HYBRID,
@@ -93,12 +83,12 @@ JAMBA = Layout(
             f"layers.{{}}.mamba.{name}_layernorm.weight": f"blocks.{{}}.attn.{name}_norm.weight"
             for name in ("dt", "b", "c")
         },
-        **_experts("layers.{}.feed_forward", "router", "gate_proj", "up_proj", "down_proj"),
+        **experts("layers.{}.feed_forward", "router"),
     },
     name="transformers Jamba",
 )
 
-# transformers: models/minimax/modeling_minimax.py, and modeling_minimax_text_01.py of the release; numbers: experts
+# transformers: models/minimax/modeling_minimax.py, and modeling_minimax_text_01.py of the release; numbers: num_experts
 MINIMAX = Layout(
     {
         **_ends("embed_tokens", "norm"),
@@ -118,7 +108,7 @@ MINIMAX = Layout(
             f"layers.{{}}.self_attn.{name}": f"blocks.{{}}.attn.{name}"
             for name in ("slope_rate", "query_decay", "key_decay", "diagonal_decay")
         },
-        **_experts("layers.{}.block_sparse_moe", "gate", "w1", "w3", "w2"),
+        **experts("layers.{}.block_sparse_moe", "gate", ("w1", "w3", "w2")),
     },
     name="transformers MiniMax",
 )
@@ -147,6 +137,30 @@ RECURRENT_GEMMA = Layout(
         **_mlp("layers.{}.mlp_block", "gate_proj", "up_proj", "down_proj"),
     },
     name="transformers RecurrentGemma",
+)
+
+# transformers: models/qwen3_next/modeling_qwen3_next.py; numbers: num_experts, num_heads
+QWEN3_NEXT = NORMED_MOE.but(
+    {
+        **{
+            f"layers.{{}}.self_attn.q_proj.{leaf}": Split(
+                (f"blocks.{{}}.attn.q.{leaf}", f"blocks.{{}}.attn.gate.{leaf}"), groups="num_heads"
+            )
+            for leaf in ("weight", "bias")
+        },
+        **affine(
+            {
+                "layers.{}.linear_attn.in_proj_qkvz": "blocks.{}.attn.input",
+                "layers.{}.linear_attn.in_proj_ba": "blocks.{}.attn.rates",
+                "layers.{}.linear_attn.conv1d": "blocks.{}.attn.conv",
+                "layers.{}.linear_attn.norm": "blocks.{}.attn.norm",
+                "layers.{}.linear_attn.out_proj": "blocks.{}.attn.output",
+            }
+        ),
+        "layers.{}.linear_attn.A_log": "blocks.{}.attn.a_log",
+        "layers.{}.linear_attn.dt_bias": "blocks.{}.attn.dt_bias",
+    },
+    name="transformers Qwen3-Next",
 )
 
 # transformers: models/lfm2/modeling_lfm2.py

@@ -10,6 +10,7 @@ import torch
 
 from beholder.errors import BeholderError, UnknownName
 from beholder.parts.blocks.attention import Attention
+from beholder.parts.blocks.gated_delta import GatedDelta, GatedHeadAttention
 from beholder.parts.blocks.hyena import Hyena
 from beholder.parts.blocks.lightning import Lightning
 from beholder.parts.blocks.mlp import FeedForward
@@ -40,7 +41,7 @@ def _minimax(fields: Fields) -> Read[Decoder]:
     config = _minimax_decoder(fields, kinds, fields.count("block_size", 256))
     skip, scale = _residuals(fields, *(f"{half}_{{}}_factor" for half in ("linear_attn", "full_attn", "mlp")))
     config = config.but(arrangement=Arrangement("normed", skip=skip, scale=scale))
-    return Read(config, layouts.MINIMAX, {"experts": fields.count("num_local_experts", 8)})
+    return Read(config, layouts.MINIMAX, {"num_experts": fields.count("num_local_experts", 8)})
 
 
 def _minimax_text_01(fields: Fields) -> Read[Decoder]:
@@ -60,7 +61,7 @@ def _minimax_text_01(fields: Fields) -> Read[Decoder]:
     names = ("layernorm_linear_attention_{}", "layernorm_full_attention_{}", "layernorm_mlp_{}")
     skip, scale = _residuals(fields, *names)
     config = config.but(arrangement=Arrangement("normed", skip=skip, scale=scale))
-    return Read(config, layouts.MINIMAX, {"experts": fields.count("num_local_experts", 8)})
+    return Read(config, layouts.MINIMAX, {"num_experts": fields.count("num_local_experts", 8)})
 
 
 def _residuals(fields: Fields, *names: str) -> tuple[float, float]:
@@ -141,6 +142,63 @@ def _recurrent_gemma(fields: Fields) -> Read[Decoder]:
         logit_softcap=fields.positive("logits_soft_cap", 30.0),
     )
     return Read(config, layouts.RECURRENT_GEMMA)
+
+
+def _qwen3_next(fields: Fields) -> Read[Decoder]:
+    """Gated delta nets and, in every fourth layer, attention with gated heads; experts beside a shared one."""
+    skip_unused(fields)
+    num_heads, layers = fields.count("num_attention_heads", 16), fields.layers("num_hidden_layers", 48)
+    context, act = (
+        fields.count("max_position_embeddings", 32768),
+        activation_name(fields, "hidden_act", "silu"),
+    )
+    norm = Norm("rms", fields.positive("rms_norm_eps", 1e-6), offset=1.0)
+    bias = fields.get("attention_bias", False)
+    attention = GatedHeadAttention(
+        num_heads=num_heads,
+        num_kv_heads=fields.count("num_key_value_heads", 2),
+        head_dim=fields.count("head_dim", 256),
+        qkv_bias=bias,
+        out_bias=bias,
+        rotary=rotary(fields, context, share=0.25),
+        qk_norm=norm,
+    )
+    mixer = GatedDelta(
+        num_heads=fields.count("linear_num_value_heads", 32),
+        num_key_heads=fields.count("linear_num_key_heads", 16),
+        key_dim=fields.count("linear_key_head_dim", 128),
+        value_dim=fields.count("linear_value_head_dim", 128),
+        conv=fields.count("linear_conv_kernel_dim", 4),
+        act=act,
+        norm=norm.but(offset=0.0),
+    )
+    names = layer_names(fields, "layer_types", ("linear_attention", "full_attention"), layers)
+    period = fields.count("full_attention_interval", 4)
+    attends = [name == "full_attention" for name in names] or [(i + 1) % period == 0 for i in range(layers)]
+    count = fields.count("num_experts", 512)
+    routing = Routing(
+        active=min(count, fields.count("num_experts_per_tok", 10)),
+        normalised=fields.get("norm_topk_prob", True),
+    )
+    shared = fields.count("shared_expert_intermediate_size", 512)
+    experts = Experts(
+        count, fields.count("moe_intermediate_size", 512), routing, act, shared=shared, shared_gate=True
+    )
+    dense = FeedForward(fields.count("intermediate_size", 5632), act, gated=True, bias=False)
+    step, never = fields.count("decoder_sparse_step", 1), layer_places(fields, "mlp_only_layers")
+    routes = [(i + 1) % step == 0 and i not in never for i in range(layers)]
+    config = hybrid(
+        [
+            (attention if attending else mixer, experts if routed else dense)
+            for attending, routed in zip(attends, routes, strict=True)
+        ],
+        vocab_size=fields.count("vocab_size", 151936),
+        dim=fields.count("hidden_size", 2048),
+        norm=norm,
+        tied=fields.get("tie_word_embeddings", False),
+        context=context,
+    )
+    return Read(config, layouts.QWEN3_NEXT, {"num_experts": count, "num_heads": num_heads})
 
 
 def _lfm2(fields: Fields) -> Read[Decoder]:
@@ -247,6 +305,7 @@ READERS: Readers = {
     "recurrent_gemma": _recurrent_gemma,
     "minimax": _minimax,
     "minimax_text_01": _minimax_text_01,
+    "qwen3_next": _qwen3_next,
     "lfm2": _lfm2,
     "stripedhyena": _striped_hyena,
 }

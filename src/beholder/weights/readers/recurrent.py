@@ -253,7 +253,7 @@ def _jamba(fields: Fields) -> Read[Decoder]:
         tied=fields.get("tie_word_embeddings", False),
         context=fields.count("max_position_embeddings", 262144),
     )
-    return Read(config, layouts.JAMBA, {"experts": count})
+    return Read(config, layouts.JAMBA, {"num_experts": count})
 
 
 def _every(fields: Fields, name: str, period: int, offset: int) -> Callable[[int], bool]:
