@@ -150,6 +150,15 @@ MINISTRAL_3 = DecoderDefaults(
     eps=1e-5,
     theta=1e6,
 )
+MINISTRAL_3_ROPE = {
+    "rope_type": "yarn",
+    "rope_theta": 1e6,
+    "factor": 16.0,
+    "original_max_position_embeddings": 16384,
+    "mscale": 1.0,
+    "mscale_all_dim": 1.0,
+    "llama_4_scaling_beta": 0.1,
+}
 
 
 def _mistral(fields: Fields) -> Read[Decoder]:
@@ -159,10 +168,9 @@ def _mistral(fields: Fields) -> Read[Decoder]:
 
 def _ministral3(fields: Fields) -> Read[Decoder]:
     """Queries grow with their position (Llama 4's scaling)."""
-    settings = fields.part("rope_parameters")
-    beta = settings.positive("llama_4_scaling_beta", 0.1)
-    length = settings.count("original_max_position_embeddings", 16384)
-    scale = QueryScale(length, beta)
+    settings = fields.part("rope_parameters", absent=MINISTRAL_3_ROPE)
+    beta = settings.positive("llama_4_scaling_beta")
+    scale = QueryScale(settings.count("original_max_position_embeddings", 16384), beta)
     config = decoder(fields, MINISTRAL_3)
     window = fields.count("sliding_window", None)
     return Read(config.but(**{"attention.window": window, "attention.query_scale": scale}), DECODER)

@@ -123,6 +123,9 @@ class Fields:
     def __contains__(self, key: str) -> bool:
         return key in self._data
 
+    def __len__(self) -> int:
+        return len(self._data)
+
     def get(self, key: str, default: Any) -> Any:
         """A field or its default; a null counts as absent. Raises `BeholderError` for a value not of the default's type."""
         self._unread.discard(key)

@@ -102,7 +102,9 @@ def rotary(
     """`rope_parameters` of new files, `rope_theta` with `rope_scaling` of older ones. theta, share: the official
     defaults. layers: which ones, where a file has settings for two kinds; older files scale the full ones alone.
     """
-    settings = fields.part("rope_parameters" if fields.raw("rope_parameters") else "rope_scaling")
+    settings = fields.part("rope_parameters")
+    if not len(settings):
+        settings = fields.part("rope_scaling")
     if FULL in settings or SLIDING in settings:
         settings = settings.part(layers)
     elif layers != FULL:
