@@ -8,7 +8,9 @@ from typing import Any, Self
 from beholder.config import Config
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.geometry import Geometry
+from beholder.media.sound import SoundFront
 from beholder.parts.contracts import (
+    AudioConfig,
     ConnectorConfig,
     EncoderConfig,
     FusionConfig,
@@ -21,22 +23,27 @@ from beholder.prompts.chat import ChatFormat
 
 @dataclass(frozen=True)
 class Branch(Config):
-    """One modality's way to the language model. encoders: several look at the same views, the connector joins them."""
+    """One modality's way to the language model. encoders: several look at the same views, the connector joins them.
+    geometry, front: what makes views of pictures, of sounds.
+    """
 
     encoders: tuple[EncoderConfig, ...]
     geometry: Geometry | None = None
     connector: ConnectorConfig | None = None
     name: str = "image"
     modality: str = "image"
+    front: SoundFront | None = None
 
     def __post_init__(self) -> None:
         if not self.encoders:
             raise BeholderError(f"branch {self.name} has no encoder; give it at least one")
 
     def tiny(self) -> Self:
-        """Tiny encoders, and a geometry that makes views of their size."""
+        """Tiny encoders, and a geometry or front end that makes views of their size."""
         small = super().tiny()
         first = small.encoders[0]
+        if self.front is not None and isinstance(first, AudioConfig):
+            return small.but(front=self.front.at(first.size))
         if self.geometry is None or not isinstance(first, VisionConfig):
             return small
         return small.but(geometry=self.geometry.at(first.image_size))

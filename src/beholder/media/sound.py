@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -35,6 +35,10 @@ class SoundFront(Config):
     def view(self, samples_S: np.ndarray) -> Tensor:
         """The view (1, rows, columns), float32. Raises `MediaError` for a waveform it cannot use."""
         raise NotImplementedError
+
+    def at(self, size: Size) -> Self:
+        """The same thing for views of (rows, columns)."""
+        return self
 
     def _checked(self, samples_S: np.ndarray, fewest: int = 1) -> np.ndarray:
         samples_S = np.asarray(samples_S)
@@ -76,7 +80,10 @@ class LogMel(SoundFront):
     bins: int = 80
     fft: int = 400
     hop: int = 160
-    seconds: int | None = 30
+    seconds: float | None = 30.0
+
+    def at(self, size: Size) -> Self:
+        return self.but(bins=size[0], seconds=self.seconds and size[1] * self.hop / self.rate)
 
     def size(self, num_samples: int) -> Size:
         return self.bins, self._samples(num_samples) // self.hop
@@ -98,7 +105,7 @@ class LogMel(SoundFront):
         return ((torch.maximum(logs_MF, logs_MF.max() - 8.0) + 4.0) / 4.0)[None]
 
     def _samples(self, num_samples: int) -> int:
-        return num_samples if self.seconds is None else self.seconds * self.rate
+        return num_samples if self.seconds is None else round(self.seconds * self.rate)
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,9 @@ class Fbank(SoundFront):
     def hop(self) -> int:
         """Samples from one window to the next."""
         return self.rate // 100
+
+    def at(self, size: Size) -> Self:
+        return self.but(bins=size[0], frames=self.frames and size[1])
 
     def size(self, num_samples: int) -> Size:
         return self.bins, self.frames or self._frames(num_samples)
@@ -209,14 +219,15 @@ IMAGEBIND = Fbank(window="hanning", centred=True, frames=204, mean=-4.268, std=9
 SPEECH_TO_TEXT = Fbank(bins=80, scale=2.0**15, per_clip=True)
 
 
-def read_sound_front(settings: Mapping[str, Any]) -> SoundFront:
-    """The front end that an official `preprocessor_config.json` describes, by `feature_extractor_type`.
-
-    Raises `UnknownName` for another type, and `BeholderError` for settings that have no equal here.
+def read_sound_front(settings: Mapping[str, Any]) -> SoundFront | None:
+    """The front end that an official `preprocessor_config.json` (or the `feature_extractor` of a `processor_config.json`)
+    describes; None where it speaks of no sound. Raises `BeholderError` for settings that have no equal here.
     """
+    inner = settings.get("feature_extractor")
+    settings = inner if isinstance(inner, Mapping) else settings
     kind = str(settings.get("feature_extractor_type"))
     if kind not in FRONTS:
-        raise UnknownName("feature_extractor_type", kind, FRONTS)
+        return None
     left = {key: value for key, value in settings.items() if key not in UNUSED}
     fields = Settings(kind, left, {})
     fields.require("padding_value", 0.0)
@@ -236,7 +247,7 @@ def _whisper(fields: Settings) -> LogMel:
         bins=fields.take("feature_size", 80),
         fft=fields.take("n_fft", 400),
         hop=fields.take("hop_length", 160),
-        seconds=fields.take("chunk_length", 30),
+        seconds=float(fields.take("chunk_length", 30)),
     )
 
 

@@ -16,6 +16,7 @@ from beholder.config import from_data
 from beholder.errors import UnknownName, WeightsError
 from beholder.media.geometry import Geometry
 from beholder.media.settings import geometry_from_official
+from beholder.media.sound import SoundFront, read_sound_front
 from beholder.model import Model, build
 from beholder.parts.language.decoder import Decoder
 from beholder.prompts.tokenizer import Tokenizer
@@ -229,8 +230,15 @@ def slow_half_to_float(model: Model) -> dict[str, torch.dtype]:
 
 
 def read_folder_config(folder: Path, config: Mapping[str, Any]) -> Reading:
-    """The reading of a folder's `config.json`, with the geometry of its processor settings."""
-    return read_system(config, name=folder.resolve().name, geometry=folder_geometry(folder, config))
+    """The reading of a folder's `config.json`, with the geometry or front end of its processor settings."""
+    reading = read_system(config, name=folder.resolve().name, geometry=folder_geometry(folder, config))
+    front = folder_front(folder)
+    if front is None:
+        return reading
+    branches = tuple(
+        branch.but(front=front) if branch.modality == "audio" else branch for branch in reading.card.branches
+    )
+    return replace(reading, card=reading.card.but(branches=branches))
 
 
 def folder_geometry(folder: Path, config: Mapping[str, Any]) -> Geometry | None:
@@ -238,24 +246,46 @@ def folder_geometry(folder: Path, config: Mapping[str, Any]) -> Geometry | None:
     for name in ("preprocessor_config.json", "processor_config.json"):
         if (folder / name).is_file():
             settings = read_json(folder / name)
-            if name.startswith("pre") or "image_processor" in settings:
+            pictures = name.startswith("pre") and read_sound_front(settings) is None
+            if pictures or "image_processor" in settings:
                 return geometry_from_official(settings, config)
     return None
 
 
+def folder_front(folder: Path) -> SoundFront | None:
+    """From `preprocessor_config.json` or `processor_config.json`; None where neither speaks of sound."""
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        if (folder / name).is_file():
+            front = read_sound_front(read_json(folder / name))
+            if front is not None:
+                return front
+    return None
+
+
 def choose_naming(reading: Reading, keys: Iterable[str]) -> int:
-    """The number of the naming whose prefixes all occur among `keys`; else the usual one, whose strict load will say what is
-    wrong.
+    """The number of the naming whose prefixes all occur among `keys`, and whose rules know every key where several do; else
+    the usual one, whose strict load will say what is wrong.
     """
     keys = list(keys)
+    fitting = []
     for number, naming in enumerate(reading.namings):
         required = [
             b.prefix for b in naming if b.prefix and any(op is not None for op in b.layout.rules.values())
         ]
         optional = {b.prefix for b in naming if b.layout.name.startswith("tied")}
         if all(any(key.startswith(prefix) for key in keys) for prefix in required if prefix not in optional):
-            return number
-    return 0
+            fitting.append(number)
+    if len(fitting) < 2:
+        return fitting[0] if fitting else 0
+    return next((n for n in fitting if all(_known(key, reading.namings[n]) for key in keys)), fitting[0])
+
+
+def _known(key: str, naming: Naming) -> bool:
+    """Whether some rule of a naming speaks of a published key."""
+    own = (
+        (binding.layout, key[len(binding.prefix) :]) for binding in naming if key.startswith(binding.prefix)
+    )
+    return any(rule.key_regex.fullmatch(rest) for layout, rest in own for rule in layout.parsed)
 
 
 def read_json(path: Path) -> dict[str, Any]:

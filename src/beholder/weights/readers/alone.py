@@ -7,17 +7,22 @@ from collections.abc import Callable, Mapping
 from beholder.cards.schema import Branch, Card
 from beholder.media.geometry import Geometry
 from beholder.parts.connectors.projections import Pooled
+from beholder.parts.contracts import HeadConfig
+from beholder.parts.heads.labels import Ctc, Labels
 from beholder.parts.heads.next_token import NextToken
 from beholder.parts.language.decoder import Decoder
 from beholder.parts.language.text_encoder import TextEncoder
-from beholder.weights.layout import Binding
+from beholder.weights.layout import Binding, Layout
 from beholder.weights.layouts import common
+from beholder.weights.layouts.rules import affine
 from beholder.weights.readers.fields import Fields
+from beholder.weights.readers.parts import AUDIO as SOUNDS
 from beholder.weights.readers.parts import LANGUAGE as LANGUAGES
 from beholder.weights.readers.parts import VISION as ENCODERS
-from beholder.weights.readers.parts import read_encoder, read_language, read_text_encoder
+from beholder.weights.readers.parts import read_audio, read_encoder, read_language, read_text_encoder
 from beholder.weights.readers.read import Recorded
 from beholder.weights.readers.reading import (
+    AUDIO,
     CONNECTOR,
     LANGUAGE,
     VISION,
@@ -79,9 +84,47 @@ def _clip_vision(fields: Fields, name: str, geometry: Geometry | None) -> Readin
     return Reading(card, tuple(naming + projection for naming in reading.namings), stages)
 
 
+def _audio(fields: Fields, name: str, _: Geometry | None) -> Reading:
+    """An encoder of sounds, with its letters (CTC) or labels where the file has them."""
+    classes = " ".join(fields.raw("architectures") or ())
+    labels = len(fields.get("id2label", {})) or 2
+    count = fields.count("vocab_size", 32)
+    read = read_audio(fields)
+    config = read.config
+    heads: tuple[HeadConfig, ...] = ()
+    rest: Naming = ()
+    stages = {"sound": Recorded("last_hidden_state", skip=config.cls), "pooled": Recorded("pooler_output")}
+    if "ForCTC" in classes:
+        heads = (Ctc(config.dim, count, blank=fields.get("pad_token_id", 0)),)
+        rest = (Binding("lm_head.", "heads.0.linear.", common.AFFINE),)
+        stages = {
+            "sound": Recorded(f"hook/{read.body[-1]}encoder/last_hidden_state"),
+            "ctc": Recorded("logits"),
+        }
+    elif "ForAudioClassification" in classes:
+        heads = (Labels(config.dim, labels, "audio", norm=config.norm),)
+        rest = (Binding("classifier.", "heads.0.", LABELS),)
+        stages = {
+            "sound": Recorded(f"hook/{read.body[-1]}layernorm", config.cls),
+            "labels": Recorded("logits"),
+        }
+    elif "ForPreTraining" in classes:
+        rest = (Binding("", AUDIO, PRETRAINING),)
+    card = Card(name=name, branches=(Branch((config,), name="audio", modality="audio"),), heads=heads)
+    layouts = (read.layout, *read.older)
+    bodies = [(Binding(body, AUDIO, layout, read.numbers), *rest) for layout in layouts for body in read.body]
+    return Reading(card, tuple(bodies), stages)
+
+
+LABELS = Layout(affine({"layernorm": "norm", "dense": "linear"}), name="transformers AST labels")
+PRETRAINING = Layout(
+    {"quantizer.*": None, "project_hid.*": None, "project_q.*": None}, name="wav2vec 2.0 pretraining"
+)
+
 ALONE: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
     **dict.fromkeys(LANGUAGES, _language),
     **dict.fromkeys(ENCODERS, _vision),
+    **dict.fromkeys(SOUNDS, _audio),
     "clip_text_model": _text_tower,
     "clip_vision_model": _clip_vision,
 }

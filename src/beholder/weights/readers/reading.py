@@ -13,6 +13,7 @@ from beholder.weights.layouts import common
 from beholder.weights.readers.read import Read, Recorded
 
 VISION, CONNECTOR, LANGUAGE = "branches.image.vision.", "branches.image.connector.", "languages.main."
+AUDIO = "branches.audio.vision."
 
 Naming = tuple[Binding, ...]
 
