@@ -28,16 +28,16 @@ class TokenPositions(Config):
 
 
 @dataclass(frozen=True)
-class PositionTable(TokenPositions):
+class SignalTable(TokenPositions):
     """A vector for each token; shorter views take the first rows."""
 
     fixed: ClassVar[bool] = True
 
     def build(self, count: int, dim: int) -> nn.Module:
-        return PositionRows(count, dim)
+        return SignalRows(count, dim)
 
 
-class PositionRows(nn.Module):
+class SignalRows(nn.Module):
     """(V, T, D) -> (T, D)."""
 
     def __init__(self, count: int, dim: int) -> None:

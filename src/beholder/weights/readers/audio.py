@@ -7,7 +7,7 @@ import math
 from beholder.errors import BeholderError, UnknownName
 from beholder.parts.audio.attention import GatedAttention, RelativeAttention
 from beholder.parts.audio.conformer import TimeConv
-from beholder.parts.audio.positions import ConvPositions, PositionTable, SinePositions
+from beholder.parts.audio.positions import ConvPositions, SignalTable, SinePositions
 from beholder.parts.audio.stems import FrameConvs, SignalPatches, WaveConvs
 from beholder.parts.audio.transformer import SignalTransformer
 from beholder.parts.blocks.attention import Attention
@@ -62,7 +62,7 @@ def whisper_encoder(
         num_layers=fields.layers("encoder_layers", fields.layers("num_hidden_layers", layers)),
         attention=Attention(num_heads, qkv_bias=True, k_bias=False, out_bias=True),
         mlp=FeedForward(hidden, activation_name(fields, "activation_function", "gelu")),
-        positions=PositionTable(),
+        positions=SignalTable(),
     )
     _skip(fields)
     return config
@@ -128,7 +128,7 @@ def _ast(fields: Fields) -> Read[SignalTransformer]:
             fields.count("intermediate_size", 3072), activation_name(fields, "hidden_act", "gelu")
         ),
         norm=Norm("layer", fields.positive("layer_norm_eps", 1e-12)),
-        positions=PositionTable(),
+        positions=SignalTable(),
         cls=2,
         pool="cls",
     )
