@@ -15,6 +15,7 @@ from beholder.parts.heads.next_token import NextToken
 from beholder.parts.heads.similarity import Similarity
 from beholder.parts.language.decoder import Decoder
 from beholder.parts.language.text_encoder import TextEncoder
+from beholder.parts.vision.positions import GridTable
 from beholder.parts.vision.vit import ViT
 from beholder.prompts.chat import ChatFormat, Turn
 from beholder.prompts.tokenizer import Tokenizer
@@ -67,7 +68,7 @@ SEES = Card(
 )
 TILES = SEES.but(
     name="toy-tiles",
-    vision=VIT.but(positions="bucketed"),
+    vision=VIT.but(positions=GridTable("bucketed")),
     connector=PixelShuffle(),
     images=Split(tile=28, longest=56),
     language=DECODER.but(context=1024),  # tags are many tokens of one byte

@@ -9,8 +9,11 @@ from torch import nn
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.plan import Grid
 from beholder.parts.vision.views import by_size
-from beholder.parts.vision.vit import Take, bucketed_positions
+from beholder.parts.vision.positions import GridTable, bucketed_positions
+from beholder.parts.vision.vit import Take
 from tests.toys import VIT
+
+BUCKETED = GridTable("bucketed")
 
 
 def built(config):
@@ -25,7 +28,7 @@ def built(config):
 @pytest.mark.parametrize("config", [VIT, VIT.but(cls=True, pre_norm=True), VIT.but(pool="attention")])
 @torch.no_grad()
 def test_views_of_unequal_sizes_equal_each_alone(config):
-    model = built(config.but(positions="bucketed"))
+    model = built(config.but(positions=BUCKETED))
     views = [torch.randn(3, *size) for size in ((28, 28), (42, 14), (14, 70), (28, 28), (56, 42))]
     packed = model(views)
     assert packed.grids == tuple(Grid(1, v.shape[1] // 14, v.shape[2] // 14) for v in views)
@@ -94,9 +97,9 @@ def test_sizes_an_encoder_cannot_take():
     with pytest.raises(BeholderError, match="takes 28x28 pixels, not 28x14"):
         VIT.grid((14, 28))
     with pytest.raises(BeholderError, match="28x7 pixels is smaller than one patch of 14"):
-        VIT.but(positions="bucketed").grid((7, 28))
+        VIT.but(positions=BUCKETED).grid((7, 28))
     with pytest.raises(UnknownName, match="bucketed"):
-        VIT.but(positions="bucket")
+        GridTable("bucket")
     with pytest.raises(UnknownName, match="attention"):
         VIT.but(pool="attend")
 

@@ -7,6 +7,7 @@ from beholder.parts.fusion.splice import Splice
 from beholder.parts.heads.next_token import NextToken
 from beholder.parts.language import sizes as language
 from beholder.parts.vision import sizes as vision
+from beholder.parts.vision.positions import GridTable
 from beholder.prompts import formats
 
 IDEFICS3_8B = Card(
@@ -14,7 +15,7 @@ IDEFICS3_8B = Card(
     system="idefics3",
     paper="2408.12637",
     licence="Apache-2.0",
-    vision=vision.SIGLIP_SO400M_14.but(image_size=364, pool=None, positions="bucketed"),
+    vision=vision.SIGLIP_SO400M_14.but(image_size=364, pool=None, positions=GridTable("bucketed")),
     connector=PixelShuffle(factor=2),
     images=Split(tile=364, longest=1456, filter="lanczos"),
     fusion=(Splice(token_id=128257),),
@@ -27,7 +28,7 @@ SMOLVLM_2_2B = IDEFICS3_8B.but(
     name="smolvlm-2.2b",
     system="smolvlm",
     paper="2504.05299",
-    vision=vision.SIGLIP_SO400M_14.but(image_size=384, pool=None, positions="bucketed"),
+    vision=vision.SIGLIP_SO400M_14.but(image_size=384, pool=None, positions=GridTable("bucketed")),
     connector=PixelShuffle(factor=3),
     images=Split(tile=384, longest=1536, filter="lanczos"),
     fusion=(Splice(token_id=49153),),
@@ -37,7 +38,7 @@ SMOLVLM_2_2B = IDEFICS3_8B.but(
 )
 SMOLVLM_256M = SMOLVLM_2_2B.but(
     name="smolvlm-256m",
-    vision=vision.SIGLIP_B_16.but(image_size=512, pool=None, positions="bucketed"),
+    vision=vision.SIGLIP_B_16.but(image_size=512, pool=None, positions=GridTable("bucketed")),
     connector=PixelShuffle(factor=4),
     images=Split(tile=512, longest=2048, filter="lanczos"),
     fusion=(Splice(token_id=49190),),

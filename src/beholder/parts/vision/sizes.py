@@ -5,6 +5,7 @@ from __future__ import annotations
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
+from beholder.parts.vision.patches import Patches
 from beholder.parts.vision.vit import Take, ViT
 
 # openai/CLIP: model_configs/ViT-*.json of mlfoundations/open_clip. Features are the last layer's, not normed.
@@ -16,7 +17,7 @@ CLIP_B_32 = ViT(
     attention=Attention(num_heads=12, qkv_bias=True, out_bias=True),
     mlp=FeedForward(hidden=3072, act="quick_gelu"),
     cls=True,
-    patch_bias=False,
+    patches=Patches(bias=False),
     pre_norm=True,
     pool="cls",
     take=Take(norm=False),

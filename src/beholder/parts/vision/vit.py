@@ -1,48 +1,59 @@
-"""The vision transformer (2010.11929) in the forms of CLIP (2103.00020), SigLIP (2303.15343) and Idefics3 (2408.12637).
+"""The vision transformer (2010.11929) over pictures of one size or of many (NaViT, 2307.06304), in every published form: what
+is put before the patches, how they know their places, how layers are joined and what leaves the encoder are settings.
 
-V views, T tokens of a view with the class token, N packed tokens, D width.
+V views, S sequences (frames of views), T tokens of one with those in front, N packed tokens, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from beholder.config import Config
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.plan import Grid, Size
 from beholder.parts.blocks.attention import Attention
-from beholder.parts.blocks.masks import AttentionMask
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import learned
+from beholder.parts.blocks.rotary2d import AxialRotary
 from beholder.parts.blocks.step import Step
-from beholder.parts.blocks.transformer import TransformerLayer
+from beholder.parts.blocks.transformer import Arrangement, TransformerLayer
 from beholder.parts.contracts import Encoder, Packed, VisionConfig
+from beholder.parts.vision.patches import Patches, Windows
+from beholder.parts.vision.pools import AttentionPool, DensePool, QueryPool
+from beholder.parts.vision.positions import GridTable, RelativeTable, Sinusoids
 from beholder.parts.vision.views import by_size
+
+POOLS = (None, "cls", "mean", "cls and mean", "dense", "attention", "query")
+RELATIVE = (None, "layers", "shared")
 
 
 @dataclass(frozen=True)
 class Take(Config):
     """Which features leave the encoder. layers: depths whose features are joined along channels; -1 is the last layer,
-    0 the embeddings. norm: apply the final norm to them.
+    0 the embeddings. norm: apply the final norm to them, where there is one. taps: depths given apart, not normed.
     """
 
     layers: tuple[int, ...] = (-1,)
     norm: bool = True
+    taps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class ViT(VisionConfig):
     """image_size: pixels per side that the position table was made for; patch: pixels per side of a patch.
 
-    cls: a learned class token in front. pre_norm: a norm before the first layer (CLIP). positions: `table` takes the
-    table's own size alone; `bucketed` takes any size, each patch using the table's entry at its relative place
-    (official `Idefics3VisionEmbeddings`). pool: None, `cls` (the normed class token) or `attention` (SigLIP's probe).
+    In front of the patches: a learned class token (cls), then so many more learned tokens (registers, 2309.16588, or DeiT's
+    distillation token; None and 0 differ in files alone). mask_token: kept for masked pretraining, unused here.
+    pre_norm: a norm before the first layer (CLIP); post_norm: one behind the last. relative: bias of scores by relative
+    place, a table for each of the `layers` or one `shared` (BEiT). windows: layers that see a neighbourhood alone.
+    pool: None; `cls` (the normed class token); `mean` (norm of the mean patch); `cls and mean` (of normed tokens, joined);
+    `dense` (BERT's); `attention` (SigLIP's probe); `query` (AIMv2's).
     """
 
     image_size: int
@@ -51,27 +62,39 @@ class ViT(VisionConfig):
     num_layers: int
     attention: Attention
     mlp: FeedForward
+    arrangement: Arrangement = Arrangement()
     norm: Norm = Norm("layer", 1e-5)
     cls: bool = False
-    patch_bias: bool = True
+    registers: int | None = None
+    mask_token: bool = False
+    patches: Patches = Patches()
     pre_norm: bool = False
-    positions: str = "table"
+    post_norm: bool = True
+    positions: GridTable | Sinusoids | None = GridTable()
+    relative: str | None = None
+    windows: Windows | None = None
     pool: str | None = None
-    take: Take = Take()
+    take: Take = field(default_factory=Take)
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("positions", self.positions, ("table", "bucketed")),
-            ("pool", self.pool, (None, "cls", "attention")),
-        ):
+        for name, value, known in (("pool", self.pool, POOLS), ("relative", self.relative, RELATIVE)):
             if value not in known:
                 raise UnknownName(f"ViT {name}", str(value), [str(k) for k in known])
-        deepest = self.num_layers
-        if not self.take.layers or not all(-deepest - 1 <= layer <= deepest for layer in self.take.layers):
+        deepest, wanted = self.num_layers, self.take.layers + self.take.taps
+        if not self.take.layers or not all(-deepest - 1 <= layer <= deepest for layer in wanted):
             raise BeholderError(
-                f"an encoder of {deepest} layers has no features at depths {self.take.layers}; "
+                f"an encoder of {deepest} layers has no features at depths {wanted}; "
                 f"take some of {-deepest - 1} to {deepest}"
             )
+        needs_cls = self.relative is not None or (self.pool or "").startswith(("cls", "dense"))
+        if needs_cls and not self.cls:
+            raise BeholderError(
+                f"relative {self.relative!r} and pool {self.pool!r} read a class token; set cls=True"
+            )
+        if self.windows is not None and (self.front or self.relative):
+            raise BeholderError("windows hold patches alone; no class token, registers or relative places")
+        if self.patches.frames > 1 and self.pool is not None:
+            raise BeholderError(f"pool {self.pool!r} makes a vector of a picture; runs of frames have none")
 
     @property
     def side(self) -> int:
@@ -79,132 +102,225 @@ class ViT(VisionConfig):
         return self.image_size // self.patch
 
     @property
+    def front(self) -> int:
+        """Tokens in front of the patches."""
+        return int(self.cls) + (self.registers or 0)
+
+    @property
     def out_dim(self) -> int:
         return self.dim * len(self.take.layers)
 
-    def grid(self, size: Size) -> Grid:
+    def depth(self, layer: int) -> int:
+        """A depth counted from either end, as one from 0 (embeddings) to `num_layers`."""
+        return layer % (self.num_layers + 1)
+
+    def grid(self, size: Size, frames: int = 1) -> Grid:
+        """frames: patches that follow each other in time."""
         height, width = size
         if min(size) < self.patch:
             raise BeholderError(
                 f"a view of {width}x{height} pixels is smaller than one patch of {self.patch}"
             )
-        if self.positions == "table" and (height, width) != (self.image_size, self.image_size):
+        fixed = isinstance(self.positions, GridTable) and self.positions.resize is None
+        if fixed and (height, width) != (self.image_size, self.image_size):
             raise BeholderError(
                 f"this encoder takes {self.image_size}x{self.image_size} pixels, not {width}x{height}; "
-                "set positions='bucketed' or change the geometry"
+                "give its position table a resize or change the geometry"
             )
-        return Grid(1, height // self.patch, width // self.patch)
+        return Grid(frames, height // self.patch, width // self.patch)
 
     def tiny(self) -> ViT:
         """Two layers of width 32 on 28 pixels; depths to take are kept where they exist."""
-        layers = tuple(max(layer, -2) if layer < 0 else min(layer, 2) for layer in self.take.layers)
-        small = super().tiny()
-        return small.but(image_size=28, patch=14, dim=32, num_layers=2, take=self.take.but(layers=layers))
+        layers, taps = (
+            tuple(max(layer, -2) if layer < 0 else min(layer, 2) for layer in depths)
+            for depths in (self.take.layers, self.take.taps)
+        )
+        return (
+            super()
+            .tiny()
+            .but(image_size=28, patch=14, dim=32, num_layers=2)
+            .but(registers=self.registers and 2, take=self.take.but(layers=layers, taps=taps))
+        )
 
     def build(self) -> VisionTransformer:
         return VisionTransformer(self)
 
 
 class VisionTransformer(Encoder):
-    """`Encoder` by self-attention over patches."""
+    """`Encoder` by self-attention over patches. Views are (3, h, w), or (3, frames, h, w) where patches span frames; each run
+    of frames that a patch spans is seen by itself.
+    """
 
     def __init__(self, config: ViT) -> None:
         super().__init__()
         self.config = config
-        dim, extra = config.dim, int(config.cls)
-        self.patch = nn.Conv2d(3, dim, config.patch, stride=config.patch, bias=config.patch_bias)
+        dim, norm, attention = config.dim, config.norm, config.attention
+        self.patch = config.patches.build(dim, config.patch)
+        self.patch_norm = norm.build(dim) if config.patches.norm else None
         self.cls = learned(dim) if config.cls else None
-        self.positions = learned(config.side**2 + extra, dim)
-        self.pre_norm = config.norm.build(dim) if config.pre_norm else None
+        self.registers = learned(config.registers, dim) if config.registers is not None else None
+        self.mask = learned(dim) if config.mask_token else None
+        table = config.positions if isinstance(config.positions, GridTable) else None
+        self.placed = 0 if table is None else config.front if table.registers else int(config.cls)
+        self.positions = learned(config.side**2 + self.placed, dim) if table is not None else None
+        turns = isinstance(attention.rotary, AxialRotary) and attention.rotary.learned_cls
+        self.cls_angles = learned(attention.width(dim) // 2) if turns else None
+        num_tables = {None: 0, "shared": 1, "layers": config.num_layers}[config.relative]
+        self.relative = nn.ModuleList(
+            RelativeTable(config.side, attention.num_heads) for _ in range(num_tables)
+        )
+        self.pre_norm = norm.build(dim) if config.pre_norm else None
         self.blocks = nn.ModuleList(
-            TransformerLayer(dim, config.attention, config.mlp, norm=config.norm, index=index)
+            TransformerLayer(dim, attention, config.mlp, config.arrangement, norm=norm, index=index)
             for index in range(config.num_layers)
         )
-        self.post_norm = config.norm.build(dim)
-        self.pool = AttentionPool(config) if config.pool == "attention" else None
+        self.post_norm = norm.build(dim) if config.post_norm else None
+        self.pool = _pool(config)
 
     def forward(self, views: Sequence[Tensor]) -> Packed:
-        config = self.config
-        grids = tuple(config.grid((view.shape[-2], view.shape[-1])) for view in views)
-        tokens: list[Tensor] = []
-        pooled: list[Tensor] = []
-        depths = sorted({layer % (config.num_layers + 1) for layer in config.take.layers})
-        last = config.num_layers if config.pool else max(depths)
-        for taken_TD, vector_D in by_size(views, partial(self._encode, depths=depths, last=last)):
-            tokens.append(taken_TD)
-            pooled.append(vector_D)
-        return Packed(torch.cat(tokens), grids, pooled_VD=torch.stack(pooled) if config.pool else None)
+        config, take = self.config, self.config.take
+        grids = tuple(
+            config.grid((view.shape[-2], view.shape[-1]), config.patches.steps(view)) for view in views
+        )
+        sequences = [x_TD for x_tTD in by_size(views, self._embed) for x_TD in x_tTD]
+        planes = [grid._replace(frames=1) for grid in grids for _ in range(grid.frames)]
+        kept = self._run(sequences, planes)
+        patches = {
+            depth: torch.cat([x_TD[config.front :] for x_TD in given]) for depth, given in kept.items()
+        }
+        features = [patches[config.depth(layer)] for layer in take.layers]
+        if take.norm:
+            features = [self._normed(x_ND) for x_ND in features]
+        taps = {layer: Packed(patches[config.depth(layer)], grids) for layer in take.taps}
+        pooled = torch.stack(by_size(kept[config.num_layers], self._pooled)) if config.pool else None
+        return Packed(torch.cat(features, -1), grids, taps, pooled)
 
     def unused_parameters(self, *, pooled: bool) -> set[str]:
         config = self.config
         reads_pool = pooled and config.pool is not None
-        deepest = max(layer % (config.num_layers + 1) for layer in config.take.layers)
-        depth = config.num_layers if reads_pool else deepest
-        unused = [f"blocks.{number}." for number in range(depth, config.num_layers)]
-        unused += [] if reads_pool else ["pool."]
+        wanted = (*config.take.layers, *((config.num_layers,) if reads_pool else ()))
+        depth = max(config.depth(layer) for layer in wanted)
+        unused = [f"{part}.{n}." for part in ("blocks", "relative") for n in range(depth, config.num_layers)]
+        unused += ["mask"] if reads_pool else ["mask", "pool."]
         unused += [] if reads_pool or config.take.norm else ["post_norm."]
-        return {name for name, _ in self.named_parameters() if name.startswith(tuple(unused))}
+        shared = "relative.0." if depth and config.relative == "shared" else ()
+        names = {name for name, _ in self.named_parameters() if name.startswith(tuple(unused))}
+        return {name for name in names if not name.startswith(shared)}
 
-    def _encode(self, pixels_V3HW: Tensor, depths: Sequence[int], last: int) -> list[tuple[Tensor, Tensor]]:
-        """For each view of one size its taken tokens (n, D_out) and its pooled vector (D,)."""
+    def _embed(self, pixels: Tensor) -> Tensor:
+        """Views of one size, (V, 3, h, w) or (V, 3, frames, h, w), as tokens (V, t, T, D)."""
         config = self.config
-        x_VTD = self._embed(pixels_V3HW)
-        kept = {0: x_VTD}
-        for number, block in enumerate(self.blocks[:last], start=1):
-            x_VTD = block(x_VTD, Step(x_VTD.dtype))
-            kept[number] = x_VTD
-        features = [kept[layer % (config.num_layers + 1)] for layer in config.take.layers]
-        if config.take.norm:
-            features = [self.post_norm(feature) for feature in features]
-        tokens_VND = torch.cat([feature[:, int(config.cls) :] for feature in features], -1)
-        return list(zip(tokens_VND, self._pool(x_VTD), strict=True))
+        weight = self.patch.weight
+        assert isinstance(weight, Tensor)
+        pixels = pixels.to(weight.dtype)
+        maps = self.patch(pixels if config.patches.frames == 1 else config.patches.with_frames(pixels))
+        height, width = maps.shape[-2:]
+        x_VtTD = (maps[:, :, None] if maps.ndim == 4 else maps).flatten(3).permute(0, 2, 3, 1)
+        x_VtTD = x_VtTD if self.patch_norm is None else self.patch_norm(x_VtTD)
+        front_PD = x_VtTD.new_zeros(0, config.dim)
+        for token in (self.cls, self.registers):
+            front_PD = front_PD if token is None else torch.cat((front_PD, token.view(-1, config.dim)))
+        if self.positions is not None:
+            assert isinstance(config.positions, GridTable)
+            count = self.placed
+            x_VtTD = x_VtTD + config.positions.resized(self.positions[count:], height, width)
+            front_PD = torch.cat((front_PD[:count] + self.positions[:count], front_PD[count:]))
+        elif isinstance(config.positions, Sinusoids):
+            table_TD = config.positions.table(height, width, config.dim, x_VtTD.device)
+            x_VtTD = x_VtTD + table_TD.to(x_VtTD.dtype)
+        x_VtTD = torch.cat((front_PD.expand(*x_VtTD.shape[:2], -1, -1), x_VtTD), 2)
+        return x_VtTD if self.pre_norm is None else self.pre_norm(x_VtTD)
 
-    def _embed(self, pixels_V3HW: Tensor) -> Tensor:
-        patches_VDhw = self.patch(pixels_V3HW.to(self.patch.weight.dtype))
-        height, width = patches_VDhw.shape[-2:]
-        x_VTD = patches_VDhw.flatten(2).transpose(1, 2)
-        extra = int(self.config.cls)
-        table_TD: Tensor = self.positions
-        if self.config.positions == "bucketed":
-            rows, columns = (bucketed_positions(n, self.config.side, x_VTD.device) for n in (height, width))
-            places_N = (rows[:, None] * self.config.side + columns).flatten() + extra
-            table_TD = torch.cat((table_TD[:extra], table_TD[places_N]))
-        if self.cls is not None:
-            x_VTD = torch.cat((self.cls.expand(len(x_VTD), 1, -1), x_VTD), 1)
-        x_VTD = x_VTD + table_TD
-        return self.pre_norm(x_VTD) if self.pre_norm is not None else x_VTD
+    def _run(self, sequences: Sequence[Tensor], planes: Sequence[Grid]) -> dict[int, list[Tensor]]:
+        """What each wanted depth gives for each sequence (T, D). A bias by relative place is made for grids of one size;
+        else all sequences run together.
+        """
+        config = self.config
+        wanted = (*config.take.layers, *config.take.taps, *((config.num_layers,) if config.pool else ()))
+        kept: dict[int, dict[int, Tensor]] = {config.depth(layer): {} for layer in wanted}
+        groups: dict[Grid | None, list[int]] = {}
+        for number, plane in enumerate(planes):
+            groups.setdefault(plane if config.relative else None, []).append(number)
+        for numbers in groups.values():
+            together = [sequences[number] for number in numbers]
+            for depth, given in self._layers(together, [planes[number] for number in numbers], kept).items():
+                kept[depth].update(zip(numbers, given, strict=True))
+        return {depth: [given[n] for n in range(len(sequences))] for depth, given in kept.items()}
 
-    def _pool(self, x_VTD: Tensor) -> Tensor:
+    def _layers(
+        self, sequences: list[Tensor], planes: Sequence[Grid], depths: Collection[int]
+    ) -> dict[int, list[Tensor]]:
+        """Sequences of one size are rows; of unequal sizes, or with windows, they follow each other in one row."""
+        windows = self.config.windows
+        orders = [windows.order(plane, sequences[0].device) for plane in planes] if windows else []
+        rows = len(set(planes)) == 1 and windows is None
+        if windows is not None:
+            sequences = [x_TD[order_T] for x_TD, (order_T, _) in zip(sequences, orders, strict=True)]
+        lengths = tuple(len(x_TD) for x_TD in sequences)
+        x_BTD = torch.stack(sequences) if rows else torch.cat(sequences)[None]
+        positions = self._places(planes, [order_T for order_T, _ in orders], rows=rows, device=x_BTD.device)
+        step = self._step(x_BTD, positions, () if rows else lengths)
+        near = self._step(x_BTD, positions, tuple(n for _, counts in orders for n in counts))
+        given = {0: x_BTD} if 0 in depths else {}
+        for number, block in enumerate(self.blocks[: max(depths)]):
+            if self.relative:
+                table = self.relative[number % len(self.relative)]
+                step.bias_BHTS = table(planes[0].height, planes[0].width)
+            x_BTD = block(x_BTD, step if windows is None or number in windows.full else near)
+            if number + 1 in depths:
+                given[number + 1] = x_BTD
+        parted = {d: list(given[d]) if rows else list(given[d][0].split(lengths)) for d in depths}
+        if windows is None:
+            return parted
+        backs = [order_T.argsort() for order_T, _ in orders]
+        return {d: [x_TD[back_T] for x_TD, back_T in zip(parted[d], backs, strict=True)] for d in depths}
+
+    def _places(
+        self, planes: Sequence[Grid], orders: Sequence[Tensor], *, rows: bool, device: torch.device
+    ) -> Tensor | None:
+        """Rows and columns (2, B, T) of all tokens for rotary positions; (0, 0), which does not turn, in front."""
+        rotary = self.config.attention.rotary
+        if not isinstance(rotary, AxialRotary):
+            return None
+        front = (self.config.front, 0)
+        places = [F.pad(rotary.coordinates(plane.height, plane.width, device), front) for plane in planes]
+        if orders:
+            places = [place_2T[:, order_T] for place_2T, order_T in zip(places, orders, strict=True)]
+        return torch.stack(places, 1) if rows else torch.cat(places, 1)[:, None]
+
+    def _step(self, x_BTD: Tensor, positions: Tensor | None, segments: tuple[int, ...]) -> Step:
+        step = Step(x_BTD.dtype, positions=positions, segments=segments)
+        rotary = self.config.attention.rotary
+        if self.cls_angles is not None and isinstance(rotary, AxialRotary):
+            width = self.config.attention.width(self.config.dim)
+            own = rotary.tables_of(self.cls_angles[None, None], x_BTD.dtype)
+            is_cls_T = torch.zeros(x_BTD.shape[1], dtype=torch.bool, device=x_BTD.device)
+            is_cls_T[[sum(segments[:number]) for number in range(len(segments) or 1)]] = True
+            tables = zip(own, step.tables(rotary, width), strict=True)
+            cos, sin = (torch.where(is_cls_T[:, None], first, others) for first, others in tables)
+            step.set_tables(rotary, width, (cos, sin))
+        return step
+
+    def _normed(self, x: Tensor) -> Tensor:
+        return x if self.post_norm is None else self.post_norm(x)
+
+    def _pooled(self, x_VTD: Tensor) -> Tensor:
+        """(V, D), of the last layer's tokens; (V, 2 D) of class token and mean."""
+        front = self.config.front
         if self.config.pool == "cls":
-            return self.post_norm(x_VTD[:, 0])
+            return self._normed(x_VTD[:, 0])
+        if self.config.pool == "mean":
+            return self._normed(x_VTD[:, front:].mean(1))
+        x_VTD = self._normed(x_VTD)
         if self.pool is not None:
-            return self.pool(self.post_norm(x_VTD))
-        return x_VTD[:, 0]
+            return self.pool(x_VTD)
+        return torch.cat((x_VTD[:, 0], x_VTD[:, front:].mean(1)), -1)
 
 
-class AttentionPool(nn.Module):
-    """SigLIP's head: a learned probe attends to all tokens, then an MLP (2303.15343, `multihead attention pooling`)."""
-
-    def __init__(self, config: ViT) -> None:
-        super().__init__()
-        self.probe = learned(config.dim)
-        self.attn = config.attention.build(config.dim)
-        self.norm = config.norm.build(config.dim)
-        self.mlp = config.mlp.build(config.dim)
-
-    def forward(self, x_VTD: Tensor) -> Tensor:
-        """(V, T, D) -> (V, D)."""
-        attn, probe_V1D = self.attn, self.probe.expand(len(x_VTD), 1, -1)
-        q, k, v = (attn.split(heads) for heads in (attn.q(probe_V1D), attn.k(x_VTD), attn.v(x_VTD)))
-        y_V1D = attn.merge(attn.attend(q, k, v, AttentionMask()))
-        return (y_V1D + self.mlp(self.norm(y_V1D)))[:, 0]
-
-
-def bucketed_positions(count: int, side: int, device: torch.device | None = None) -> Tensor:
-    """For `count` patches in a row, the index of the table column (of `side`) at the same relative place. In
-    float32, as officially: for some tables (side 25) even `count == side` is not one to one, and weights were
-    trained so.
-    """
-    boundaries = torch.arange(1 / side, 1.0, 1 / side, device=device)
-    places = torch.arange(count, dtype=torch.float32, device=device) * (1 / count)
-    return torch.bucketize(places, boundaries, right=True)
+def _pool(config: ViT) -> nn.Module | None:
+    """The pool's module, where it has weights."""
+    if config.pool == "attention":
+        return AttentionPool(config.dim, config.attention, config.mlp, config.norm)
+    if config.pool == "query":
+        return QueryPool(config.dim, config.attention.num_heads, bias=config.attention.qkv_bias)
+    return DensePool(config.dim) if config.pool == "dense" else None

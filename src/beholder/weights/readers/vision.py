@@ -7,6 +7,8 @@ from dataclasses import replace
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
+from beholder.parts.vision.patches import Patches
+from beholder.parts.vision.positions import GridTable
 from beholder.parts.vision.vit import Take, ViT
 from beholder.weights.layouts.vision import VIT
 from beholder.weights.readers.fields import Fields
@@ -17,7 +19,9 @@ def _clip_vision(fields: Fields) -> Read[ViT]:
     for key in ("projection_dim", "vocab_size"):
         fields.raw(key)
     vit = _vit(fields, image_size=224, patch=32, dim=768, hidden=3072, heads=12, act="quick_gelu", eps=1e-5)
-    vit = replace(vit, cls=True, patch_bias=False, pre_norm=True, pool="cls", take=Take(norm=False))
+    vit = replace(
+        vit, cls=True, patches=Patches(bias=False), pre_norm=True, pool="cls", take=Take(norm=False)
+    )
     return Read(vit, VIT, body=("vision_model.", ""))
 
 
@@ -31,7 +35,7 @@ def _idefics3_vision(fields: Fields) -> Read[ViT]:
     for key in ("max_image_size", "size", "tie_word_embeddings", "use_base_siglip"):
         fields.raw(key)
     vit = _vit(fields, image_size=224, patch=32, dim=1152, hidden=3072, heads=16, act="gelu_tanh", eps=1e-6)
-    return Read(replace(vit, positions="bucketed"), VIT, body=("",))
+    return Read(replace(vit, positions=GridTable("bucketed")), VIT, body=("",))
 
 
 def _vit(

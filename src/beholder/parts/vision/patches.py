@@ -1,0 +1,69 @@
+"""Pictures and short runs of frames into patches, and orders of patches.
+
+V views, h w rows and columns of pixels or patches, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from beholder.config import Config
+from beholder.errors import BeholderError
+from beholder.media.plan import Grid
+
+
+@dataclass(frozen=True)
+class Patches(Config):
+    """bias: of the projection. norm: of its output, before positions (AIMv2). frames: that one patch spans; a picture is seen
+    as so many equal frames (Qwen2-VL).
+    """
+
+    bias: bool = True
+    norm: bool = False
+    frames: int = 1
+
+    def build(self, dim: int, patch: int) -> nn.Module:
+        """(V, 3, h, w), or with frames (V, 3, t, h, w), to (V, D, rows, columns), or (V, D, t / frames, rows, columns)."""
+        if self.frames == 1:
+            return nn.Conv2d(3, dim, patch, stride=patch, bias=self.bias)
+        kernel = (self.frames, patch, patch)
+        return nn.Conv3d(3, dim, kernel, stride=kernel, bias=self.bias)
+
+    def with_frames(self, pixels: Tensor) -> Tensor:
+        """Views (V, 3, h, w) as (V, 3, frames, h, w); (V, 3, t, h, w) as they are."""
+        return pixels[:, :, None].expand(-1, -1, self.frames, -1, -1) if pixels.ndim == 4 else pixels
+
+    def steps(self, view: Tensor) -> int:
+        """How many patches follow each other in time; raises `BeholderError` for frames that do not divide."""
+        if view.ndim == 3:
+            return 1
+        if self.frames == 1 or view.shape[1] % self.frames:
+            raise BeholderError(
+                f"a view of {view.shape[1]} frames does not divide into patches of {self.frames}; "
+                "give pictures, or a multiple of these"
+            )
+        return view.shape[1] // self.frames
+
+
+@dataclass(frozen=True)
+class Windows(Config):
+    """Layers see windows of size x size patches, cut short at the right and at the bottom, but for those in `full`, which see
+    all (Qwen2.5-VL, 2502.13923).
+    """
+
+    size: int
+    full: tuple[int, ...] = ()
+
+    def tiny(self) -> Windows:
+        return self.but(size=1, full=(1,) if self.full else ())
+
+    def order(self, grid: Grid, device: torch.device | None = None) -> tuple[Tensor, tuple[int, ...]]:
+        """The patches of one frame, window by window, as places in raster order, and how many each window has."""
+        places = torch.arange(grid.height * grid.width, device=device).view(grid.height, grid.width)
+        windows = [window for rows in places.split(self.size) for window in rows.split(self.size, 1)]
+        return torch.cat([window.flatten() for window in windows]), tuple(
+            window.numel() for window in windows
+        )
