@@ -8,8 +8,8 @@ from torch import nn
 
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.plan import Grid
-from beholder.parts.vision.views import by_size
 from beholder.parts.vision.positions import GridTable, bucketed_positions
+from beholder.parts.vision.views import by_size
 from beholder.parts.vision.vit import Take
 from tests.toys import VIT
 

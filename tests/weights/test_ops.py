@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from beholder.errors import UnknownName, WeightsError
 from beholder.weights.layout import Binding, Layout, to_own, to_published
 from beholder.weights.lazy import lazy
-from beholder.weights.ops import Fuse, Pointwise, Rename, Reshape, RopePermute, Split, Tied, Transpose
+from beholder.weights.ops import (
+    Fuse,
+    Leading,
+    Pointwise,
+    Rename,
+    Reshape,
+    RopePermute,
+    Split,
+    Tied,
+    Transpose,
+)
 
 DTYPES = st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.int64])
 SIZES = st.integers(1, 5)
@@ -54,6 +64,13 @@ def test_reshape(dtype, a, b, c, seed):
     x = random_tensor((a, b * c), dtype, seed)
     own = round_trip({"w": Reshape("w", (-1, "bc"))}, {"w": x}, {"w": (a, b, c)}, {"bc": b * c})
     assert torch.equal(own["w"], x.view(a, b, c))
+
+
+@given(dtype=DTYPES, a=SIZES, b=SIZES, axes=st.integers(1, 3), seed=st.integers(0, 99))
+def test_leading(dtype, a, b, axes, seed):
+    x = random_tensor((*(1,) * axes, a, b), dtype, seed)
+    own = round_trip({"w": Leading("w", axes)}, {"w": x}, {"w": (a, b)})
+    assert torch.equal(own["w"], x.view(a, b))
 
 
 @given(dtype=DTYPES, a=SIZES, b=SIZES, axes=st.integers(1, 3), seed=st.integers(0, 99))

@@ -156,6 +156,23 @@ class Pointwise(OneToOne):
 
 
 @dataclass(frozen=True)
+class Leading(OneToOne):
+    """The same values published with `axes` more axes of length 1 in front: tokens that are learned for a batch of one."""
+
+    target: str | OneToOne
+    axes: int = 1
+
+    def _shape(self, own: Shape, numbers: Numbers) -> Shape:
+        return (*(1,) * self.axes, *own)
+
+    def _load(self, published: Tensor, own: Shape, numbers: Numbers) -> Tensor:
+        return published.reshape(own)
+
+    def _save(self, own: Tensor, numbers: Numbers) -> Tensor:
+        return own.reshape(self._shape(tuple(own.shape), numbers))
+
+
+@dataclass(frozen=True)
 class RopePermute(OneToOne):
     """Rows of a query or key projection, head by head: published as pairs (x0, y0, x1, y1, ...) that rotate
     together, ours as halves (x0, x1, ..., y0, y1, ...). GGUF files of Llama models and the original Llama
