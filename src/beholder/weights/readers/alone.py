@@ -11,6 +11,7 @@ from beholder.parts.contracts import HeadConfig
 from beholder.parts.heads.labels import Ctc, Labels
 from beholder.parts.heads.next_token import NextToken
 from beholder.parts.language.decoder import Decoder
+from beholder.parts.language.encoder_decoder import EncoderDecoder
 from beholder.parts.language.text_encoder import TextEncoder
 from beholder.weights.layout import Binding, Layout
 from beholder.weights.layouts import common
@@ -36,7 +37,7 @@ from beholder.weights.readers.reading import (
 def _language(fields: Fields, name: str, _: Geometry | None) -> Reading:
     """A decoder writes text; an encoder gives hidden states and, where it has them, vectors of whole texts."""
     read = read_language(fields)
-    writes = isinstance(read.config, Decoder)
+    writes = isinstance(read.config, (Decoder, EncoderDecoder))
     card = Card(name=name, language=read.config, heads=(NextToken(),) if writes else ())
     stages = read.stages or (text_stages() if writes else ENCODED)
     return Reading(card, tuple(language_naming(read, body, read.head) for body in read.body), stages)

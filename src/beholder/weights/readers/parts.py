@@ -11,8 +11,10 @@ from beholder.parts.vision.vit import ViT
 from beholder.weights.readers import (
     audio,
     decoders,
+    encoder_decoders,
     experts,
     gemma,
+    gpt,
     hierarchical,
     hybrids,
     own_code,
@@ -26,6 +28,7 @@ from beholder.weights.readers.read import Read, Readers, read_part
 
 LANGUAGE: Readers = {
     **decoders.READERS,
+    **gpt.READERS,
     **gemma.READERS,
     **phi.READERS,
     **own_code.READERS,
@@ -33,6 +36,7 @@ LANGUAGE: Readers = {
     **recurrent.READERS,
     **hybrids.READERS,
     **text.READERS,
+    **encoder_decoders.READERS,
 }
 AUDIO: Readers = {**audio.READERS}
 VISION: Readers = {**vision.READERS, **hierarchical.READERS}
