@@ -19,6 +19,7 @@ from beholder.parts.blocks.hyena import Hyena
 from beholder.parts.blocks.lightning import Lightning
 from beholder.parts.blocks.mamba import Mamba
 from beholder.parts.blocks.mamba2 import Mamba2
+from beholder.parts.blocks.masks import Visibility
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import Rotary
 from beholder.parts.blocks.recurrence import decayed_attention, scan
@@ -103,6 +104,16 @@ def test_a_recurrent_state_cannot_be_cut(model):
         state.truncate([3])
     scores(model, torch.randint(0, 300, (1, 5)), state)
     assert state.nbytes == size  # the attention layer's keys have room, and a recurrent state never grows
+
+
+def test_what_a_recurrence_cannot_do_is_refused(model):
+    ids = torch.randint(0, 300, (1, 4))
+    two = Visibility(torch.tensor([[0, 0, 1, 1]]), torch.tensor([[0, 1, 0, 1]]), (-1, -1))
+    with pytest.raises(BeholderError, match="2 segments; give one row for each"):
+        model(Batch(ids, visibility=two, positions=two.blocks_BT))
+    for slot in ("qkv", "prefix"):
+        with pytest.raises(BeholderError, match=f"layer 0 has no queries and keys for the slot '{slot}'"):
+            model.language.blocks[0](torch.randn(1, 4, 32), Step(), {slot: torch.nn.Identity()})
 
 
 class Numbers:

@@ -84,7 +84,7 @@ class GatedDeltaMixer(RecurrentMixer):
         self.act = activation(config.act)
 
     def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
-        memory = self.memory(step)
+        memory = self.memory(step, parts)
         mixed, gate_BTHP = self._projected(x_BTD)
         q_BTHK, k_BTHK, v_BTHP = self._heads(wide(self.act(self.conv(mixed, memory, step.lengths))))
         strength_BTH, dt_BTH = self._rates(x_BTD)

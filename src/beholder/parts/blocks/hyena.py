@@ -58,7 +58,7 @@ class HyenaMixer(RecurrentMixer):
         self.output = nn.Linear(dim, dim)
 
     def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
-        memory = self.memory(step)
+        memory = self.memory(step, parts)
         mixed = self.conv(self.input(x_BTD), memory, step.lengths)
         outer_BTD, inner_BTD, value_BTD = (
             x.flatten(2) for x in mixed.unflatten(-1, (self.config.num_blocks, 3, -1)).unbind(3)

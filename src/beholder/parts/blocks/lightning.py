@@ -59,7 +59,7 @@ class LightningMixer(RecurrentMixer):
         return rates_H * (1 - self.index / (self.config.depth - 1 + 1e-5) + 1e-5)
 
     def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
-        memory = self.memory(step)
+        memory = self.memory(step, parts)
         mixed = wide(zero_padding(self.act(self.qkv(x_BTD)), step.lengths))
         q_BTHK, k_BTHK, v_BTHK = mixed.unflatten(-1, (self.config.num_heads, -1)).chunk(3, -1)
         log_decay_BTH = -self.slopes(x_BTD.device).to(mixed.dtype).expand(*q_BTHK.shape[:3])

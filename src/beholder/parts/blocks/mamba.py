@@ -66,7 +66,7 @@ class MambaMixer(RecurrentMixer):
             self.dt.bias.copy_(step_bias(inner))
 
     def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
-        memory = self.memory(step)
+        memory = self.memory(step, parts)
         x_BTC, gate_BTC = self.input(x_BTD).chunk(2, -1)
         x_BTC = self.act(self.conv(x_BTC, memory, step.lengths))
         dt_BTC, in_BTN, out_BTN = self._selected(x_BTC)

@@ -80,7 +80,7 @@ class Mamba2Mixer(RecurrentMixer):
         self.act = activation(config.act)
 
     def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
-        config, memory = self.config, self.memory(step)
+        config, memory = self.config, self.memory(step, parts)
         maps = config.num_groups * config.state
         gate_BTC, mixed, dt_BTH = self.input(x_BTD).split(
             (config.inner, config.inner + 2 * maps, config.num_heads), -1

@@ -10,16 +10,19 @@ padding leaves the memory as it is, so that it always stands at each row's own e
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from beholder.errors import BeholderError
 from beholder.parts.blocks.step import Mixer, Step
 
 CHUNK = 64  # positions that `decayed_attention` takes at a time
-ENDLESS = 2**20  # tokens: the context of models whose memory does not grow with the text and that name no longest one
+ENDLESS = (
+    2**20
+)  # tokens: the context of models whose memory does not grow with the text and that name no longest one
 
 
 class RecurrentMixer(Mixer):
@@ -29,8 +32,21 @@ class RecurrentMixer(Mixer):
         super().__init__()
         self.index = index
 
-    def memory(self, step: Step) -> dict[str, Tensor]:
-        """What the state keeps for this layer, to be read and replaced; empty before the first token."""
+    def memory(self, step: Step, parts: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+        """What the state keeps for this layer, to be read and replaced; empty before the first token.
+
+        Raises `BeholderError` for what a recurrence cannot do: several texts in one row, and parts that change keys.
+        """
+        for slot in ("qkv", "prefix"):
+            if slot in parts:
+                raise BeholderError(
+                    f"layer {self.index} has no queries and keys for the slot {slot!r}; choose layers with attention"
+                )
+        if step.queries is not None and len(step.queries.parents) > 1:
+            raise BeholderError(
+                f"layer {self.index} reads each row as one text, but rows have {len(step.queries.parents)} segments; "
+                "give one row for each"
+            )
         return {} if step.state is None else step.state.recurrent(self.index).values
 
 

@@ -74,7 +74,7 @@ class RgLruMixer(RecurrentMixer):
         self.act = activation(config.act)
 
     def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
-        memory = self.memory(step)
+        memory = self.memory(step, parts)
         gate_BTC = self.act(self.y(x_BTD))
         x_BTC = self.conv(self.x(x_BTD), memory, step.lengths)
         decay_BTC, added_BTC = self._recurrence(x_BTC, step)

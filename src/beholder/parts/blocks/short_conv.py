@@ -36,4 +36,4 @@ class ShortConvMixer(RecurrentMixer):
 
     def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
         before_BTD, after_BTD, x_BTD = self.input(x_BTD).chunk(3, -1)
-        return self.output(after_BTD * self.conv(before_BTD * x_BTD, self.memory(step), step.lengths))
+        return self.output(after_BTD * self.conv(before_BTD * x_BTD, self.memory(step, parts), step.lengths))

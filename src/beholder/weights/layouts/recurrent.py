@@ -5,7 +5,7 @@ from __future__ import annotations
 from beholder.weights.layout import Layout
 from beholder.weights.layouts.experts import NORMED_MOE, experts
 from beholder.weights.layouts.rules import Rules, affine
-from beholder.weights.ops import Reshape, Split
+from beholder.weights.ops import Reshape, Split, Tied
 
 
 def _attention(at: str, out: str = "o_proj") -> Rules:
@@ -55,7 +55,11 @@ def _mamba2(at: str) -> Rules:
     }
 
 
-_PLAIN = {**_ends("embeddings", "norm_f"), "layers.{}.norm.weight": "blocks.{}.norm1.weight"}
+_PLAIN: Rules = {
+    **_ends("embeddings", "norm_f"),
+    "embedding.weight": Tied("embedding.weight"),  # its name in mamba_ssm and early conversions
+    "layers.{}.norm.weight": "blocks.{}.norm1.weight",
+}
 
 # transformers: models/mamba/modeling_mamba.py, models/falcon_mamba/modeling_falcon_mamba.py
 MAMBA = Layout({**_PLAIN, **_mamba1("layers.{}.mixer")}, name="transformers Mamba")

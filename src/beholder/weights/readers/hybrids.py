@@ -201,13 +201,16 @@ def _qwen3_next(fields: Fields) -> Read[Decoder]:
     return Read(config, layouts.QWEN3_NEXT, {"num_experts": count, "num_heads": num_heads})
 
 
+# Of the first release's own code; officially unread.
+LFM2_UNUSED = """
+    conv_dim conv_dim_out conv_use_xavier_init use_pos_enc theta num_heads block_dim block_norm_eps
+    block_use_swiglu block_use_xavier_init block_mlp_init_scale block_out_init_scale
+"""
+
+
 def _lfm2(fields: Fields) -> Read[Decoder]:
     """Short convolutions and attention. The MLP's width is rounded unless told otherwise (Llama's first release)."""
-    (
-        fields.raw("conv_dim"),
-        fields.raw("conv_dim_out"),
-        fields.raw("conv_use_xavier_init"),
-    )  # officially unread
+    skip_unused(fields, LFM2_UNUSED)
     num_heads, layers = fields.count("num_attention_heads", 32), fields.layers("num_hidden_layers", 32)
     context = fields.count("max_position_embeddings", 128000)
     norm = Norm("rms", fields.positive("norm_eps", 1e-5))

@@ -28,7 +28,7 @@ UNUSED = """
     use_falcon_mambapy chunk_size mamba_chunk_size fused_add_norm rms_norm n_layer d_model
     pad_vocab_size_multiple num_logits_to_keep z_loss_coefficient calc_logits_for_entire_prompt
     output_router_logits router_aux_loss_coef router_jitter_noise ssm_cfg w_init_variance_scale
-    final_w_init_variance_scale embeddings_scale_by_sqrt_dim
+    final_w_init_variance_scale embeddings_scale_by_sqrt_dim norm_before_gate mamba_inner_layernorms attn_rotary_emb n_ctx
 """
 
 
@@ -227,6 +227,7 @@ def _bamba(fields: Fields) -> Read[Decoder]:
 def _jamba(fields: Fields) -> Read[Decoder]:
     """Mamba with normed step sizes, attention without positions in every n-th layer, experts in every m-th."""
     skip_unused(fields)
+    fields.raw("sliding_window")  # of an earlier form, officially unread
     dim, num_heads = fields.count("hidden_size", 4096), fields.count("num_attention_heads", 32)
     norm = Norm("rms", fields.positive("rms_norm_eps", 1e-6))
     mixer = Mamba(
