@@ -354,7 +354,7 @@ def empty_folder(path):
     os.makedirs(path)
 
 
-def save_and_reload(model, folder, notes):
+def save_and_reload(model, folder, notes, attention="eager"):
     """Save the checkpoint and load it again; the file and the returned model hold the same values."""
     empty_folder(folder)
     try:
@@ -365,7 +365,7 @@ def save_and_reload(model, folder, notes):
         model.generation_config = transformers.GenerationConfig.from_model_config(model.config)
         model.save_pretrained(folder)
     reloaded, info = type(model).from_pretrained(
-        folder, attn_implementation="eager", dtype=torch.float32, output_loading_info=True
+        folder, attn_implementation=attention, dtype=torch.float32, output_loading_info=True
     )
     reloaded = reloaded.eval()
     before, after = model.state_dict(), reloaded.state_dict()
@@ -563,9 +563,12 @@ def record_family(name, seed, out):
         torch.manual_seed(seed)
         case = FAMILIES[name]["build"](sizes)
         original = case.model.eval().float()
+        if case.attention != "eager":
+            original.config._attn_implementation = case.attention
+            meta["attention"] = case.attention
         weight_seed = seed + 1000 * draw
         randomise(original, weight_seed, case.std)
-        model, info = save_and_reload(original, folder, notes)
+        model, info = save_and_reload(original, folder, notes, case.attention)
         with torch.no_grad():
             expected, outputs = {}, {}
             flatten("", forward(original, case), expected)

@@ -30,7 +30,8 @@ def largest_absolute(value):
 def deviation(folder, meta):
     """Largest difference from the recorded main output, relative to its largest value where that exceeds one."""
     model_class = getattr(transformers, meta["class_name"])
-    model = model_class.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+    attention = meta.get("attention", "eager")
+    model = model_class.from_pretrained(folder, attn_implementation=attention, dtype=torch.float32).eval()
     torch.manual_seed(1234)
     outputs = model(**load_file(os.path.join(folder, "inputs.safetensors")))
     reference = load_file(os.path.join(folder, "reference.safetensors"))

@@ -5,9 +5,10 @@ import torch
 from core import DROP, Case, build_model, family, make_config
 
 
-def decoder_family(name, model_type=None, padded=True, **settings):
+def decoder_family(name, model_type=None, padded=True, placed=False, attention="eager", **settings):
     """A decoder-only language model; settings may be functions of the sizes. padded: whether a row has padding, which
     some official models with recurrent layers read as text (RecurrentGemma; MiniMax after the first generated token).
+    placed: whether the forward is told positions, without which some official models count padding.
     """
 
     @family(name, "text-decoder")
@@ -17,7 +18,11 @@ def decoder_family(name, model_type=None, padded=True, **settings):
         inputs = sizes.text_inputs()
         if not padded:
             inputs["attention_mask"] = torch.ones_like(inputs["attention_mask"])
-        return Case(build_model("AutoModelForCausalLM", config), inputs, gen=True)
+        alone = dict(inputs)
+        if placed:
+            inputs["position_ids"] = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
+        model = build_model("AutoModelForCausalLM", config)
+        return Case(model, inputs, gen=True, generate_inputs=alone, attention=attention)
 
 
 NO_KV_HEADS = dict(num_key_value_heads=DROP)
@@ -93,11 +98,12 @@ decoder_family("phi_gqa", model_type="phi", qk_layernorm=True, partial_rotary_fa
 decoder_family("phi3", sliding_window=None)
 decoder_family("phimoe", num_local_experts=4, num_experts_per_tok=2, sliding_window=None)
 decoder_family("gpt_neox", **NO_KV_HEADS)
-decoder_family("gpt2", **GPT2_NAMES)
+decoder_family("gpt2", placed=True, **GPT2_NAMES)
 decoder_family("gptj", **GPT2_NAMES, rotary_dim=4)
-decoder_family("gpt_bigcode", **GPT2_NAMES, multi_query=True)
+decoder_family("gpt_bigcode", placed=True, **GPT2_NAMES, multi_query=True)
 decoder_family(
     "gpt_neo",
+    placed=True,
     intermediate_size=64,
     num_hidden_layers=DROP,
     num_attention_heads=DROP,
@@ -127,8 +133,10 @@ decoder_family(
     bias=False,
     intermediate_size=DROP,
 )
+# ALiBi once, as in the first release: the eager code of transformers 5.23.0 adds it to the mask and to the scores
 decoder_family(
     "falcon_rw",
+    attention="sdpa",
     model_type="falcon",
     new_decoder_architecture=False,
     multi_query=False,
@@ -338,6 +346,7 @@ decoder_family("seed_oss", head_dim=8)
 decoder_family("ministral3", head_dim=8)
 decoder_family(
     "xglm",
+    placed=True,
     hidden_size=DROP,
     intermediate_size=DROP,
     num_hidden_layers=DROP,
@@ -348,7 +357,7 @@ decoder_family(
     num_layers=2,
     attention_heads=4,
 )
-decoder_family("biogpt", num_key_value_heads=DROP)
+decoder_family("biogpt", placed=True, num_key_value_heads=DROP)
 decoder_family(
     "rwkv",
     intermediate_size=64,

@@ -2,8 +2,8 @@
 in some layers, other end ids, picture sizes that are no power of two, features of several depths.
 """
 
-from core import Case, build_model, family, make_config, pil_processor, square
-from families.text import decoder_family
+from core import DROP, Case, build_model, family, make_config, pil_processor, square
+from families.text import GPT2_NAMES, NO_KV_HEADS, decoder_family
 from families.vision import captions, small_text_config
 from families.vlm import llava_case
 
@@ -180,3 +180,84 @@ def llava_padded(sizes):
         lambda sizes: dict(size=dict(shortest_edge=sizes.image), crop_size=square(sizes), do_pad=True),
     )
     return case
+
+
+decoder_family(
+    "gpt2_by_layer", model_type="gpt2", placed=True, **GPT2_NAMES, scale_attn_by_inverse_layer_idx=True
+)
+decoder_family(
+    "gpt_bigcode_all_heads", model_type="gpt_bigcode", placed=True, **GPT2_NAMES, multi_query=False
+)
+decoder_family(
+    "gpt_neox_in_turn",
+    model_type="gpt_neox",
+    **NO_KV_HEADS,
+    use_parallel_residual=False,
+    attention_bias=False,
+    rope_parameters=dict(rope_type="default", rope_theta=500.0, partial_rotary_factor=0.5),
+)
+decoder_family("gptj_tied", model_type="gptj", **GPT2_NAMES, rotary_dim=8, tie_word_embeddings=True)
+decoder_family(
+    "falcon_six_heads",
+    model_type="falcon",
+    attention="sdpa",
+    hidden_size=48,
+    num_attention_heads=6,
+    multi_query=False,
+    parallel_attn=False,
+    bias=True,
+    alibi=True,
+    num_key_value_heads=DROP,
+    intermediate_size=DROP,
+)
+decoder_family(
+    "falcon_one_norm",
+    model_type="falcon",
+    new_decoder_architecture=True,
+    num_ln_in_parallel_attn=1,
+    num_kv_heads=2,
+    num_key_value_heads=DROP,
+    intermediate_size=DROP,
+)
+OPT_NAMES = dict(intermediate_size=DROP, num_key_value_heads=DROP, ffn_dim=64)
+decoder_family(
+    "opt_350m",
+    model_type="opt",
+    **OPT_NAMES,
+    word_embed_proj_dim=16,
+    do_layer_norm_before=False,
+    tie_word_embeddings=True,
+)
+decoder_family(
+    "opt_plain", model_type="opt", **OPT_NAMES, enable_bias=False, layer_norm_elementwise_affine=False
+)
+BLOOM_NAMES = dict(
+    num_key_value_heads=DROP,
+    intermediate_size=DROP,
+    num_hidden_layers=DROP,
+    num_attention_heads=DROP,
+    max_position_embeddings=DROP,
+    n_layer=2,
+)
+decoder_family(
+    "bloom_six_heads",
+    model_type="bloom",
+    **BLOOM_NAMES,
+    hidden_size=48,
+    n_head=6,
+)
+decoder_family(
+    "bloom_normed", model_type="bloom", **BLOOM_NAMES, n_head=4, apply_residual_connection_post_layernorm=True
+)
+decoder_family(
+    "mpt_six_heads",
+    model_type="mpt",
+    **{key: DROP for key in GPT2_NAMES if not key.startswith("n_")},
+    d_model=48,
+    n_heads=6,
+    n_layers=2,
+    max_seq_len=64,
+    attn_config=dict(clip_qkv=0.3, softmax_scale=0.2),
+    tie_word_embeddings=True,
+)
+decoder_family("persimmon_plain", model_type="persimmon", num_key_value_heads=DROP, qk_layernorm=False)

@@ -1,0 +1,500 @@
+"""Decoders of GPT's form: LayerNorm, a plain MLP, and learned, ALiBi or partly rotary positions. Defaults are those of the
+official config classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from beholder.errors import BeholderError, UnknownName
+from beholder.parts.blocks.attention import Attention
+from beholder.parts.blocks.mlp import FeedForward
+from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.positions import Alibi, Rotary
+from beholder.parts.blocks.transformer import Arrangement, LayerKind
+from beholder.parts.language.decoder import Decoder
+from beholder.parts.language.embedding import TokenEmbedding
+from beholder.weights.layouts import gpt as layouts
+from beholder.weights.readers.fields import Fields
+from beholder.weights.readers.read import Read, Readers, activation_name, rotary
+
+# How official code trains and which kernels it takes; what other fields say already.
+UNUSED = (
+    *("resid_pdrop", "embd_pdrop", "attn_pdrop", "emb_pdrop", "resid_dropout", "embed_dropout", "layerdrop"),
+    *("activation_dropout", "classifier_dropout", "attention_probs_dropout_prob", "hidden_dropout_prob"),
+    *("summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels"),
+    *("summary_first_dropout", "reorder_and_upcast_attn", "attention_softmax_in_fp32", "init_std", "n_ctx"),
+    *("scale_attention_softmax_in_fp32", "masked_softmax_fusion", "bias_dropout_fusion", "slow_but_exact"),
+    *("skip_bias_add", "skip_bias_add_qkv", "offset_alibi", "init_device", "init_config", "verbose"),
+    *("embedding_fraction", "tokenizer_name", "fc_type", "param_init_fn", "attention_layers", "rotary"),
+    *("emb_init_std", "emb_init_uniform_lim", "fan_mode", "init_gain", "init_nonlinearity"),
+    *("init_div_is_residual", "low_precision_layernorm", "gradient_checkpointing"),
+)
+POSITIONS = TokenEmbedding(positions="learned")
+ONE_NORM, TWO_NORMS = Arrangement(parallel="one norm"), Arrangement(parallel="two norms")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The numbers that each family calls otherwise."""
+
+    dim: int
+    num_layers: int
+    num_heads: int
+    context: int
+    hidden: int
+
+
+def _first(fields: Fields, keys: tuple[str, ...], default: int) -> int:
+    """The count under the first of `keys` that the file has: official classes know some numbers by two names."""
+    counts = [fields.count(key, None) for key in keys]
+    return next((count for count in counts if count is not None), default)
+
+
+def _sizes(
+    fields: Fields,
+    dim: int,
+    layers: int,
+    heads: int,
+    context: int,
+    *,
+    inner: tuple[str, ...] = ("n_inner",),
+    hidden: int | None = None,
+) -> Sizes:
+    """Under all the names that these families have for them. The MLP is four times as wide as the model unless `inner` or
+    the default `hidden` says otherwise.
+    """
+    for key in UNUSED:
+        fields.raw(key)
+    dim = _first(fields, ("hidden_size", "n_embd", "n_embed", "d_model"), dim)
+    for key in ("num_hidden_layers", "n_layer", "num_layers", "n_layers"):
+        layers = fields.layers(key, layers)
+    heads = _first(
+        fields, ("num_attention_heads", "n_head", "num_heads", "n_heads", "attention_heads"), heads
+    )
+    if dim % heads:
+        raise BeholderError(f"{fields.name}: width {dim} does not divide into {heads} heads")
+    context = _first(fields, ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"), context)
+    return Sizes(dim, layers, heads, context, _first(fields, inner, hidden or 4 * dim))
+
+
+def _decoder(
+    fields: Fields,
+    sizes: Sizes,
+    attention: Attention,
+    vocab_size: int,
+    *,
+    act: str,
+    act_key: str = "activation_function",
+    bias: bool = True,
+    eps_key: str = "layer_norm_epsilon",
+    eps: float = 1e-5,
+    tied: bool = True,
+    **more: Any,
+) -> Decoder:
+    """A decoder of these sizes with LayerNorm and a plain MLP."""
+    return Decoder(
+        vocab_size=fields.count("vocab_size", vocab_size),
+        dim=sizes.dim,
+        num_layers=sizes.num_layers,
+        attention=attention,
+        mlp=FeedForward(sizes.hidden, activation_name(fields, act_key, act), bias=bias),
+        norm=Norm("layer", fields.positive(eps_key, eps)),
+        tied=fields.get("tie_word_embeddings", tied),
+        context=sizes.context,
+        **more,
+    )
+
+
+def _attention(sizes: Sizes, bias: bool = True, **more: Any) -> Attention:
+    return Attention(num_heads=sizes.num_heads, qkv_bias=bias, out_bias=bias, **more)
+
+
+def _gpt2(fields: Fields) -> Read[Decoder]:
+    """With `scale_attn_by_inverse_layer_idx`, layer i divides its scores by i + 1 besides."""
+    sizes = _sizes(fields, 768, 12, 12, 1024)
+    width = sizes.dim // sizes.num_heads
+    plain = None if fields.get("scale_attn_weights", True) else 1.0
+    decoder = _decoder(
+        fields, sizes, _attention(sizes, scale=plain), 50257, act="gelu_new", embedding=POSITIONS
+    )
+    if fields.get("scale_attn_by_inverse_layer_idx", False):
+        start = plain or width**-0.5
+        others = tuple(
+            LayerKind(_attention(sizes, scale=start / (layer + 1))) for layer in range(1, sizes.num_layers)
+        )
+        decoder = decoder.but(others=others, pattern=tuple(range(sizes.num_layers)))
+    return Read(decoder, layouts.GPT2, body=("transformer.", ""))
+
+
+def _gpt_bigcode(fields: Fields) -> Read[Decoder]:
+    sizes = _sizes(fields, 768, 12, 12, 1024)
+    kv_heads = 1 if fields.get("multi_query", True) else sizes.num_heads
+    fields.raw("num_key_value_heads")
+    plain = None if fields.get("scale_attn_weights", True) else 1.0
+    attention = _attention(sizes, num_kv_heads=kv_heads, scale=plain)
+    decoder = _decoder(fields, sizes, attention, 50257, act="gelu_pytorch_tanh", embedding=POSITIONS)
+    return Read(decoder, layouts.GPT_BIGCODE, {"groups": kv_heads}, ("transformer.",))
+
+
+def _gpt_neo(fields: Fields) -> Read[Decoder]:
+    """Scores are not divided by anything; `attention_types` says how often global and local layers follow each other."""
+    sizes = _sizes(fields, 2048, 24, 16, 2048, inner=("intermediate_size",))
+    kinds = _attention_types(fields)
+    if len(kinds) != sizes.num_layers:
+        raise BeholderError(
+            f"{fields.name}: attention_types are of {len(kinds)} layers, num_layers is {sizes.num_layers}"
+        )
+    attention = Attention(sizes.num_heads, out_bias=True, scale=1.0)
+    window = LayerKind(attention.but(window=fields.count("window_size", 256)))
+    pattern = tuple(int(kind == "local") for kind in kinds)
+    decoder = _decoder(fields, sizes, attention, 50257, act="gelu_new", embedding=POSITIONS)
+    if any(pattern):
+        decoder = decoder.but(others=(window,), pattern=pattern)
+    return Read(decoder, layouts.GPT_NEO, body=("transformer.",))
+
+
+def _attention_types(fields: Fields) -> list[str]:
+    kinds: list[str] = []
+    for entry in fields.get("attention_types", [[["global", "local"], 12]]):
+        match entry:
+            case [[*names], int(times)] if 0 < times <= 4096 and set(map(str, names)) <= {"global", "local"}:
+                kinds += names * times
+            case _:
+                raise BeholderError(
+                    f"{fields.name}: attention_types has {entry!r}; expected [['global', 'local'], times]"
+                )
+    return kinds
+
+
+def _gptj(fields: Fields) -> Read[Decoder]:
+    return Read(_with_rotary_dim(fields), layouts.GPTJ, body=("transformer.",))
+
+
+def _codegen(fields: Fields) -> Read[Decoder]:
+    return Read(_with_rotary_dim(fields), layouts.CODEGEN, body=("transformer.",))
+
+
+def _with_rotary_dim(fields: Fields) -> Decoder:
+    """The first `rotary_dim` channels of each head turn, in adjacent pairs."""
+    sizes = _sizes(fields, 4096, 28, 16, 2048)
+    width, turned = sizes.dim // sizes.num_heads, fields.count("rotary_dim", 64)
+    if turned > width:
+        raise BeholderError(f"{fields.name}: rotary_dim is {turned}, a head has {width} channels")
+    attention = Attention(sizes.num_heads, rotary=Rotary(pairs="adjacent", share=turned / width))
+    return _decoder(
+        fields,
+        sizes,
+        attention,
+        50400,
+        act="gelu_new",
+        tied=False,
+        arrangement=ONE_NORM,
+        head_bias=True,
+    )
+
+
+def _gpt_neox(fields: Fields) -> Read[Decoder]:
+    sizes = _sizes(fields, 6144, 44, 64, 2048, inner=("intermediate_size",), hidden=24576)
+    turning = rotary(
+        fields,
+        sizes.context,
+        theta=fields.positive("rotary_emb_base", 10000.0),
+        share=fields.positive("rotary_pct", 0.25),
+    )
+    attention = _attention(sizes, fields.get("attention_bias", True), rotary=turning)
+    decoder = _decoder(
+        fields,
+        sizes,
+        attention,
+        50432,
+        act="gelu",
+        act_key="hidden_act",
+        eps_key="layer_norm_eps",
+        tied=False,
+        arrangement=TWO_NORMS if fields.get("use_parallel_residual", True) else Arrangement(),
+    )
+    return Read(decoder, layouts.GPT_NEOX, {"groups": sizes.num_heads}, ("gpt_neox.",), "embed_out.")
+
+
+def _persimmon(fields: Fields) -> Read[Decoder]:
+    sizes = _sizes(fields, 4096, 36, 64, 16384, inner=("intermediate_size",), hidden=16384)
+    norm = Norm("layer", fields.positive("layer_norm_eps", 1e-5))
+    attention = _attention(
+        sizes,
+        rotary=rotary(fields, sizes.context, share=0.5),
+        qk_norm=norm if fields.get("qk_layernorm", True) else None,
+    )
+    decoder = _decoder(
+        fields,
+        sizes,
+        attention,
+        262144,
+        act="relu2",
+        act_key="hidden_act",
+        eps_key="layer_norm_eps",
+        tied=False,
+    )
+    return Read(decoder, layouts.PERSIMMON, {"groups": sizes.num_heads})
+
+
+def _falcon(fields: Fields) -> Read[Decoder]:
+    """The forms of 40B (`new_decoder_architecture`), 7B (one key head, halves in parallel) and RW (ALiBi, in sequence)."""
+    return _falcon_of(fields, new=fields.get("new_decoder_architecture", False))
+
+
+def _falcon_of(fields: Fields, *, new: bool) -> Read[Decoder]:
+    sizes = _sizes(fields, 4544, 32, 71, 2048, inner=("ffn_hidden_size",))
+    kv_heads = _first(fields, ("num_kv_heads", "n_head_kv"), sizes.num_heads)
+    one_key = fields.get("multi_query", True) and not new
+    kv_heads = 1 if one_key else kv_heads if new else sizes.num_heads
+    parallel, bias = fields.get("parallel_attn", True), fields.get("bias", False)
+    if new and not parallel:
+        raise BeholderError(
+            f"{fields.name}: parallel_attn is false, but layers of the new architecture are parallel"
+        )
+    norms = fields.count("num_ln_in_parallel_attn", None) or (2 if new else 1)
+    turning = rotary(fields, sizes.context)
+    factor = (sizes.dim // sizes.num_heads) ** -0.5
+    positions: dict[str, Any] = (
+        {"alibi": Alibi(factor=factor, rounded=True)} if fields.get("alibi", False) else {"rotary": turning}
+    )
+    two = new and norms == 2
+    decoder = _decoder(
+        fields,
+        sizes,
+        _attention(sizes, bias, num_kv_heads=kv_heads, **positions),
+        65024,
+        act="gelu",
+        act_key="activation",
+        bias=bias,
+        arrangement=(TWO_NORMS if two else ONE_NORM) if parallel else Arrangement(),
+    )
+    layout = layouts.FALCON_TWO_NORMS if two else layouts.FALCON
+    return Read(decoder, layout, {"groups": kv_heads}, ("transformer.",))
+
+
+def _refined_web(new: bool) -> Callable[[Fields], Read[Decoder]]:
+    """The types that the first releases of Falcon-40B (`new`), Falcon-7B and Falcon-RW had."""
+
+    def read(fields: Fields) -> Read[Decoder]:
+        if fields.get("apply_residual_connection_post_layernorm", False):
+            raise BeholderError(f"{fields.name}: residual paths from behind norms are not known of Falcon")
+        return _falcon_of(fields, new=new)
+
+    return read
+
+
+def _bloom(fields: Fields) -> Read[Decoder]:
+    """No config says how long texts may be; all releases were trained on 2048 tokens (2211.05100, table 3)."""
+    sizes = _sizes(fields, 64, 2, 8, 2048)
+    behind = fields.get("apply_residual_connection_post_layernorm", False)
+    norm = Norm("layer", fields.positive("layer_norm_epsilon", 1e-5))
+    decoder = _decoder(
+        fields,
+        sizes,
+        _attention(sizes, alibi=Alibi()),
+        250880,
+        act="gelu_tanh",
+        embedding=TokenEmbedding(norm=norm),
+        arrangement=Arrangement("normed") if behind else Arrangement(),
+    )
+    return Read(decoder, layouts.BLOOM, {"groups": sizes.num_heads}, ("transformer.", ""))
+
+
+def _opt(fields: Fields) -> Read[Decoder]:
+    """OPT-350m alone has norms after the sums, and token vectors narrower than the model."""
+    sizes = _sizes(fields, 768, 12, 12, 2048, inner=("ffn_dim",), hidden=3072)
+    width, before = fields.count("word_embed_proj_dim", sizes.dim), fields.get("do_layer_norm_before", True)
+    bias = fields.get("enable_bias", True)
+    decoder = _decoder(
+        fields,
+        sizes,
+        _attention(sizes, bias),
+        50272,
+        act="relu",
+        bias=bias,
+        embedding=TokenEmbedding(positions="learned", offset=2, width=None if width == sizes.dim else width),
+        arrangement=Arrangement("pre" if before else "post"),
+        final_norm=not fields.get("_remove_final_layer_norm", False) and before,
+    ).but(**{"norm.learned": fields.get("layer_norm_elementwise_affine", True)})
+    return Read(decoder, layouts.OPT if before else layouts.OPT_POST, body=("model.decoder.", "decoder."))
+
+
+def _xglm(fields: Fields) -> Read[Decoder]:
+    sizes = _sizes(fields, 1024, 24, 16, 2048, inner=("ffn_dim",), hidden=4096)
+    embedding = TokenEmbedding(_embedding_scale(fields, sizes.dim), positions="sinusoidal", offset=2)
+    decoder = _decoder(fields, sizes, _attention(sizes), 256008, act="gelu", embedding=embedding)
+    return Read(decoder, layouts.XGLM)
+
+
+def _biogpt(fields: Fields) -> Read[Decoder]:
+    sizes = _sizes(fields, 1024, 24, 16, 1024, inner=("intermediate_size",), hidden=4096)
+    embedding = TokenEmbedding(_embedding_scale(fields, sizes.dim), positions="learned", offset=2)
+    names: dict[str, Any] = {"act_key": "hidden_act", "eps_key": "layer_norm_eps", "eps": 1e-12}
+    decoder = _decoder(fields, sizes, _attention(sizes), 42384, act="gelu", embedding=embedding, **names)
+    return Read(decoder, layouts.BIOGPT, body=("biogpt.",), head="output_projection.")
+
+
+def _embedding_scale(fields: Fields, dim: int) -> float:
+    return math.sqrt(dim) if fields.get("scale_embedding", True) else 1.0
+
+
+MPT_NORMS = {
+    "low_precision_layernorm": "layer",
+    "layernorm": "layer",
+    "low_precision_rmsnorm": "rms",
+    "rmsnorm": "rms",
+    "triton_rmsnorm": "rms",
+}
+MPT_HEADS = ("multihead_attention", "multiquery_attention", "grouped_query_attention")
+
+
+def _mpt(fields: Fields) -> Read[Decoder]:
+    """Files of MosaicML's code are read with all that llm-foundry lets one choose (llmfoundry/models/mpt/modeling_mpt.py,
+    layers/attention.py, utils/config_defaults.py). Transformers' own class, `MptForCausalLM`, has the form of MPT-7B
+    whatever its config says of the MLP's width, biases, norms, positions and key heads.
+    """
+    native = "MptForCausalLM" in (fields.raw("architectures") or ())
+    sizes, ratio = _sizes(fields, 2048, 24, 16, 2048), fields.count("expansion_ratio", 4)
+    inner, mlp = fields.part("attn_config"), fields.part("ffn_config")
+    chosen = fields.get("no_bias", True), fields.get("norm_type", "layernorm"), fields.raw("logit_scale")
+    no_bias, norm_type, scale = (True, "layernorm", None) if native else chosen
+    if not native:
+        sizes = replace(sizes, hidden=mlp.count("ffn_hidden_size", ratio * sizes.dim))
+    norm = _mpt_norm(fields, norm_type, bias=not no_bias)
+    attention = _mpt_attention(inner, sizes, norm, bias=not no_bias, native=native)
+    decoder = _mpt_decoder(fields, sizes, attention, norm, bias=not no_bias, logit_scale=scale)
+    kind = mlp.get("ffn_type", "mptmlp")
+    if kind not in ("mptmlp", "mptglu"):
+        raise UnknownName(f"{mlp.name}: ffn_type", kind, ("mptmlp", "mptglu"))
+    act = activation_name(mlp.part("ffn_act_fn"), "name", "gelu")
+    mlp.finish()
+    return Read(
+        decoder.but(**{"mlp.gated": kind == "mptglu", "mlp.act": act}), layouts.MPT, body=("transformer.",)
+    )
+
+
+def _mpt_attention(inner: Fields, sizes: Sizes, norm: Norm, *, bias: bool, native: bool) -> Attention:
+    """What `attn_config` describes."""
+    for key in ("attn_pdrop", "attn_impl", "attn_uses_sequence_id", "rope_impl", "kv_dim"):
+        inner.raw(key)
+    _refuse(inner, {"prefix_lm": False, "fused_qkv": True, "sliding_window_size": -1})
+    dail, scaled = inner.part("rope_dail_config"), inner.part("rope_hf_config")
+    turns = inner.get("rope", False) and not native
+    if turns:
+        _refuse(dail, {"type": "original"})
+        _refuse(scaled, {"type": "no_scaling"})
+    theta, alibi = float(inner.count("rope_theta", 10000)), inner.get("alibi", True) or native
+    max_bias = float(inner.count("alibi_bias_max", 8))
+    kind, key_heads = inner.get("attn_type", MPT_HEADS[0]), inner.count("kv_n_heads", None)
+    if kind not in MPT_HEADS:
+        raise UnknownName(f"{inner.name}: attn_type", kind, MPT_HEADS)
+    if kind == "grouped_query_attention":
+        inner.need("kv_n_heads")
+    over_all, by_head = inner.get("qk_ln", False), inner.get("qk_gn", False)
+    attention = Attention(
+        sizes.num_heads,
+        num_kv_heads={MPT_HEADS[0]: None, MPT_HEADS[1]: 1}.get(kind, key_heads) if not native else None,
+        qkv_bias=bias,
+        out_bias=bias,
+        rotary=Rotary(theta=theta) if turns else None,
+        alibi=Alibi(8.0 if native else max_bias) if alibi else None,
+        scale=_positive_or_none(inner, "softmax_scale"),
+        softcap=_positive_or_none(inner, "attn_logit_softcapping"),
+        clip=_positive_or_none(inner, "clip_qkv"),
+        qk_norm=norm if (over_all or by_head) and not native else None,
+        qk_norm_over="all" if over_all else "head",
+    )
+    inner.finish()
+    return attention
+
+
+def _mosaic_gpt(fields: Fields) -> Read[Decoder]:
+    """MPT's form before it had that name (mosaicml/mpt-1b-redpajama-200b mosaic_gpt.py)."""
+    sizes, ratio = _sizes(fields, 2048, 24, 16, 2048), fields.count("mlp_ratio", 4)
+    for key in ("attn_impl", "attn_uses_sequence_id"):
+        fields.raw(key)
+    _refuse(fields, {"prefix_lm": False})
+    bias = not fields.get("no_bias", False)
+    norm = Norm("layer", 1e-5, bias=bias)
+    max_bias, alibi = float(fields.count("alibi_bias_max", 8)), fields.get("alibi", False)
+    attention = Attention(
+        sizes.num_heads,
+        qkv_bias=bias,
+        out_bias=bias,
+        alibi=Alibi(max_bias) if alibi else None,
+        scale=_positive_or_none(fields, "softmax_scale"),
+        clip=_positive_or_none(fields, "attn_clip_qkv"),
+        qk_norm=norm if fields.get("attn_qk_ln", False) else None,
+        qk_norm_over="all",
+    )
+    sizes, scale = replace(sizes, hidden=ratio * sizes.dim), fields.raw("logit_scale")
+    decoder = _mpt_decoder(fields, sizes, attention, norm, bias=bias, logit_scale=scale)
+    return Read(decoder, layouts.MOSAIC_GPT, body=("transformer.",))
+
+
+def _mpt_norm(fields: Fields, kind: str, *, bias: bool) -> Norm:
+    if kind not in MPT_NORMS:
+        raise UnknownName(f"{fields.name}: norm_type", kind, MPT_NORMS)
+    ours = MPT_NORMS[kind]
+    return Norm(ours, fields.positive("layer_norm_epsilon", 1e-5), bias=bias or ours == "rms")
+
+
+def _mpt_decoder(
+    fields: Fields, sizes: Sizes, attention: Attention, norm: Norm, *, bias: bool, logit_scale: Any
+) -> Decoder:
+    """Learned positions where there are no others. logit_scale: a number, `inv_sqrt_d_model` or None."""
+    wanted = fields.get("learned_pos_emb", True)
+    placed = wanted and attention.alibi is None and attention.rotary is None
+    scale = sizes.dim**-0.5 if logit_scale == "inv_sqrt_d_model" else 1.0
+    if logit_scale is not None and logit_scale != "inv_sqrt_d_model":
+        scale = fields.positive("logit_scale")
+    return Decoder(
+        vocab_size=fields.count("vocab_size", 50368),
+        dim=sizes.dim,
+        num_layers=sizes.num_layers,
+        attention=attention,
+        mlp=FeedForward(sizes.hidden, bias=bias),
+        norm=norm,
+        tied=fields.get("tie_word_embeddings", True),
+        context=sizes.context,
+        embedding=POSITIONS if placed else TokenEmbedding(),
+        logit_scale=scale,
+    )
+
+
+def _refuse(fields: Fields, only: Mapping[str, Any]) -> None:
+    """Raise `BeholderError` for a field of another value than the one that can be read here."""
+    for key, value in only.items():
+        found = fields.raw(key)
+        if found is not None and found != value:
+            raise BeholderError(f"{fields.name}: {key} is {found!r}; only {value!r} is supported")
+
+
+def _positive_or_none(fields: Fields, key: str) -> float | None:
+    """A number above 0; None where the field is absent."""
+    return None if fields.raw(key) is None else fields.positive(key)
+
+
+READERS: Readers = {
+    "gpt2": _gpt2,
+    "gpt_bigcode": _gpt_bigcode,
+    "gpt_neo": _gpt_neo,
+    "gptj": _gptj,
+    "codegen": _codegen,
+    "gpt_neox": _gpt_neox,
+    "persimmon": _persimmon,
+    "falcon": _falcon,
+    "RefinedWeb": _refined_web(new=True),
+    "RefinedWebModel": _refined_web(new=False),
+    "bloom": _bloom,
+    "mpt": _mpt,
+    "mosaic_gpt": _mosaic_gpt,
+    "opt": _opt,
+    "xglm": _xglm,
+    "biogpt": _biogpt,
+}
