@@ -6,6 +6,7 @@ P pieces of sound, C channels, S samples, T frames, D width of a code vector.
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -239,6 +240,14 @@ class SoundCodec(CodecConfig):
         """Frames of so many samples at once."""
         return math.ceil(samples / self.net.hop)
 
+    def samples(self, frames: int) -> int:
+        """Samples of the longest sound that has so many frames, over all pieces; raises `BeholderError` where none has."""
+        lengths = range(1, frames * self.net.hop + 1)
+        samples = bisect.bisect_right(lengths, frames, key=lambda length: self.grid((1, length)).frames)
+        if not samples or self.grid((1, samples)).frames != frames:
+            raise BeholderError(f"no sound has {frames} frames in pieces of {self.piece} samples")
+        return samples
+
     @property
     def frame_rate(self) -> int:
         """Frames a second, rounded up as officially."""
@@ -304,7 +313,7 @@ class SeaNetCodec(Codec):
         self, packed: Packed, shapes: Sequence[Shape] = (), scales_P: Tensor | None = None
     ) -> list[Tensor]:
         config = self.config
-        samples = [shape[-1] for shape in shapes] or [self._samples(grid.frames) for grid in packed.grids]
+        samples = [shape[-1] for shape in shapes] or [config.samples(grid.frames) for grid in packed.grids]
         spans = [config.pieces(count) for count in samples]
         frames = [config.frames(count) for pieces in spans for _, count in pieces]
         codes = [tokens_TD.T for tokens_TD in packed.tokens_ND.split(frames)]
@@ -317,16 +326,6 @@ class SeaNetCodec(Codec):
             joined = mine[0] if len(pieces) == 1 else self._fade(mine)
             views.append(joined[:, None, :count])
         return views
-
-    def _samples(self, frames: int) -> int:
-        """Samples of a sound whose pieces have so many frames together."""
-        config = self.config
-        if config.piece is None or config.step is None:
-            return frames * config.net.hop
-        whole, rest = divmod(frames, config.frames(config.piece))
-        return (
-            whole * config.step + rest * config.net.hop if rest else (whole - 1) * config.step + config.piece
-        )
 
     def _fade(self, pieces: Sequence[Tensor]) -> Tensor:
         """Overlapping pieces (C, S) added up under triangles, divided by the sum of the triangles."""

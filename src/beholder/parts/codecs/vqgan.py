@@ -86,8 +86,16 @@ class VqGan(CodecConfig):
 
     def tiny(self) -> VqGan:
         """Two levels of width 32, the lower one with attention where any has."""
-        small = super().tiny().but(channels=32, multipliers=(1, 1), blocks=1, heads=1)
-        return small.but(latent=8, attention=(1,) if self.attention else (), frames=self.frames and 2)
+        levels = (1,) if self.attention else ()
+        small = {
+            "channels": 32,
+            "multipliers": (1, 1),
+            "blocks": 1,
+            "latent": 8,
+            "attention": levels,
+            "heads": 1,
+        }
+        return self.but(quantizer=self.quantizer.tiny(), frames=self.frames and 2, **small)
 
     def build(self) -> VqGanCodec:
         return VqGanCodec(self)

@@ -15,6 +15,7 @@ from beholder.weights.readers.fields import Fields
 from beholder.weights.readers.read import Read, Readers, read_part
 
 COLOURS, BODY = 3, ("",)
+LARGEST_DEPTH = 1024  # a damaged file must not keep us building codebooks
 
 
 def read_codec(fields: Fields) -> Read[CodecConfig]:
@@ -155,9 +156,11 @@ def _encodec(fields: Fields) -> Read[SoundCodec]:
             f"{fields.name}: codebook_dim is {fields.raw('codebook_dim')} but hidden_size {dim}"
         )
     size = fields.count("codebook_size", 1024)
-    bits = math.ceil(math.log2(size)) * math.ceil(rate / net.hop)
-    bandwidths = fields.get("target_bandwidths", [1.5, 3.0, 6.0, 12.0, 24.0])
-    depth = int(1000 * bandwidths[-1] // bits)
+    if size < 2 or size & (size - 1):
+        raise BeholderError(f"{fields.name}: codebook_size is {size}; expected a power of two")
+    depth = int(1000 * _widest(fields) // (math.log2(size) * math.ceil(rate / net.hop)))
+    if not 1 <= depth <= LARGEST_DEPTH:
+        raise BeholderError(f"{fields.name}: target_bandwidths ask for {depth} codebooks of {size} rows")
     piece, step = _pieces(fields, rate)
     config = SoundCodec(
         quantizer=Codebooks(size=size, dim=dim, depth=depth, averages="kmeans", pull=0.0, commit=1.0),
@@ -169,6 +172,16 @@ def _encodec(fields: Fields) -> Read[SoundCodec]:
         step=step,
     )
     return Read(config, layouts.encodec(), body=BODY)
+
+
+def _widest(fields: Fields) -> float:
+    """The last bandwidth, in kilobits a second, which all codebooks together fill."""
+    values = fields.get("target_bandwidths", [1.5, 3.0, 6.0, 12.0, 24.0])
+    if not values or not all(type(value) in (int, float) and 0 < value < math.inf for value in values):
+        raise BeholderError(
+            f"{fields.name}: target_bandwidths is {values!r}; expected a list of numbers above 0"
+        )
+    return float(values[-1])
 
 
 def _pieces(fields: Fields, rate: int) -> tuple[int | None, int | None]:
