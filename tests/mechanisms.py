@@ -32,6 +32,7 @@ GEOMETRY, VISION, LANGUAGE = (
     "tests/parts/test_language.py",
 )
 ATTENTION, CONNECTORS = "tests/parts/test_attention.py", "tests/parts/test_connectors.py"
+MIXERS = "tests/parts/test_mixers.py"
 CHAT, TOKENIZER = "tests/prompts/test_chat.py", "tests/prompts/test_tokenizer.py"
 
 PROOFS: dict[str, Proof] = {
@@ -47,9 +48,14 @@ PROOFS: dict[str, Proof] = {
     ),
     "global-thumbnail": Proof(("AnyRes|Split",), f"{GEOMETRY}::test_every_view"),
     "gqa": Proof(("Attention.num_kv_heads",), f"{ATTENTION}::test_shared_keys"),
+    "hybrid-attention-ssm": Proof(("Mamba|Mamba2|Hyena", "Attention"), f"{MIXERS}::test_pieces"),
+    "hybrid-linear-softmax-attention": Proof(("Lightning", "Attention"), f"{MIXERS}::test_pieces"),
+    "hyena-gated-conv": Proof(("Hyena",), f"{MIXERS}::test_hyena"),
     "image-newline-token": Proof(("AnyRes|Split",), f"{GEOMETRY}"),
     "image-splitting": Proof(("Split",), f"{GEOMETRY}::test_split"),
+    "lightning-attention": Proof(("Lightning",), f"{MIXERS}::test_decayed"),
     "linear-projector": Proof(("PixelShuffle|Linear",), CONNECTORS),
+    "mamba-ssm": Proof(("Mamba|Mamba2",), f"{MIXERS}::test_mamba"),
     "map-attention-pooling": Proof(("ViT.pool=attention",), f"{VISION}::test_vit_equals"),
     "mlp-projector": Proof(("Mlp",), f"{CONNECTORS}::test_linear_and_mlp"),
     "modality-token-splicing": Proof(("Splice",), "tests/parts/test_fusion.py::test_features_stand"),
@@ -58,9 +64,13 @@ PROOFS: dict[str, Proof] = {
     "penultimate-layer-features": Proof(("Take.layers=(-2,)",), f"{VISION}::test_depths"),
     "pixel-shuffle": Proof(("PixelShuffle",), f"{CONNECTORS}::test_pixel_shuffle"),
     "quick-gelu": Proof(("FeedForward.act=quick_gelu",), f"{ATTENTION}::test_activations"),
+    "recurrent-state-decoding": Proof(
+        ("Mamba|Mamba2|RgLru|Hyena|Lightning|ShortConv|GatedDelta",), f"{MIXERS}::test_generation"
+    ),
     "rmsnorm": Proof(("Norm.kind=rms",), f"{ATTENTION}::test_norms"),
     "rope": Proof(("Rotary",), f"{ATTENTION}::test_scores_depend"),
     "rope-base-scaling": Proof(("Rotary",), f"{ATTENTION}::test_rotary_turns"),
+    "selective-scan": Proof(("Mamba|Mamba2",), f"{MIXERS}::test_scan"),
     "sentencepiece-tokenizer": Proof(("Decoder|TextEncoder",), TOKENIZER),
     "siglip-vit-encoder": Proof(("ViT.cls=False", "ViT.pre_norm=False"), f"{VISION}::test_vit_equals"),
     "sliding-window-attention": Proof(("Attention.window",), "tests/parts/test_masks.py::test_dense_mask"),

@@ -246,6 +246,25 @@ def test_segments_are_only_a_matter_of_memory(module, name, monkeypatch):
     assert torch.allclose(*values, atol=1e-5)
 
 
+def test_mamba_is_its_recurrence():
+    """Algorithm 2 of 2312.00752 written out for one row, discretised as section 3.2 and its official code do."""
+    layer = Mamba(inner=6, rank=2, state=3).build(4).double()
+    x = torch.randn(5, 4, dtype=torch.float64)
+    with torch.no_grad():
+        u, gate = layer.input(x).chunk(2, -1)
+        padded = torch.cat((torch.zeros(3, 6, dtype=torch.float64), u))
+        u = sum(padded[i : i + 5] * layer.conv.weight[:, 0, i] for i in range(4)) + layer.conv.bias
+        u = u * u.sigmoid()
+        dt, b, c = layer.select(u).split((2, 3, 3), -1)
+        dt = torch.log1p(layer.dt(dt).exp())
+        h, rows = torch.zeros(6, 3, dtype=torch.float64), []
+        for t in range(5):
+            h = torch.exp(-layer.a_log.exp() * dt[t, :, None]) * h + (dt[t] * u[t])[:, None] * b[t]
+            rows.append(h @ c[t] + layer.skip * u[t])
+        want = layer.output(torch.stack(rows) * gate * gate.sigmoid())
+        assert torch.allclose(layer(x[None], Step())[0], want)
+
+
 def test_hyena_is_a_long_convolution():
     """Section 3 of 2302.10866 written out: the filter sum(Re(residue pole^t)) slides over the gated values."""
     layer = Hyena(num_blocks=1).build(4).double()
