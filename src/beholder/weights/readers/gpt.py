@@ -5,11 +5,11 @@ official config classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from beholder.errors import BeholderError, UnknownName
+from beholder.errors import BeholderError
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
@@ -54,7 +54,7 @@ def _first(fields: Fields, keys: tuple[str, ...], default: int) -> int:
     return next((count for count in counts if count is not None), default)
 
 
-def _sizes(
+def gpt_sizes(
     fields: Fields,
     dim: int,
     layers: int,
@@ -115,7 +115,7 @@ def _attention(sizes: Sizes, bias: bool = True, **more: Any) -> Attention:
 
 def _gpt2(fields: Fields) -> Read[Decoder]:
     """With `scale_attn_by_inverse_layer_idx`, layer i divides its scores by i + 1 besides."""
-    sizes = _sizes(fields, 768, 12, 12, 1024)
+    sizes = gpt_sizes(fields, 768, 12, 12, 1024)
     width = sizes.dim // sizes.num_heads
     plain = None if fields.get("scale_attn_weights", True) else 1.0
     decoder = _decoder(
@@ -131,7 +131,7 @@ def _gpt2(fields: Fields) -> Read[Decoder]:
 
 
 def _gpt_bigcode(fields: Fields) -> Read[Decoder]:
-    sizes = _sizes(fields, 768, 12, 12, 1024)
+    sizes = gpt_sizes(fields, 768, 12, 12, 1024)
     kv_heads = 1 if fields.get("multi_query", True) else sizes.num_heads
     fields.raw("num_key_value_heads")
     plain = None if fields.get("scale_attn_weights", True) else 1.0
@@ -142,7 +142,7 @@ def _gpt_bigcode(fields: Fields) -> Read[Decoder]:
 
 def _gpt_neo(fields: Fields) -> Read[Decoder]:
     """Scores are not divided by anything; `attention_types` says how often global and local layers follow each other."""
-    sizes = _sizes(fields, 2048, 24, 16, 2048, inner=("intermediate_size",))
+    sizes = gpt_sizes(fields, 2048, 24, 16, 2048, inner=("intermediate_size",))
     kinds = _attention_types(fields)
     if len(kinds) != sizes.num_layers:
         raise BeholderError(
@@ -180,7 +180,7 @@ def _codegen(fields: Fields) -> Read[Decoder]:
 
 def _with_rotary_dim(fields: Fields) -> Decoder:
     """The first `rotary_dim` channels of each head turn, in adjacent pairs."""
-    sizes = _sizes(fields, 4096, 28, 16, 2048)
+    sizes = gpt_sizes(fields, 4096, 28, 16, 2048)
     width, turned = sizes.dim // sizes.num_heads, fields.count("rotary_dim", 64)
     if turned > width:
         raise BeholderError(f"{fields.name}: rotary_dim is {turned}, a head has {width} channels")
@@ -198,7 +198,7 @@ def _with_rotary_dim(fields: Fields) -> Decoder:
 
 
 def _gpt_neox(fields: Fields) -> Read[Decoder]:
-    sizes = _sizes(fields, 6144, 44, 64, 2048, inner=("intermediate_size",), hidden=24576)
+    sizes = gpt_sizes(fields, 6144, 44, 64, 2048, inner=("intermediate_size",), hidden=24576)
     turning = rotary(
         fields,
         sizes.context,
@@ -221,7 +221,7 @@ def _gpt_neox(fields: Fields) -> Read[Decoder]:
 
 
 def _persimmon(fields: Fields) -> Read[Decoder]:
-    sizes = _sizes(fields, 4096, 36, 64, 16384, inner=("intermediate_size",), hidden=16384)
+    sizes = gpt_sizes(fields, 4096, 36, 64, 16384, inner=("intermediate_size",), hidden=16384)
     norm = Norm("layer", fields.positive("layer_norm_eps", 1e-5))
     attention = _attention(
         sizes,
@@ -247,7 +247,7 @@ def _falcon(fields: Fields) -> Read[Decoder]:
 
 
 def _falcon_of(fields: Fields, *, new: bool) -> Read[Decoder]:
-    sizes = _sizes(fields, 4544, 32, 71, 2048, inner=("ffn_hidden_size",))
+    sizes = gpt_sizes(fields, 4544, 32, 71, 2048, inner=("ffn_hidden_size",))
     kv_heads = _first(fields, ("num_kv_heads", "n_head_kv"), sizes.num_heads)
     one_key = fields.get("multi_query", True) and not new
     kv_heads = 1 if one_key else kv_heads if new else sizes.num_heads
@@ -290,7 +290,7 @@ def _refined_web(new: bool) -> Callable[[Fields], Read[Decoder]]:
 
 def _bloom(fields: Fields) -> Read[Decoder]:
     """No config says how long texts may be; all releases were trained on 2048 tokens (2211.05100, table 3)."""
-    sizes = _sizes(fields, 64, 2, 8, 2048)
+    sizes = gpt_sizes(fields, 64, 2, 8, 2048)
     behind = fields.get("apply_residual_connection_post_layernorm", False)
     norm = Norm("layer", fields.positive("layer_norm_epsilon", 1e-5))
     decoder = _decoder(
@@ -307,7 +307,7 @@ def _bloom(fields: Fields) -> Read[Decoder]:
 
 def _opt(fields: Fields) -> Read[Decoder]:
     """OPT-350m alone has norms after the sums, and token vectors narrower than the model."""
-    sizes = _sizes(fields, 768, 12, 12, 2048, inner=("ffn_dim",), hidden=3072)
+    sizes = gpt_sizes(fields, 768, 12, 12, 2048, inner=("ffn_dim",), hidden=3072)
     width, before = fields.count("word_embed_proj_dim", sizes.dim), fields.get("do_layer_norm_before", True)
     bias = fields.get("enable_bias", True)
     decoder = _decoder(
@@ -325,14 +325,14 @@ def _opt(fields: Fields) -> Read[Decoder]:
 
 
 def _xglm(fields: Fields) -> Read[Decoder]:
-    sizes = _sizes(fields, 1024, 24, 16, 2048, inner=("ffn_dim",), hidden=4096)
+    sizes = gpt_sizes(fields, 1024, 24, 16, 2048, inner=("ffn_dim",), hidden=4096)
     embedding = TokenEmbedding(_embedding_scale(fields, sizes.dim), positions="sinusoidal", offset=2)
     decoder = _decoder(fields, sizes, _attention(sizes), 256008, act="gelu", embedding=embedding)
     return Read(decoder, layouts.XGLM)
 
 
 def _biogpt(fields: Fields) -> Read[Decoder]:
-    sizes = _sizes(fields, 1024, 24, 16, 1024, inner=("intermediate_size",), hidden=4096)
+    sizes = gpt_sizes(fields, 1024, 24, 16, 1024, inner=("intermediate_size",), hidden=4096)
     embedding = TokenEmbedding(_embedding_scale(fields, sizes.dim), positions="learned", offset=2)
     names: dict[str, Any] = {"act_key": "hidden_act", "eps_key": "layer_norm_eps", "eps": 1e-12}
     decoder = _decoder(fields, sizes, _attention(sizes), 42384, act="gelu", embedding=embedding, **names)
@@ -341,143 +341,6 @@ def _biogpt(fields: Fields) -> Read[Decoder]:
 
 def _embedding_scale(fields: Fields, dim: int) -> float:
     return math.sqrt(dim) if fields.get("scale_embedding", True) else 1.0
-
-
-MPT_NORMS = {
-    "low_precision_layernorm": "layer",
-    "layernorm": "layer",
-    "low_precision_rmsnorm": "rms",
-    "rmsnorm": "rms",
-    "triton_rmsnorm": "rms",
-}
-MPT_HEADS = ("multihead_attention", "multiquery_attention", "grouped_query_attention")
-
-
-def _mpt(fields: Fields) -> Read[Decoder]:
-    """Files of MosaicML's code are read with all that llm-foundry lets one choose (llmfoundry/models/mpt/modeling_mpt.py,
-    layers/attention.py, utils/config_defaults.py). Transformers' own class, `MptForCausalLM`, has the form of MPT-7B
-    whatever its config says of the MLP's width, biases, norms, positions and key heads.
-    """
-    native = "MptForCausalLM" in (fields.raw("architectures") or ())
-    sizes, ratio = _sizes(fields, 2048, 24, 16, 2048), fields.count("expansion_ratio", 4)
-    inner, mlp = fields.part("attn_config"), fields.part("ffn_config")
-    chosen = fields.get("no_bias", True), fields.get("norm_type", "layernorm"), fields.raw("logit_scale")
-    no_bias, norm_type, scale = (True, "layernorm", None) if native else chosen
-    if not native:
-        sizes = replace(sizes, hidden=mlp.count("ffn_hidden_size", ratio * sizes.dim))
-    norm = _mpt_norm(fields, norm_type, bias=not no_bias)
-    attention = _mpt_attention(inner, sizes, norm, bias=not no_bias, native=native)
-    decoder = _mpt_decoder(fields, sizes, attention, norm, bias=not no_bias, logit_scale=scale)
-    kind = mlp.get("ffn_type", "mptmlp")
-    if kind not in ("mptmlp", "mptglu"):
-        raise UnknownName(f"{mlp.name}: ffn_type", kind, ("mptmlp", "mptglu"))
-    act = activation_name(mlp.part("ffn_act_fn"), "name", "gelu")
-    mlp.finish()
-    return Read(
-        decoder.but(**{"mlp.gated": kind == "mptglu", "mlp.act": act}), layouts.MPT, body=("transformer.",)
-    )
-
-
-def _mpt_attention(inner: Fields, sizes: Sizes, norm: Norm, *, bias: bool, native: bool) -> Attention:
-    """What `attn_config` describes."""
-    for key in ("attn_pdrop", "attn_impl", "attn_uses_sequence_id", "rope_impl", "kv_dim"):
-        inner.raw(key)
-    _refuse(inner, {"prefix_lm": False, "fused_qkv": True, "sliding_window_size": -1})
-    dail, scaled = inner.part("rope_dail_config"), inner.part("rope_hf_config")
-    turns = inner.get("rope", False) and not native
-    if turns:
-        _refuse(dail, {"type": "original"})
-        _refuse(scaled, {"type": "no_scaling"})
-    theta, alibi = float(inner.count("rope_theta", 10000)), inner.get("alibi", True) or native
-    max_bias = float(inner.count("alibi_bias_max", 8))
-    kind, key_heads = inner.get("attn_type", MPT_HEADS[0]), inner.count("kv_n_heads", None)
-    if kind not in MPT_HEADS:
-        raise UnknownName(f"{inner.name}: attn_type", kind, MPT_HEADS)
-    if kind == "grouped_query_attention":
-        inner.need("kv_n_heads")
-    over_all, by_head = inner.get("qk_ln", False), inner.get("qk_gn", False)
-    attention = Attention(
-        sizes.num_heads,
-        num_kv_heads={MPT_HEADS[0]: None, MPT_HEADS[1]: 1}.get(kind, key_heads) if not native else None,
-        qkv_bias=bias,
-        out_bias=bias,
-        rotary=Rotary(theta=theta) if turns else None,
-        alibi=Alibi(8.0 if native else max_bias) if alibi else None,
-        scale=_positive_or_none(inner, "softmax_scale"),
-        softcap=_positive_or_none(inner, "attn_logit_softcapping"),
-        clip=_positive_or_none(inner, "clip_qkv"),
-        qk_norm=norm if (over_all or by_head) and not native else None,
-        qk_norm_over="all" if over_all else "head",
-    )
-    inner.finish()
-    return attention
-
-
-def _mosaic_gpt(fields: Fields) -> Read[Decoder]:
-    """MPT's form before it had that name (mosaicml/mpt-1b-redpajama-200b mosaic_gpt.py)."""
-    sizes, ratio = _sizes(fields, 2048, 24, 16, 2048), fields.count("mlp_ratio", 4)
-    for key in ("attn_impl", "attn_uses_sequence_id"):
-        fields.raw(key)
-    _refuse(fields, {"prefix_lm": False})
-    bias = not fields.get("no_bias", False)
-    norm = Norm("layer", 1e-5, bias=bias)
-    max_bias, alibi = float(fields.count("alibi_bias_max", 8)), fields.get("alibi", False)
-    attention = Attention(
-        sizes.num_heads,
-        qkv_bias=bias,
-        out_bias=bias,
-        alibi=Alibi(max_bias) if alibi else None,
-        scale=_positive_or_none(fields, "softmax_scale"),
-        clip=_positive_or_none(fields, "attn_clip_qkv"),
-        qk_norm=norm if fields.get("attn_qk_ln", False) else None,
-        qk_norm_over="all",
-    )
-    sizes, scale = replace(sizes, hidden=ratio * sizes.dim), fields.raw("logit_scale")
-    decoder = _mpt_decoder(fields, sizes, attention, norm, bias=bias, logit_scale=scale)
-    return Read(decoder, layouts.MOSAIC_GPT, body=("transformer.",))
-
-
-def _mpt_norm(fields: Fields, kind: str, *, bias: bool) -> Norm:
-    if kind not in MPT_NORMS:
-        raise UnknownName(f"{fields.name}: norm_type", kind, MPT_NORMS)
-    ours = MPT_NORMS[kind]
-    return Norm(ours, fields.positive("layer_norm_epsilon", 1e-5), bias=bias or ours == "rms")
-
-
-def _mpt_decoder(
-    fields: Fields, sizes: Sizes, attention: Attention, norm: Norm, *, bias: bool, logit_scale: Any
-) -> Decoder:
-    """Learned positions where there are no others. logit_scale: a number, `inv_sqrt_d_model` or None."""
-    wanted = fields.get("learned_pos_emb", True)
-    placed = wanted and attention.alibi is None and attention.rotary is None
-    scale = sizes.dim**-0.5 if logit_scale == "inv_sqrt_d_model" else 1.0
-    if logit_scale is not None and logit_scale != "inv_sqrt_d_model":
-        scale = fields.positive("logit_scale")
-    return Decoder(
-        vocab_size=fields.count("vocab_size", 50368),
-        dim=sizes.dim,
-        num_layers=sizes.num_layers,
-        attention=attention,
-        mlp=FeedForward(sizes.hidden, bias=bias),
-        norm=norm,
-        tied=fields.get("tie_word_embeddings", True),
-        context=sizes.context,
-        embedding=POSITIONS if placed else TokenEmbedding(),
-        logit_scale=scale,
-    )
-
-
-def _refuse(fields: Fields, only: Mapping[str, Any]) -> None:
-    """Raise `BeholderError` for a field of another value than the one that can be read here."""
-    for key, value in only.items():
-        found = fields.raw(key)
-        if found is not None and found != value:
-            raise BeholderError(f"{fields.name}: {key} is {found!r}; only {value!r} is supported")
-
-
-def _positive_or_none(fields: Fields, key: str) -> float | None:
-    """A number above 0; None where the field is absent."""
-    return None if fields.raw(key) is None else fields.positive(key)
 
 
 READERS: Readers = {
@@ -492,8 +355,6 @@ READERS: Readers = {
     "RefinedWeb": _refined_web(new=True),
     "RefinedWebModel": _refined_web(new=False),
     "bloom": _bloom,
-    "mpt": _mpt,
-    "mosaic_gpt": _mosaic_gpt,
     "opt": _opt,
     "xglm": _xglm,
     "biogpt": _biogpt,

@@ -17,6 +17,7 @@ from beholder.weights.readers import (
     gpt,
     hierarchical,
     hybrids,
+    mpt,
     own_code,
     phi,
     recurrent,
@@ -29,6 +30,7 @@ from beholder.weights.readers.read import Read, Readers, read_part
 LANGUAGE: Readers = {
     **decoders.READERS,
     **gpt.READERS,
+    **mpt.READERS,
     **gemma.READERS,
     **phi.READERS,
     **own_code.READERS,
