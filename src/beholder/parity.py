@@ -82,7 +82,7 @@ def planned_batch(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
     pixels = inputs.get("pixel_values")
     if pixels is None:
         words = Batch(ids_BT, lengths, target_BT=target_BT, target_lengths=target_lengths, kinds_BT=kinds_BT)
-        return _sounds(model, inputs) or words
+        return _sounds(model, inputs, target_BT) or words
     branch = model.card.branches[0]
     grids = (branch.encoders[0].grid, branch.connector.grid if branch.connector else lambda grid: grid)
     plans: list[PicturePlan] = []
@@ -107,8 +107,10 @@ def planned_batch(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
     return Batch(ids_BT, lengths, {branch.name: views}, _per_row(model, plans, ids_BT, rows))
 
 
-def _sounds(model: Model, inputs: Mapping[str, Tensor]) -> Batch | None:
-    """Waveforms (V, samples), or spectrograms with frames in either of their last axes; masks say what is padding."""
+def _sounds(model: Model, inputs: Mapping[str, Tensor], ids_BT: Tensor | None) -> Batch | None:
+    """Waveforms (V, samples), or spectrograms with frames in either of their last axes; masks say what is padding. ids_BT:
+    what a decoder that reads them as its memory has written.
+    """
     recorded = inputs.get("input_features", inputs.get("input_values"))
     branch = next((branch for branch in model.card.branches if branch.modality == "audio"), None)
     if recorded is None or branch is None:
@@ -121,7 +123,7 @@ def _sounds(model: Model, inputs: Mapping[str, Tensor]) -> Batch | None:
         recorded = recorded.transpose(1, 2)
     masks = [inputs[name] for name in SOUND_MASKS if name in inputs]
     columns = {branch.name: masks[0].sum(1).tolist()} if masks else {}
-    return Batch(views={branch.name: list(recorded[:, None])}, columns=columns)
+    return Batch(ids_BT, views={branch.name: list(recorded[:, None])}, columns=columns)
 
 
 def _per_row(

@@ -155,7 +155,7 @@ class Fbank(SoundFront):
         samples_S = self._checked(samples_S, self.width).astype(np.float32) * np.float32(self.scale)
         if self.centred:
             samples_S = samples_S - samples_S.mean()
-        logs_FM = self._log_mels(samples_S)
+        logs_FM = self._log_mels(samples_S).astype(np.float32)
         if self.per_clip:
             logs_FM = (logs_FM - logs_FM.mean(0)) / logs_FM.std(0)
         if self.frames is not None:
@@ -172,7 +172,8 @@ class Fbank(SoundFront):
         before_FW = np.concatenate((frames_FW[:, :1], frames_FW[:, :-1]), 1)
         shape_W = np.hanning(self.width) ** (0.85 if self.window == "povey" else 1.0)
         fft = 1 << (self.width - 1).bit_length()
-        power_FK = np.abs(np.fft.rfft((frames_FW - 0.97 * before_FW) * shape_W, fft)) ** 2
+        spectrum_FK = np.fft.rfft((frames_FW - 0.97 * before_FW) * shape_W, fft).astype(np.complex64)
+        power_FK = np.abs(spectrum_FK, dtype=float) ** 2
         mels_FM = power_FK @ kaldi_filters(self.bins, fft, self.rate).T
         return np.log(np.maximum(mels_FM, np.finfo(np.float32).eps))
 

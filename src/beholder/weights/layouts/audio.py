@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from beholder.weights.layout import Layout
+from beholder.weights.layouts.encoder_decoders import bart_side
 from beholder.weights.layouts.rules import Rules, affine
 from beholder.weights.ops import Fuse, Reshape, Split, Tied
 
@@ -31,10 +32,19 @@ WHISPER = Layout(
     name="transformers Whisper encoder",
 )
 SPEECH_TO_TEXT = Layout(
-    {**affine({"conv.conv_layers.{}": "stem.convs.{}"}), **SPEECH_LAYERS},
+    {"embed_positions.weights": None, **affine({"conv.conv_layers.{}": "stem.convs.{}"}), **SPEECH_LAYERS},
     name="transformers Speech2Text encoder",
 )
 
+
+SPEECH_DECODER = Layout(
+    {
+        "decoder.embed_tokens.weight": "embedding.weight",
+        "decoder.embed_positions.weights": None,  # sine waves, in older files
+        **bart_side("decoder", pre=True, own=""),
+    },
+    name="transformers speech decoder",
+)
 
 # transformers: models/audio_spectrogram_transformer, as it is saved; numbers: positions, with the class tokens
 AST = Layout(
