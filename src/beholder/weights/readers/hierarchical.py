@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -101,12 +101,11 @@ def _staged(
         "pooled": Recorded("pooler_output"),
     }
     if first:
-        hidden = {f"stage {n}": Recorded(f"hidden_states.{n}", channels_first=True) for n in range(1, 9)}
-        stages |= {stage: recorded for stage, recorded in hidden.items() if int(stage[6:]) in config.taps}
+        stages |= {f"stage {n}": Recorded(f"hidden_states.{n}", channels_first=True) for n in config.taps}
     if any(str(name).endswith("ForImageClassification") for name in fields.raw("architectures") or ()):
         classes = len(fields.raw("id2label") or range(2))
         layout = layouts.classifying(layout, body, classifier)
-        config, stages = config.but(classes=classes), {}
+        config = config.but(classes=classes)
     return Read(config, layout, body=("",), stages=stages)
 
 
@@ -332,7 +331,7 @@ def _sam2_vision(fields: Fields) -> Read[Hiera]:
     layers = depths(inner, "blocks_per_stage", (1, 2, 7, 2))
     expect(inner, "num_query_pool_stages", 3, len(layers) - 1)
     config = Hiera(
-        image_size=side(inner, "image_size", 1024),
+        image_size=side(inner, "image_size", 1024, unequal=True),
         dims=counts(inner, "embed_dim_per_stage", (96, 192, 384, 768)),
         depths=layers,
         heads=counts(inner, "num_attention_heads_per_stage", (1, 2, 4, 8)),
@@ -351,19 +350,9 @@ def _sam2_vision(fields: Fields) -> Read[Hiera]:
     )
     inner.finish()
     numbers = {"width": config.dims[0], "background": config.background, "window": config.windows[0]}
-    return Read(
-        config, layouts.SAM2_HIERA, numbers, body=("", "vision_encoder."), stages=_sam2_stages(config)
-    )
-
-
-def _sam2_stages(config: Hiera) -> Mapping[str, Recorded]:
-    """The pyramid's maps, coarsest first."""
-    count = len(config.dims)
-    maps = {
-        f"stage {count - n}": Recorded(f"hook/vision_encoder.neck/0.{n}", channels_first=True)
-        for n in range(count)
-    }
-    return {"vision": maps[f"stage {config.token_tap + 1}"], **maps}
+    maps = {f"stage {n}": Recorded(f"fpn_hidden_states.{n - 1}", channels_first=True) for n in config.taps}
+    maps["vision"] = maps[f"stage {config.token_tap + 1}"]
+    return Read(config, layouts.SAM2_HIERA, numbers, body=("", "vision_encoder."), stages=maps)
 
 
 def _sam_vision(fields: Fields) -> Read[VitDet]:
@@ -391,8 +380,8 @@ def _sam_vision(fields: Fields) -> Read[VitDet]:
         norm=_norm(fields, 1e-6),
         neck=fields.count("output_channels", 256),
     )
-    stages = {"vision": Recorded("hook/vision_encoder/last_hidden_state", channels_first=True)}
-    stages |= {f"stage {n}": Recorded(f"vision_hidden_states.{n}") for n in config.taps}
+    stages = {"vision": Recorded("last_hidden_state", channels_first=True)}
+    stages |= {f"stage {n}": Recorded(f"hidden_states.{n}") for n in config.taps}
     return Read(config, layouts.SAM, {"table": size // patch}, body=("vision_encoder.", ""), stages=stages)
 
 
