@@ -32,7 +32,8 @@ class TextEncoder(LanguageConfig):
     """context: longest text in tokens. pool: which vector stands for the text, None for none: `end` that of the first
     `end_id`; `highest` of the largest id, as CLIP checkpoints with the old end id 2 do; `last` of the last position;
     `first` of the first (BERT's CLS); `mean` of all. projection: width of the pooled vector, 0 to leave it as it is;
-    projection_act: after it (BERT's tanh). final_norm: after the last layer.
+    projection_act: after it (BERT's tanh). final_norm: after the last layer. one_layer: all layers are the same one
+    (ALBERT, 1909.11942).
     """
 
     vocab_size: int
@@ -51,6 +52,7 @@ class TextEncoder(LanguageConfig):
     projection: int = 512
     projection_bias: bool = False
     projection_act: str | None = None
+    one_layer: bool = False
 
     @property
     def feature_dim(self) -> int:
@@ -80,12 +82,13 @@ class TextEncoderModel(Language):
         self.config = config
         self.embedding = config.embedding.build(config.vocab_size, config.dim, config.context)
         self.relative = shared_bias(config.attention)
-        self.blocks = nn.ModuleList(
+        layers = [
             TransformerLayer(
                 config.dim, config.attention, config.mlp, config.arrangement, norm=config.norm, index=index
             )
-            for index in range(config.num_layers)
-        )
+            for index in range(1 if config.one_layer else config.num_layers)
+        ]
+        self.blocks = nn.ModuleList(layers * config.num_layers if config.one_layer else layers)
         self.norm = config.norm.build(config.dim) if config.final_norm else nn.Identity()
         self.projection: nn.Module = nn.Identity()
         if config.pool is not None and config.projection:

@@ -1,10 +1,10 @@
-"""Official `config.json` files of single parts: a language model, a text tower or an encoder by itself."""
+"""Official `config.json` files of single parts: a language model, a text tower, an encoder or a codec by itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from beholder.cards.schema import Branch, Card
+from beholder.cards.schema import Branch, Card, CodecPart
 from beholder.media.geometry import Geometry
 from beholder.parts.connectors.projections import Pooled
 from beholder.parts.contracts import HeadConfig
@@ -16,6 +16,8 @@ from beholder.parts.language.text_encoder import TextEncoder
 from beholder.weights.layout import Binding, Layout
 from beholder.weights.layouts import common
 from beholder.weights.layouts.rules import affine
+from beholder.weights.readers.codecs import READERS as CODECS
+from beholder.weights.readers.codecs import read_codec
 from beholder.weights.readers.fields import Fields
 from beholder.weights.readers.parts import AUDIO as SOUNDS
 from beholder.weights.readers.parts import LANGUAGE as LANGUAGES
@@ -38,9 +40,10 @@ def _language(fields: Fields, name: str, _: Geometry | None) -> Reading:
     """A decoder writes text; an encoder gives hidden states and, where it has them, vectors of whole texts."""
     read = read_language(fields)
     writes = isinstance(read.config, (Decoder, EncoderDecoder))
-    card = Card(name=name, language=read.config, heads=(NextToken(),) if writes else ())
+    card = Card(name=name, language=read.config, heads=(NextToken(),) if writes else read.heads)
     stages = read.stages or (text_stages() if writes else ENCODED)
-    return Reading(card, tuple(language_naming(read, body, read.head) for body in read.body), stages)
+    namings = tuple((*language_naming(read, body, read.head), *read.rest) for body in read.body)
+    return Reading(card, namings, stages)
 
 
 ENCODED = {"hidden states": Recorded("last_hidden_state"), "text vectors": Recorded("pooler_output")}
@@ -122,10 +125,22 @@ PRETRAINING = Layout(
     {"quantizer.*": None, "project_hid.*": None, "project_q.*": None}, name="wav2vec 2.0 pretraining"
 )
 
+
+def _codec(fields: Fields, name: str, _: Geometry | None) -> Reading:
+    """A tokenizer of pictures or sound."""
+    read = read_codec(fields)
+    modality = read.config.modality
+    own = f"codecs.{modality}."
+    layouts = (read.layout, *read.older)
+    namings = tuple((Binding(body, own, layout, read.numbers),) for layout in layouts for body in read.body)
+    return Reading(Card(name=name, codecs=(CodecPart(read.config, modality),)), namings, read.stages or {})
+
+
 ALONE: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
     **dict.fromkeys(LANGUAGES, _language),
     **dict.fromkeys(ENCODERS, _vision),
     **dict.fromkeys(SOUNDS, _audio),
+    **dict.fromkeys(CODECS, _codec),
     "clip_text_model": _text_tower,
     "clip_vision_model": _clip_vision,
 }

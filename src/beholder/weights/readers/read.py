@@ -19,7 +19,8 @@ from beholder.parts.blocks.rotary_scaling import (
     RotaryScaling,
     Yarn,
 )
-from beholder.weights.layout import Layout
+from beholder.parts.contracts import HeadConfig
+from beholder.weights.layout import Binding, Layout
 from beholder.weights.ops import Numbers
 from beholder.weights.readers.fields import Fields
 
@@ -54,6 +55,7 @@ class Read(Generic[C]):
     body:    prefixes under which stand-alone releases hold the bare model, the usual one first
     head:    prefix of a language model's output matrix
     stages:  where a recorded reference of the part alone holds its stages, if not where all do
+    heads, rest: what a stand-alone release has besides, and where it stands
     """
 
     config: C
@@ -63,6 +65,8 @@ class Read(Generic[C]):
     head: str = "lm_head."
     stages: Mapping[str, Recorded] | None = None
     older: tuple[Layout, ...] = ()
+    heads: tuple[HeadConfig, ...] = ()
+    rest: tuple[Binding, ...] = ()
 
 
 Readers = Mapping[str, Callable[[Fields], Read[Any]]]

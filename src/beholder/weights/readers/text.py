@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
+from beholder.errors import BeholderError
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.relative import RelativeBuckets
+from beholder.parts.blocks.transformer import Arrangement
+from beholder.parts.heads.masked_token import MaskedToken
+from beholder.parts.language.embedding import TokenEmbedding
 from beholder.parts.language.text_encoder import TextEncoder
-from beholder.weights.layouts.text import TEXT_TOWER
+from beholder.weights.layout import Binding, Layout
+from beholder.weights.layouts.common import TIED_HEAD
+from beholder.weights.layouts.text import (
+    ALBERT,
+    BERT,
+    DISTILBERT,
+    MPNET,
+    NOMIC_BERT,
+    TEXT_TOWER,
+    masked_token,
+)
 from beholder.weights.readers.fields import Fields
-from beholder.weights.readers.read import Read, Readers, activation_name
+from beholder.weights.readers.read import Read, Readers, Recorded, activation_name, head_dim, rotary
 
 
 def _text_tower(
@@ -50,4 +67,201 @@ def _siglip_text(fields: Fields) -> Read[TextEncoder]:
     return Read(tower, TEXT_TOWER, body=("text_model.",))
 
 
-READERS: Readers = {"clip_text_model": _clip_text, "siglip_text_model": _siglip_text}
+@dataclass(frozen=True)
+class BertKind:
+    """How an encoder of BERT's form is named and where it differs. body: the prefix of the bare model beside a head.
+    head, dense, norm, decoder: where a head over masks stands, and its parts. padded: positions count from behind the
+    padding id (fairseq).
+    """
+
+    body: str
+    layout: Layout = BERT
+    head: str = "lm_head."
+    dense: str = "dense"
+    norm: str = "layer_norm"
+    decoder: str = "decoder"
+    bias: str = "bias"
+    padded: bool = False
+
+
+ROBERTA = BertKind("roberta.", padded=True)
+BERT_KIND = BertKind("bert.", head="cls.predictions.", dense="transform.dense", norm="transform.LayerNorm")
+MPNET_KIND = BertKind("mpnet.", MPNET)
+DISTILBERT_KIND = BertKind(
+    "distilbert.",
+    DISTILBERT,
+    head="",
+    dense="vocab_transform",
+    norm="vocab_layer_norm",
+    decoder="vocab_projector",
+    bias="vocab_projector.bias",
+)
+
+
+def _bert(fields: Fields, kind: BertKind = BERT_KIND, *, vocab: int = 30522) -> Read[TextEncoder]:
+    """Norms after the sums, a norm behind the embeddings, a tanh pooler on the first token."""
+    dim = fields.count("hidden_size", 768)
+    norm = Norm("layer", fields.positive("layer_norm_eps", 1e-12))
+    if fields.get("position_embedding_type", "absolute") != "absolute":
+        raise BeholderError(f"{fields.name}: position_embedding_type must be absolute here")
+    offset = fields.get("pad_token_id", 1) + 1 if kind.padded else 0
+    encoder = TextEncoder(
+        vocab_size=fields.count("vocab_size", vocab),
+        dim=dim,
+        num_layers=fields.layers("num_hidden_layers", 12),
+        attention=Attention(fields.count("num_attention_heads", 12), qkv_bias=True, out_bias=True),
+        mlp=FeedForward(
+            fields.count("intermediate_size", 3072), activation_name(fields, "hidden_act", "gelu")
+        ),
+        norm=norm,
+        arrangement=Arrangement("post"),
+        embedding=TokenEmbedding(
+            positions="learned", offset=offset, segments=fields.count("type_vocab_size", 2), norm=norm
+        ),
+        final_norm=False,
+        context=fields.count("max_position_embeddings", 512) - offset,
+        causal=False,
+        pool="first",
+        projection=dim,
+        projection_bias=True,
+        projection_act="tanh",
+    )
+    return _with_head(fields, encoder, kind)
+
+
+def _with_head(fields: Fields, encoder: TextEncoder, kind: BertKind) -> Read[TextEncoder]:
+    """The bare model, or with scores of words behind masks, and then without its pooler."""
+    body = ("", kind.body)
+    tied = fields.get("tie_word_embeddings", True)
+    if "ForMaskedLM" not in " ".join(fields.raw("architectures") or ()):
+        return Read(encoder, kind.layout, body=body)
+    if not tied:
+        raise BeholderError(f"{fields.name}: tie_word_embeddings must be true for a head over masks")
+    encoder = encoder.but(pool=None, projection=0)
+    assert isinstance(encoder.mlp, FeedForward)
+    layout = kind.layout.but({"pooler.dense.weight": None, "pooler.dense.bias": None})
+    head = masked_token(kind.dense, kind.norm, kind.decoder, kind.bias)
+    rest = (
+        Binding(kind.head, "heads.0.", head),
+        Binding(f"{kind.head}{kind.decoder}.", "languages.main.", TIED_HEAD),
+        Binding("cls.seq_relationship.", "heads.0.", Layout({"*": None})),
+    )
+    stages = {
+        "hidden states": Recorded(f"hook/{kind.body}encoder/last_hidden_state"),
+        "logits": Recorded("logits"),
+    }
+    heads = (MaskedToken(encoder.mlp.act, encoder.norm),)
+    return Read(encoder, layout, body=(kind.body,), stages=stages, heads=heads, rest=rest)
+
+
+def _mpnet(fields: Fields) -> Read[TextEncoder]:
+    """No kinds of tokens; one table of distances beside the learned positions, which count from 2."""
+    buckets = RelativeBuckets(fields.count("relative_attention_num_buckets", 32))
+    read = _bert(fields, MPNET_KIND, vocab=30527)
+    config = read.config.but(
+        **{"embedding.segments": 0, "embedding.offset": 2, "attention.relative": buckets},
+        context=read.config.context - 2,
+    )
+    return replace(read, config=config)
+
+
+def _distilbert(fields: Fields) -> Read[TextEncoder]:
+    """BERT under other names, without kinds of tokens and pooler."""
+    names = {
+        "n_layers": "num_hidden_layers",
+        "n_heads": "num_attention_heads",
+        "dim": "hidden_size",
+        "hidden_dim": "intermediate_size",
+        "activation": "hidden_act",
+    }
+    same = ("vocab_size", "max_position_embeddings", "tie_word_embeddings", "architectures")
+    renamed = {own: fields.raw(key) for key, own in names.items()} | {key: fields.raw(key) for key in same}
+    renamed["num_hidden_layers"] = fields.layers("n_layers", 6)
+    for key in ("qa_dropout", "seq_classif_dropout", "tie_weights_", "sinusoidal_pos_embds"):
+        fields.raw(key)  # files hold the table of positions either way
+    read = _bert(Fields(renamed, fields.name), DISTILBERT_KIND)
+    return replace(read, config=read.config.but(pool=None, projection=0, **{"embedding.segments": 0}))
+
+
+def _electra(fields: Fields) -> Read[TextEncoder]:
+    """A narrower token table, and no pooler."""
+    for key in ("summary_type", "summary_use_proj", "summary_activation", "summary_last_dropout"):
+        fields.raw(key)
+    narrow = fields.count("embedding_size", 128)
+    sizes = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024}
+    read = _bert(_assuming(fields, sizes), BertKind("electra."))
+    config = read.config.but(pool=None, projection=0)
+    if narrow != config.dim:
+        config = config.but(**{"embedding.width": narrow, "embedding.late": True})
+    return replace(read, config=config)
+
+
+def _albert(fields: Fields) -> Read[TextEncoder]:
+    """A narrower token table, and one layer for all."""
+    if fields.count("num_hidden_groups", 1) != 1 or fields.count("inner_group_num", 1) != 1:
+        raise BeholderError(f"{fields.name}: num_hidden_groups and inner_group_num must be 1 here")
+    for training in ("classifier_dropout_prob", "down_scale_factor", "gap_size", "net_structure_type"):
+        fields.raw(training)
+    narrow = fields.count("embedding_size", 128)
+    sizes = {"vocab_size": 30000, "hidden_size": 4096, "num_attention_heads": 64, "intermediate_size": 16384}
+    read = _bert(_assuming(fields, {**sizes, "hidden_act": "gelu_new"}), BertKind("albert.", ALBERT))
+    config = read.config.but(one_layer=True, **{"embedding.width": narrow, "embedding.late": True})
+    return replace(read, config=config)
+
+
+def _nomic_bert(fields: Fields) -> Read[TextEncoder]:
+    """Rotary positions, gated MLP, no biases but those of norms, no pooler."""
+    read = _bert(
+        _assuming(fields, {"hidden_act": "silu", "max_position_embeddings": 2048}), NOMIC, vocab=30528
+    )
+    config = read.config
+    turned = config.attention.but(
+        qkv_bias=False,
+        out_bias=False,
+        head_dim=head_dim(fields, config.dim, config.attention.num_heads),
+        rotary=rotary(fields, config.context, theta=1000.0),
+    )
+    mlp = config.mlp.but(gated=True, bias=False)
+    config = config.but(attention=turned, mlp=mlp, pool=None, projection=0, **{"embedding.positions": None})
+    return replace(read, config=config)
+
+
+NOMIC = BertKind("nomic_bert.", NOMIC_BERT)
+
+
+def _assuming(fields: Fields, defaults: Mapping[str, Any]) -> Fields:
+    """`fields` with other defaults; what is read of them counts as read."""
+    keys = (*BERT_FIELDS, *defaults)
+    given = {key: value for key in keys if (value := fields.raw(key)) is not None}
+    return Fields({**defaults, **given}, fields.name)
+
+
+BERT_FIELDS = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "layer_norm_eps",
+    "position_embedding_type",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "pad_token_id",
+    "tie_word_embeddings",
+    "architectures",
+)
+
+
+READERS: Readers = {
+    "clip_text_model": _clip_text,
+    "siglip_text_model": _siglip_text,
+    "bert": _bert,
+    "roberta": lambda fields: _bert(fields, ROBERTA, vocab=50265),
+    "xlm-roberta": lambda fields: _bert(fields, ROBERTA),
+    "mpnet": _mpnet,
+    "distilbert": _distilbert,
+    "electra": _electra,
+    "albert": _albert,
+    "nomic_bert": _nomic_bert,
+}
