@@ -13,7 +13,10 @@ import torch
 import beholder.parts
 from beholder.config import Config
 from beholder.model import NoDraws
+from beholder.parts.codecs.contract import CodecConfig
+from beholder.parts.contracts import EncoderConfig, LanguageConfig
 
+BACKBONES = (EncoderConfig, LanguageConfig, CodecConfig)
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -38,19 +41,14 @@ class Size(NamedTuple):
 
 
 def sizes() -> Iterator[Size]:
-    """Every constant of a `sizes` module of the parts that builds by itself."""
+    """Every backbone that is a constant of a `sizes` module of the parts."""
     for found in pkgutil.walk_packages(beholder.parts.__path__, "beholder.parts."):
         short = found.name.removeprefix("beholder.parts.")
         if found.name.rpartition(".")[2].startswith("sizes"):
             module = importlib.import_module(found.name)
             for name, value in vars(module).items():
-                if name.isupper() and isinstance(value, Config) and builds_alone(value):
+                if name.isupper() and isinstance(value, BACKBONES):
                     yield Size(short, name, value)
-
-
-def builds_alone(config: Config) -> bool:
-    """Whether it is a part, and no setting of one."""
-    return type(config).__module__.split(".")[2] in ("vision", "language", "audio", "codecs")
 
 
 def code_lines() -> dict[str, int]:
