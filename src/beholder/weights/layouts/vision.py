@@ -3,9 +3,36 @@
 from __future__ import annotations
 
 from beholder.weights.layout import Layout
-from beholder.weights.layouts.rules import affine
+from beholder.weights.layouts.hierarchical import joined_qkv
+from beholder.weights.layouts.rules import Rules, affine
 from beholder.weights.layouts.text import CLIP_LAYERS
-from beholder.weights.ops import Reshape, Split
+from beholder.weights.ops import Leading, Reshape, Split, Transpose
+
+QKV = ("q", "k", "v")
+
+
+def _split(key: str, own: str, parts: tuple[str, ...] = QKV, *, groups: int | str = 1) -> Rules:
+    """Rules for maps published as one: `key` with `weight` and `bias`, ours by parts."""
+    return {
+        f"{key}{leaf}": Split(tuple(f"{own}.{part}.{leaf}" for part in parts), groups=groups)
+        for leaf in ("weight", "bias")
+    }
+
+
+def _layers(prefix: str, pairs: dict[str, str]) -> Rules:
+    """`affine` for modules of layer {}."""
+    return affine({f"{prefix}.{{}}.{key}": f"blocks.{{}}.{own}" for key, own in pairs.items()})
+
+
+def _scales(prefix: str, first: str, second: str) -> Rules:
+    """Layer scales."""
+    return {f"{prefix}.{{}}.{first}": "blocks.{}.scale1", f"{prefix}.{{}}.{second}": "blocks.{}.scale2"}
+
+
+PROJECTIONS = {f"{part}_proj": f"attn.{part}" for part in QKV}
+FC = {"mlp.fc1": "mlp.up", "mlp.fc2": "mlp.down"}
+GATED = {f"{part}_proj": f"mlp.{part}" for part in ("gate", "up", "down")}
+NORMS = {"norm1": "norm1", "norm2": "norm2"}
 
 # transformers: models/clip/modeling_clip.py, models/siglip/modeling_siglip.py, models/idefics3/modeling_idefics3.py
 VIT = Layout(
@@ -13,11 +40,8 @@ VIT = Layout(
         "embeddings.class_embedding": "cls",
         "embeddings.position_embedding.weight": "positions",
         "embeddings.position_ids": None,
-        "head.probe": Reshape("pool.probe", (1, 1, -1)),
-        "head.attention.in_proj_weight": Split(
-            ("pool.attn.q.weight", "pool.attn.k.weight", "pool.attn.v.weight")
-        ),
-        "head.attention.in_proj_bias": Split(("pool.attn.q.bias", "pool.attn.k.bias", "pool.attn.v.bias")),
+        "head.probe": Leading("pool.probe", 2),
+        **_split("head.attention.in_proj_", "pool.attn"),
         **CLIP_LAYERS,
         **affine(
             {
@@ -32,4 +56,333 @@ VIT = Layout(
         ),
     },
     name="transformers ViT",
+)
+MLCD = VIT.but({"class_pos_emb": Leading("cls_angles")}, name="transformers MLCD")
+# transformers: models/siglip2/modeling_siglip2.py; a patch's values are its rows of pixels of 3 colours
+SIGLIP2 = VIT.but(
+    {
+        "embeddings.patch_embedding.weight": Reshape(
+            Transpose("patch.weight", (0, 3, 1, 2)), (-1, "patch_values")
+        )
+    },
+    name="transformers SigLIP2",
+)
+
+_EMBEDDINGS: Rules = {
+    "embeddings.cls_token": Leading("cls", 2),
+    "embeddings.mask_token": Leading("mask", 2),
+    "embeddings.distillation_token": Leading("registers"),
+    "embeddings.position_embeddings": Leading("positions"),
+    **affine({"embeddings.patch_embeddings.projection": "patch"}),
+}
+_ATTENTION = {
+    "attention.attention.query": "attn.q",
+    "attention.attention.key": "attn.k",
+    "attention.attention.value": "attn.v",
+    "attention.output.dense": "attn.out",
+}
+_BERT_MLP = {"intermediate.dense": "mlp.up", "output.dense": "mlp.down"}
+_AROUND = {"layernorm_before": "norm1", "layernorm_after": "norm2"}
+
+# transformers: models/{vit,deit,vit_mae,vit_msn,ijepa}/modeling_*.py
+BERT_VIT = Layout(
+    {
+        **_EMBEDDINGS,
+        **_layers("encoder.layer", {**_ATTENTION, **_BERT_MLP, **_AROUND}),
+        **affine({"layernorm": "post_norm", "pooler.dense": "pool.dense"}),
+    },
+    name="transformers ViT of BERT's names",
+)
+# transformers: models/dinov2/modeling_dinov2.py, models/dinov2_with_registers/modeling_dinov2_with_registers.py
+_DINOV2: Rules = {
+    **_EMBEDDINGS,
+    "embeddings.mask_token": Leading("mask"),
+    "embeddings.register_tokens": Leading("registers"),
+    **_layers("encoder.layer", {**_ATTENTION, **NORMS}),
+    **_scales("encoder.layer", "layer_scale1.lambda1", "layer_scale2.lambda1"),
+    **affine({"layernorm": "post_norm"}),
+}
+_DINOV2.pop("embeddings.distillation_token")
+DINOV2 = Layout({**_DINOV2, **_layers("encoder.layer", FC)}, name="transformers DINOv2")
+DINOV2_GATED = Layout(
+    {
+        **_DINOV2,
+        **_split("encoder.layer.{}.mlp.weights_in.", "blocks.{}.mlp", ("gate", "up")),
+        **_layers("encoder.layer", {"mlp.weights_out": "mlp.down"}),
+    },
+    name="transformers DINOv2 with gates",
+)
+
+
+def beit(*, shared: bool, mean: bool) -> Layout:
+    """transformers: models/beit/modeling_beit.py, models/data2vec/modeling_data2vec_vision.py. shared: one table of relative
+    places; mean: the last norm is the pool's.
+    """
+    inner = "relative_position_bias.relative_position_bias_table"
+    table = "encoder." if shared else "encoder.layer.{}.attention.attention."
+    return Layout(
+        {
+            **_EMBEDDINGS,
+            **_layers("encoder.layer", {**_ATTENTION, **_BERT_MLP, **_AROUND}),
+            **_scales("encoder.layer", "lambda_1", "lambda_2"),
+            f"{table}{inner}": f"relative.{'0' if shared else '{}'}.weight",
+            f"{table}relative_position_bias.relative_position_index": None,
+            **affine({"pooler.layernorm" if mean else "layernorm": "post_norm"}),
+        },
+        name="transformers BEiT",
+    )
+
+
+# transformers: models/dinov3_vit/modeling_dinov3_vit.py
+DINOV3 = Layout(
+    {
+        "embeddings.cls_token": Leading("cls", 2),
+        "embeddings.mask_token": Leading("mask", 2),
+        "embeddings.register_tokens": Leading("registers"),
+        **affine({"embeddings.patch_embeddings": "patch", "norm": "post_norm"}),
+        **_layers(
+            "layer",
+            {
+                **{f"attention.{key}": own for key, own in {**PROJECTIONS, "o_proj": "attn.out"}.items()},
+                **{f"mlp.{key}": own for key, own in GATED.items()},
+                **NORMS,
+            },
+        ),
+        **_scales("layer", "layer_scale1.lambda1", "layer_scale2.lambda1"),
+    },
+    name="transformers DINOv3",
+)
+# transformers: models/aimv2/modeling_aimv2.py
+AIMV2 = Layout(
+    {
+        "embeddings.position_embedding.weight": "positions",
+        "head.cls_token": Leading("pool.query", 2),
+        **affine(
+            {
+                "embeddings.patch_embed": "patch",
+                "embeddings.rms_norm": "patch_norm",
+                "rms_norm": "post_norm",
+                "head.k_proj": "pool.k",
+                "head.v_proj": "pool.v",
+                "head.output_proj": "pool.out",
+            }
+        ),
+        **_layers(
+            "encoder.layers",
+            {
+                **{f"attention.{key}": own for key, own in {**PROJECTIONS, "out_proj": "attn.out"}.items()},
+                **{f"ffn.{key}": own for key, own in GATED.items()},
+                "rms_norm1": "norm1",
+                "rms_norm2": "norm2",
+            },
+        ),
+    },
+    name="transformers AIMv2",
+)
+# transformers: models/pixtral/modeling_pixtral.py
+PIXTRAL = Layout(
+    {
+        **affine({"patch_conv": "patch", "ln_pre": "pre_norm"}),
+        **_layers(
+            "transformer.layers",
+            {
+                **{f"attention.{key}": own for key, own in {**PROJECTIONS, "o_proj": "attn.out"}.items()},
+                **{f"feed_forward.{key}": own for key, own in GATED.items()},
+                "attention_norm": "norm1",
+                "ffn_norm": "norm2",
+            },
+        ),
+    },
+    name="transformers Pixtral ViT",
+)
+# transformers: models/internvl/modeling_internvl.py
+INTERNVL = Layout(
+    {
+        **_EMBEDDINGS,
+        **_layers(
+            "encoder.layer",
+            {
+                **{f"attention.{key}": own for key, own in PROJECTIONS.items()},
+                "attention.projection_layer": "attn.out",
+                "attention.q_norm": "attn.q_norm",
+                "attention.k_norm": "attn.k_norm",
+                **FC,
+                **_AROUND,
+            },
+        ),
+        **_scales("encoder.layer", "lambda_1", "lambda_2"),
+        **affine({"layernorm": "post_norm"}),
+    },
+    name="transformers InternViT",
+)
+# OpenGVLab/InternVL: internvl_chat/internvl/model/internvl_chat/modeling_intern_vit.py
+INTERN_VIT = Layout(
+    {
+        "embeddings.class_embedding": Leading("cls", 2),
+        "embeddings.position_embedding": Leading("positions"),
+        **affine({"embeddings.patch_embedding": "patch"}),
+        **joined_qkv({"encoder.layers.{}.attn.qkv": "blocks.{}.attn"}),
+        **_layers(
+            "encoder.layers",
+            {
+                "attn.proj": "attn.out",
+                "attn.q_norm": "attn.q_norm",
+                "attn.k_norm": "attn.k_norm",
+                **FC,
+                **NORMS,
+            },
+        ),
+        **_scales("encoder.layers", "ls1", "ls2"),
+    },
+    name="OpenGVLab InternViT",
+)
+
+# transformers: models/{qwen2_vl,qwen2_5_vl,glm4v}/modeling_*.py; what merges patches behind is the connector's
+_QWEN: Rules = {
+    **affine(
+        {"patch_embed.proj": "patch", "post_conv_layernorm": "patch_norm", "post_layernorm": "post_norm"}
+    ),
+    "embeddings.position_embedding.weight": "positions",
+    **joined_qkv({"blocks.{}.attn.qkv": "blocks.{}.attn"}),
+    **_layers("blocks", {"attn.proj": "attn.out", **NORMS}),
+}
+QWEN2_VL = Layout({**_QWEN, **_layers("blocks", FC)}, name="transformers Qwen2-VL ViT")
+QWEN2_5_VL = Layout(
+    {**_QWEN, **_layers("blocks", {f"mlp.{key}": own for key, own in GATED.items()})},
+    name="transformers Qwen2.5-VL ViT",
+)
+
+# huggingface/pytorch-image-models: timm/models/vision_transformer.py; also the names of facebookresearch/mae, dino and dinov2
+_TIMM: Rules = {
+    "cls_token": Leading("cls", 2),
+    "pos_embed": Leading("positions"),
+    **affine({"patch_embed.proj": "patch", "norm_pre": "pre_norm", "norm": "post_norm"}),
+    **joined_qkv({"blocks.{}.attn.qkv": "blocks.{}.attn"}),
+    **_layers("blocks", {"attn.proj": "attn.out", **NORMS}),
+    **_scales("blocks", "ls1.gamma", "ls2.gamma"),
+}
+TIMM_VIT = Layout({**_TIMM, "reg_token": Leading("registers"), **_layers("blocks", FC)}, name="timm ViT")
+DINOV2_ORIGINAL = Layout(
+    {
+        **_TIMM,
+        "register_tokens": Leading("registers"),
+        "mask_token": Leading("mask"),
+        **_layers("blocks", FC),
+    },
+    name="DINOv2",
+)
+DINOV2_ORIGINAL_GATED = Layout(
+    {
+        **_TIMM,
+        "register_tokens": Leading("registers"),
+        "mask_token": Leading("mask"),
+        **_split("blocks.{}.mlp.w12.", "blocks.{}.mlp", ("gate", "up")),
+        **_layers("blocks", {"mlp.w3": "mlp.down"}),
+    },
+    name="DINOv2 with gates",
+)
+
+
+def _eva(names: dict[str, str]) -> Rules:
+    """What all EVA models have; names: of their layers' modules."""
+    return {
+        "cls_token": Leading("cls", 2),
+        "pos_embed": Leading("positions"),
+        **affine({"patch_embed.proj": "patch", "norm": "post_norm"}),
+        "blocks.{}.attn.q_bias": "blocks.{}.attn.q.bias",
+        "blocks.{}.attn.v_bias": "blocks.{}.attn.v.bias",
+        **{f"rope.{table}": None for table in ("freqs_cos", "freqs_sin")},
+        **{f"blocks.{{}}.attn.rope.{table}": None for table in ("freqs_cos", "freqs_sin")},
+        **_layers("blocks", {"attn.proj": "attn.out", **names}),
+    }
+
+
+_EVA_QKV = {"blocks.{}.attn.qkv.weight": Split(tuple(f"blocks.{{}}.attn.{part}.weight" for part in QKV))}
+_EVA_PARTS = {
+    f"blocks.{{}}.attn.{key}.weight": f"blocks.{{}}.{own}.weight" for key, own in PROJECTIONS.items()
+}
+# baaivision/EVA: EVA-CLIP/rei/eva_clip/eva_vit_model.py. EVA-01 (g), EVA-02 (B, L), and E, which norms what halves give
+EVA_CLIP = Layout({**_eva({**FC, **NORMS}), **_EVA_QKV}, name="EVA-CLIP")
+EVA02_CLIP = Layout(
+    {
+        **_eva(
+            {
+                "mlp.w1": "mlp.gate",
+                "mlp.w2": "mlp.up",
+                "mlp.ffn_ln": "mlp.inner_norm",
+                "mlp.w3": "mlp.down",
+                "attn.inner_attn_ln": "attn.inner_norm",
+                **NORMS,
+            }
+        ),
+        **_EVA_PARTS,
+    },
+    name="EVA-02-CLIP",
+)
+EVA02_CLIP_E = Layout(
+    {**_eva({**FC, "norm1": "after1", "norm2": "after2"}), **_EVA_QKV}, name="EVA-02-CLIP E"
+)
+# huggingface/pytorch-image-models: timm/models/eva.py
+EVA02_TIMM = Layout(
+    {
+        **{key: op for key, op in _eva({}).items() if not key.endswith("_bias")},
+        **_layers(
+            "blocks",
+            {
+                **{f"attn.{key}": own for key, own in PROJECTIONS.items()},
+                "attn.norm": "attn.inner_norm",
+                "mlp.fc1_g": "mlp.gate",
+                "mlp.fc1_x": "mlp.up",
+                "mlp.norm": "mlp.inner_norm",
+                "mlp.fc2": "mlp.down",
+                **NORMS,
+            },
+        ),
+    },
+    name="timm EVA-02",
+)
+
+# mlfoundations/open_clip: src/open_clip/transformer.py, and openai/CLIP; `proj` is the connector's
+_RESBLOCKS: Rules = {
+    "class_embedding": "cls",
+    "positional_embedding": "positions",
+    "conv1.weight": "patch.weight",
+    **affine({"ln_pre": "pre_norm", "ln_post": "post_norm"}),
+    **_layers(
+        "transformer.resblocks",
+        {
+            "ln_1": "norm1",
+            "ln_2": "norm2",
+            "attn.out_proj": "attn.out",
+            "mlp.c_fc": "mlp.up",
+            "mlp.c_proj": "mlp.down",
+        },
+    ),
+}
+OPEN_CLIP = Layout(
+    {
+        **_RESBLOCKS,
+        **_split("transformer.resblocks.{}.attn.in_proj_", "blocks.{}.attn"),
+        **_scales("transformer.resblocks", "ls_1.gamma", "ls_2.gamma"),
+    },
+    name="OpenCLIP ViT",
+)
+OPEN_CLIP_PROJECTION = Layout({"proj": Transpose("linear.weight")}, name="OpenCLIP projection")
+# Qwen/Qwen-VL: visual.py; queries, keys and values of each head together; `attn_pool`, `ln_post` and `proj` are the connector's
+QWEN_VL = Layout(
+    {
+        **{key: op for key, op in _RESBLOCKS.items() if not key.startswith("ln_post")},
+        **affine({"transformer.resblocks.{}.attn.out_proj": "blocks.{}.attn.out"}),
+        **_split("transformer.resblocks.{}.attn.in_proj.", "blocks.{}.attn", groups="num_heads"),
+    },
+    name="Qwen-VL ViT",
+)
+# transformers: models/layoutlmv3/modeling_layoutlmv3.py
+LAYOUTLMV3_PATCHES = Layout(
+    {
+        "cls_token": Leading("cls", 2),
+        "pos_embed": Leading("positions"),
+        **affine({"patch_embed.proj": "patch", "norm": "post_norm"}),
+    },
+    name="transformers LayoutLMv3 patches",
 )

@@ -13,6 +13,7 @@ from beholder.parts.heads.next_token import NextToken
 from beholder.parts.language.decoder import Decoder
 from beholder.parts.language.encoder_decoder import EncoderDecoder
 from beholder.parts.language.text_encoder import TextEncoder
+from beholder.parts.vision.vit import ViT
 from beholder.weights.layout import Binding, Layout
 from beholder.weights.layouts import common
 from beholder.weights.layouts.rules import affine
@@ -65,11 +66,19 @@ def _text_tower(fields: Fields, name: str, _: Geometry | None) -> Reading:
 
 
 def _vision(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
-    """An encoder of pictures."""
+    """An encoder of pictures, a plain ViT with its labels where the file has them."""
     read = read_encoder(fields)
-    card = Card(name=name, branches=(Branch((read.config,), geometry=geometry),))
+    config = read.config
+    heads: tuple[HeadConfig, ...] = ()
+    rest: Naming = ()
     stages = read.stages or {"vision": Recorded("last_hidden_state"), "pooled": Recorded("pooler_output")}
-    namings = tuple((Binding(body, VISION, read.layout, read.numbers),) for body in read.body)
+    if isinstance(config, ViT) and "ForImageClassification" in " ".join(fields.raw("architectures") or ()):
+        width = config.dim * (2 if config.pool == "cls and mean" else 1)
+        heads = (Labels(width, len(fields.get("id2label", {})) or 2),)
+        rest = (Binding("classifier.", "heads.0.linear.", common.AFFINE),)
+        stages = {"labels": Recorded("logits")}
+    card = Card(name=name, branches=(Branch((config,), geometry=geometry),), heads=heads)
+    namings = tuple((Binding(body, VISION, read.layout, read.numbers), *rest) for body in read.body)
     return Reading(card, namings, stages)
 
 
