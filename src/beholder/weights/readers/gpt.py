@@ -266,7 +266,7 @@ def _falcon_of(fields: Fields, *, new: bool) -> Read[Decoder]:
     decoder = _decoder(
         fields,
         sizes,
-        _attention(sizes, bias, num_kv_heads=kv_heads, **positions),
+        _attention(sizes, bias, num_kv_heads=None if kv_heads == sizes.num_heads else kv_heads, **positions),
         65024,
         act="gelu",
         act_key="activation",

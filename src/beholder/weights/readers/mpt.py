@@ -70,7 +70,8 @@ def _mpt_attention(inner: Fields, sizes: Sizes, norm: Norm, *, bias: bool, nativ
         raise UnknownName(f"{inner.name}: attn_type", kind, KEY_HEADS)
     if kind == "grouped_query_attention":
         inner.need("kv_n_heads")
-    over_all, by_head = inner.get("qk_ln", False), inner.get("qk_gn", False)
+    over_all = inner.get("qk_ln", False) and not native
+    normed = (inner.get("qk_gn", False) and not native) or over_all
     attention = Attention(
         sizes.num_heads,
         num_kv_heads={KEY_HEADS[0]: None, KEY_HEADS[1]: 1}.get(kind, key_heads) if not native else None,
@@ -81,7 +82,7 @@ def _mpt_attention(inner: Fields, sizes: Sizes, norm: Norm, *, bias: bool, nativ
         scale=_positive_or_none(inner, "softmax_scale"),
         softcap=_positive_or_none(inner, "attn_logit_softcapping"),
         clip=_positive_or_none(inner, "clip_qkv"),
-        qk_norm=norm if (over_all or by_head) and not native else None,
+        qk_norm=norm if normed else None,
         qk_norm_over="all" if over_all else "head",
     )
     inner.finish()
