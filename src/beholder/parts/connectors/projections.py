@@ -5,6 +5,7 @@ N packed tokens, V views.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from beholder.errors import BeholderError
 from beholder.media.plan import Grid
@@ -93,12 +95,15 @@ class MlpConnector(Connector):
 @dataclass(frozen=True)
 class Pooled(ConnectorConfig):
     """The encoder's one vector per view, through a matrix where `project` (CLIP), as it is otherwise (SigLIP).
-    width: of the projection where no language part decides it.
+    width: of the projection where no language part decides it. unit: vectors are brought to length 1; scale: then to this
+    length, at most 100, whose logarithm checkpoints hold (ImageBind, 2305.05665).
     """
 
     project: bool = True
     bias: bool = False
     width: int | None = None
+    unit: bool = False
+    scale: float | None = None
 
     @property
     def reads_pooled(self) -> bool:
@@ -116,14 +121,22 @@ class Pooled(ConnectorConfig):
 class PooledConnector(Connector):
     """(V, in_dim) pooled -> (V, out_dim), one token per view."""
 
+    log_scale: Tensor
+
     def __init__(self, config: Pooled, in_dim: int, out_dim: int) -> None:
         super().__init__()
+        self.config = config
         self.linear = nn.Linear(in_dim, out_dim, bias=config.bias) if config.project else nn.Identity()
+        if config.scale is not None:
+            self.register_buffer("log_scale", torch.tensor(math.log(config.scale)))
 
     def forward(self, packed: Packed, context: Mapping[str, Any] | None = None) -> Packed:
         if packed.pooled_VD is None:
             raise BeholderError("this connector needs an encoder that pools; set pool= on the vision part")
-        return Packed(self.linear(packed.pooled_VD), (Grid(1, 1, 1),) * len(packed.grids))
+        y_VD = self.linear(packed.pooled_VD)
+        y_VD = F.normalize(y_VD, dim=-1) if self.config.unit else y_VD
+        y_VD = y_VD if self.config.scale is None else y_VD * self.log_scale.exp().clamp(max=100.0)
+        return Packed(y_VD, (Grid(1, 1, 1),) * len(packed.grids))
 
 
 @dataclass(frozen=True)

@@ -192,41 +192,79 @@ def beats(num_layers: int) -> Layout:
     return Layout(rules, name="unilm BEATs")
 
 
-@lru_cache(maxsize=8)
-def imagebind(modality: str) -> Layout:
-    """facebookresearch/ImageBind: models/imagebind_model.py, one modality's preprocessor, trunk and head's norm, under no
-    prefix. numbers: positions (with the class token); dim, inputs of inertial sensors.
-    """
-    stem, helper = {
-        "vision": ("rgbt_stem", "pos_embedding_helper.pos_embed"),
-        "depth": ("depth_stem", "pos_embedding_helper.pos_embed"),
-        "imu": ("imu_stem", "pos_embed"),
-    }.get(modality, ("rgbt_stem", "pos_embedding_helper.pos_embed"))
-    before, trunk = f"modality_preprocessors.{modality}.", f"modality_trunks.{modality}."
-    patch = f"{before}{stem}.proj.{'1.' if modality == 'vision' else ''}weight"
-    rules: Rules = {
-        f"{before}cls_token": "cls",
-        f"{before}{helper}": Reshape("positions.weight", (1, "positions", -1)),
-        patch: Reshape("stem.patch.weight", ("dim", "inputs")) if modality == "imu" else "stem.patch.weight",
-        f"{trunk}blocks.{{}}.attn.bias_k": Reshape("blocks.{}.attn.extra_k", (1, 1, -1)),
-        f"{trunk}blocks.{{}}.attn.bias_v": Reshape("blocks.{}.attn.extra_v", (1, 1, -1)),
-        **{
-            f"{trunk}blocks.{{}}.attn.in_proj_{leaf}": Split(
-                (f"blocks.{{}}.attn.q.{leaf}", f"blocks.{{}}.attn.k.{leaf}", f"blocks.{{}}.attn.v.{leaf}")
-            )
-            for leaf in ("weight", "bias")
-        },
+def imagebind_trunk(prefix: str) -> Rules:
+    """A trunk's layers."""
+    attn = prefix + "blocks.{}.attn."
+    pieces = {
+        leaf: tuple(f"blocks.{{}}.attn.{name}.{leaf}" for name in ("q", "k", "v"))
+        for leaf in ("weight", "bias")
+    }
+    return {
+        **{f"{attn}in_proj_{leaf}": Split(names) for leaf, names in pieces.items()},
+        f"{attn}bias_k": Reshape("blocks.{}.attn.extra_k", (1, 1, -1)),
+        f"{attn}bias_v": Reshape("blocks.{}.attn.extra_v", (1, 1, -1)),
         **affine(
             {
-                f"{before}{stem}.norm_layer": "stem.norm",
-                f"{trunk}pre_transformer_layer.0": "first_norm",
-                f"{trunk}blocks.{{}}.attn.out_proj": "blocks.{}.attn.out",
-                f"{trunk}blocks.{{}}.norm_1": "blocks.{}.norm1",
-                f"{trunk}blocks.{{}}.norm_2": "blocks.{}.norm2",
-                f"{trunk}blocks.{{}}.mlp.fc1": "blocks.{}.mlp.up",
-                f"{trunk}blocks.{{}}.mlp.fc2": "blocks.{}.mlp.down",
-                f"modality_heads.{modality}.0": "last_norm",
+                f"{attn}out_proj": "blocks.{}.attn.out",
+                f"{prefix}blocks.{{}}.norm_1": "blocks.{}.norm1",
+                f"{prefix}blocks.{{}}.norm_2": "blocks.{}.norm2",
+                f"{prefix}blocks.{{}}.mlp.fc1": "blocks.{}.mlp.up",
+                f"{prefix}blocks.{{}}.mlp.fc2": "blocks.{}.mlp.down",
             }
         ),
     }
-    return Layout(rules, name=f"ImageBind {modality}")
+
+
+@lru_cache(maxsize=8)
+def imagebind(modality: str) -> Layout:
+    """facebookresearch/ImageBind: models/imagebind_model.py, one modality's preprocessor, trunk and head's norm. numbers:
+    positions (with the class token); dim, inputs of inertial sensors.
+    """
+    before, trunk = f"modality_preprocessors.{modality}.", f"modality_trunks.{modality}."
+    stem = before + {"depth": "depth_stem", "imu": "imu_stem"}.get(modality, "rgbt_stem")
+    helper = "" if modality == "imu" else "pos_embedding_helper."
+    patch = f"{stem}.proj.1.weight" if modality == "vision" else f"{stem}.proj.weight"
+    sensors = modality == "imu"
+    return Layout(
+        {
+            f"{before}cls_token": "cls",
+            f"{before}{helper}pos_embed": Reshape("positions.weight", (1, "positions", -1)),
+            patch: Reshape("stem.patch.weight", ("dim", "inputs")) if sensors else "stem.patch.weight",
+            **imagebind_trunk(trunk),
+            **affine(
+                {
+                    f"{stem}.norm_layer": "stem.norm",
+                    f"{trunk}pre_transformer_layer.0": "first_norm",
+                    f"modality_heads.{modality}.0": "last_norm",
+                }
+            ),
+        },
+        name=f"ImageBind {modality}",
+    )
+
+
+@lru_cache(maxsize=8)
+def imagebind_vector(modality: str) -> Layout:
+    """The matrix behind a modality's trunk (the sensors' has dropout before it), and the length of its vectors."""
+    place = 3 if modality == "imu" else 2
+    return Layout(
+        {
+            f"modality_heads.{modality}.{place}.weight": "linear.weight",
+            f"modality_postprocessors.{modality}.1.log_logit_scale": "log_scale",
+        },
+        name=f"ImageBind {modality} vectors",
+    )
+
+
+IMAGEBIND_TEXT = Layout(
+    {
+        "modality_preprocessors.text.token_embedding.weight": "embedding.weight",
+        "modality_preprocessors.text.pos_embed": Reshape("embedding.positions", (1, "positions", -1)),
+        "modality_preprocessors.text.mask": None,
+        **imagebind_trunk("modality_trunks.text."),
+        **affine({"modality_heads.text.proj.0": "norm"}),
+        "modality_heads.text.proj.1.weight": "projection.weight",
+    },
+    name="ImageBind text",
+)
+IMAGEBIND_SCALE = Layout({"modality_postprocessors.text.1.log_logit_scale": "scale"}, name="ImageBind scale")
