@@ -32,7 +32,8 @@ def pieces(card: Card) -> set[str]:
         parts: tuple[Config | None, ...] = (*branch.encoders, branch.connector, branch.geometry)
         found |= {_piece(part) for part in parts if part is not None}
         kinds += [type(part).__name__ for part in parts if part is not None]
-    for part in (*card.fusion, *(language.config for language in card.languages), *card.heads):
+    languages, codecs = ([part.config for part in parts] for parts in (card.languages, card.codecs))
+    for part in (*card.fusion, *languages, *codecs, *card.heads):
         found.add(_piece(part))
         kinds.append(type(part).__name__)
     return found | {"+".join(kinds)}

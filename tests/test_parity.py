@@ -26,6 +26,7 @@ EXPECTED = {  # of each group of references, one of these sets of stages must ha
     "vision": [{"vision"}, {"stage 1"}],
     "dual-encoder": [DUAL],
     "vlm": [TEXT | {"connector"}],
+    "codec": [{"codes", "restored"}],
     "audio": [{"sound"}, {"codes"}],
 }
 

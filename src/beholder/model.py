@@ -114,6 +114,7 @@ class Model(nn.Module):
         self.branches = nn.ModuleDict({branch.name: BranchModule(branch, width) for branch in card.branches})
         self.fusion = nn.ModuleList(fusion.build(main) for fusion in card.fusion)
         self.languages = nn.ModuleDict({part.name: part.config.build() for part in card.languages})
+        self.codecs = nn.ModuleDict({part.name: part.config.build() for part in card.codecs})
         self.heads = nn.ModuleList(head.build(main) for head in card.heads)
         self.layer_parts = {}
         if main is not None:

@@ -18,6 +18,7 @@ from beholder.media.geometry import plan_picture
 from beholder.media.pixels import load_views
 from beholder.media.plan import Box, PicturePlan, View, in_order
 from beholder.model import Batch, Model, Output
+from beholder.parts.codecs.contract import Codec
 from beholder.parts.contracts import AudioConfig, Packed
 from beholder.parts.language.state import State
 from beholder.weights.files import open_weights
@@ -55,10 +56,11 @@ def compare_folder(folder: str | Path, *, tolerance: float = TOLERANCE) -> list[
     opened = open_official(folder, dtype=torch.float32)
     inputs = {name: tensor.load() for name, tensor in open_weights(folder / "inputs.safetensors").items()}
     reference = open_weights(folder / "reference.safetensors")
-    batch = planned_batch(opened.model, inputs)
     results = [*_pixels(folder, opened), *_fronts(folder, opened)]
     with torch.inference_mode():
-        ours = _stages(opened.model, batch, reference)
+        ours = _codec_stages(opened.model, inputs) if opened.model.card.codecs else {}
+        if opened.model.card.branches or opened.model.card.languages:
+            ours |= _stages(opened.model, planned_batch(opened.model, inputs), reference)
     for stage, recorded in opened.stages.items():
         if recorded.name in reference and stage in ours:
             theirs = reference[recorded.name].load()
@@ -71,8 +73,8 @@ def compare_folder(folder: str | Path, *, tolerance: float = TOLERANCE) -> list[
 
 
 def planned_batch(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
-    """The official forward's arguments as a batch: rows are moved to the left, pictures get plans. With `image_sizes`
-    the geometry plans each picture; without, every view counts as a picture of its own.
+    """The official forward's arguments as a batch: rows are moved to the left, pictures get plans. Tiles of pictures of
+    `image_sizes` are planned by the geometry; else every view counts as a picture of its own, of its size where padded.
     """
     ids_BT, lengths = _left_aligned(inputs.get("input_ids"), inputs.get("attention_mask"))
     target_BT, target_lengths = _left_aligned(
@@ -87,17 +89,20 @@ def planned_batch(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
     grids = (branch.encoders[0].grid, branch.connector.grid if branch.connector else lambda grid: grid)
     plans: list[PicturePlan] = []
     views: list[Tensor] = []
-    if "image_sizes" in inputs:
+    sizes = inputs.get("image_sizes")
+    if sizes is not None and pixels.ndim == 5:
         if branch.geometry is None:
             raise BeholderError(
                 "the inputs give picture sizes but the checkpoint has no preprocessor_config.json"
             )
-        for size, tiles in zip(inputs["image_sizes"].tolist(), pixels, strict=True):
+        for size, tiles in zip(sizes.tolist(), pixels, strict=True):
             plan = plan_picture((size[0], size[1]), branch.geometry, *grids, branch.name)
             plans.append(plan)
             views.extend(tiles[: len(plan.views)])
     else:
         views.extend(pixels.flatten(0, -4))
+        if sizes is not None:
+            views = [view[:, :rows, :columns] for view, (rows, columns) in zip(views, sizes, strict=True)]
         for view in views:
             size = (view.shape[-2], view.shape[-1])
             planned = View(size, (), Box(0, 0, size[1], size[0]))
@@ -188,6 +193,24 @@ def _stages(model: Model, batch: Batch, reference: Mapping[str, object]) -> dict
             "similarity": likeness.scores_VB,
         }
     return ours
+
+
+def _codec_stages(model: Model, inputs: Mapping[str, Tensor]) -> dict[str, Tensor | Packed]:
+    """A codec's latents, codes and restored views, channels and codebooks before places as officially."""
+    recorded = inputs.get("pixel_values", inputs.get("input_values"))
+    codec = next(codec for codec in model.codecs.values() if isinstance(codec, Codec))
+    if recorded is None:
+        return {}
+    views = list(recorded if recorded.ndim == 4 else recorded[:, :, None])
+    depth = codec.config.depth_at(float(inputs["bandwidth"])) if "bandwidth" in inputs else None
+    codes = codec.encode(views, depth)
+    stages: dict[str, Tensor | Packed] = {
+        "latents": _by_view(codec.latents(views)).transpose(1, 2),
+        "codes": torch.stack(codes.split()).transpose(1, 2),
+    }
+    if codec.decodes:
+        stages["restored"] = torch.stack(codec.decode(codes))
+    return stages
 
 
 def _by_view(packed: Packed) -> Tensor:

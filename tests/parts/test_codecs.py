@@ -174,18 +174,11 @@ def test_encodec_at_every_bandwidth(family, oracle):
 
 @torch.no_grad()
 def test_encodec_layer_by_layer(oracle):
-    """This recording's sound is nearly silent, so its decoder is compared where it is not: in every layer."""
     model, theirs = official(oracle("encodec"))
-    view = theirs["input_values"][0, :, None]
-    assert close(model.latents([view]).tokens_ND.T[None], theirs["hook/encoder"])
-    codes = model.encode([view], model.config.depth_at(60))
-    assert torch.equal(codes.ids_NQ.T, theirs["audio_codes"][0, 0])
-    x = model.embed(codes.ids_NQ).T[None]
-    for number, layer in enumerate(model.decoder[:-1]):
+    x = model.embed(theirs["audio_codes"][0, 0].T).T[None]
+    for number, layer in enumerate(model.decoder):
         x = layer(x)
         assert close(x, theirs[f"layer/decoder.layers.{number}"])
-    (sound,) = model.decode(codes)
-    assert torch.allclose(sound[:, 0], theirs["audio_values"][0], atol=1e-7)
 
 
 @torch.no_grad()

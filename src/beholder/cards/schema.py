@@ -9,6 +9,7 @@ from beholder.config import Config
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.geometry import Geometry
 from beholder.media.sound import SoundFront
+from beholder.parts.codecs.contract import CodecConfig
 from beholder.parts.contracts import (
     AudioConfig,
     ConnectorConfig,
@@ -55,6 +56,14 @@ class LanguagePart(Config):
 
     config: LanguageConfig
     name: str = "main"
+
+
+@dataclass(frozen=True)
+class CodecPart(Config):
+    """A tokenizer of pictures or sound, under a name of its own where a system has several."""
+
+    config: CodecConfig
+    name: str = "image"
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,7 @@ class Card(Config):
     branches: tuple[Branch, ...] = ()
     fusion: tuple[FusionConfig, ...] = ()
     languages: tuple[LanguagePart, ...] = ()
+    codecs: tuple[CodecPart, ...] = ()
     heads: tuple[HeadConfig, ...] = ()
     prompt: ChatFormat | None = None
     stages: tuple[Stage, ...] = ()
@@ -139,11 +149,14 @@ class Card(Config):
             )
         if language is not None:
             object.__setattr__(self, "languages", (LanguagePart(language), *self.languages))
-        for what, names in (("branches", self.branches), ("language parts", self.languages)):
-            if len({part.name for part in names}) < len(names):
-                raise BeholderError(
-                    f"card {self.name}: two {what} have one name: {[part.name for part in names]}"
-                )
+        names = {
+            "branches": [branch.name for branch in self.branches],
+            "language parts": [part.name for part in self.languages],
+            "codecs": [part.name for part in self.codecs],
+        }
+        for what, given in names.items():
+            if len(set(given)) < len(given):
+                raise BeholderError(f"card {self.name}: two {what} have one name: {given}")
 
     def branch(self, name: str = "image") -> Branch:
         """The branch called `name`."""

@@ -180,10 +180,13 @@ def encodec(sizes):
         norm_type="weight_norm",
         use_causal_conv=True,
     )
+    model = build_model("EncodecModel", config)
+    for name, parameter in model.named_parameters():
+        if name.endswith("original0"):  # random lengths under weight normalisation would nearly silence the decoder
+            parameter.requires_grad_(False).mul_(2)
     return Case(
-        build_model("EncodecModel", config),
-        dict(input_values=sizes.randn(1, 1, 400) * 0.3),
-        call=lambda model, inputs: model(**inputs, bandwidth=60.0),
+        model,
+        dict(input_values=sizes.randn(1, 1, 400) * 0.3, bandwidth=torch.tensor(60.0)),
         extras=lambda model, inputs: dict(enc=model.encoder(inputs["input_values"])),
         record_features=False,
         audit=False,

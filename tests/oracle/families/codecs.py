@@ -28,11 +28,12 @@ def encodec_case(sizes, samples, **settings):
     def extras(model, inputs):
         found = {}
         for bandwidth in config.target_bandwidths:
-            output = model(**inputs, bandwidth=bandwidth)
+            output = model(inputs["input_values"], bandwidth=bandwidth)
             found[f"codes.{bandwidth:g}"], found[f"audio.{bandwidth:g}"] = output.audio_codes, output.audio_values
         return found
 
-    inputs = dict(input_values=sizes.randn(2, config.audio_channels, samples) * 0.3)
+    sounds = sizes.randn(2, config.audio_channels, samples) * 0.3
+    inputs = dict(input_values=sounds, bandwidth=torch.tensor(config.target_bandwidths[-1]))
     return Case(model, inputs, extras=extras, record_features=False, audit=False, std=0.3)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,8 @@ class Codes:
 class CodecConfig(Config):
     """Settings of a tokenizer of pictures or sound."""
 
+    modality: ClassVar[str] = "image"
+
     quantizer: Codebooks
 
     @property
@@ -68,6 +71,10 @@ class CodecConfig(Config):
     def dim(self) -> int:
         """Width of a code vector."""
         return self.quantizer.dim
+
+    def depth_at(self, bandwidth: float) -> int:
+        """Codebooks that fit into so many kilobits a second; all of them in codecs of pictures."""
+        return self.num_quantizers
 
     def grid(self, shape: Shape) -> Grid:
         """Where the codes of a view of this shape (behind its channels) lie; raises `BeholderError` for a shape that the
@@ -88,6 +95,11 @@ class Codec(nn.Module):
         super().__init__()
         self.config = config
         self.quantizer = config.quantizer.build()
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it can turn codes back into views."""
+        return True
 
     def latents(self, views: Sequence[Tensor]) -> Packed:
         """What is quantized, (N, D)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -56,9 +57,13 @@ class FeatureCodecModel(Codec):
 
 @dataclass(frozen=True)
 class Units(FeatureCodec):
-    """k-means units: the nearest centroid of each feature, of a HuBERT layer that the encoder's config names. The
-    centroids are the rows of the codebook.
+    """k-means units of speech: the nearest centroid (row of the codebook) of each feature. tap: the depth of the encoder
+    whose features are taken, one of its `taps`; None takes its tokens.
     """
+
+    modality: ClassVar[str] = "audio"
+
+    tap: int | None = None
 
     def build(self) -> UnitsCodec:
         return UnitsCodec(self)
@@ -67,8 +72,15 @@ class Units(FeatureCodec):
 class UnitsCodec(FeatureCodecModel):
     """Units of speech; sound is made of them by a vocoder, which is no part of the codec."""
 
+    config: Units
+
+    @property
+    def decodes(self) -> bool:
+        return False
+
     def latents(self, views: Sequence[Tensor]) -> Packed:
-        return self.features(views)
+        packed, tap = self.features(views), self.config.tap
+        return packed if tap is None else packed.taps[tap]
 
     def restore(
         self, packed: Packed, shapes: Sequence[Shape] = (), scales_P: Tensor | None = None

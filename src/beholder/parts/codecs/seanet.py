@@ -10,6 +10,7 @@ import bisect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -214,6 +215,8 @@ class SoundCodec(CodecConfig):
     coded at once, None for all; step: samples from one piece's start to the next, whose overlap is faded. semantic: width
     of SpeechTokenizer's teacher, onto which the first codebook's vectors can be mapped.
     """
+
+    modality: ClassVar[str] = "audio"
 
     quantizer: Codebooks
     net: SeaNet = SeaNet()

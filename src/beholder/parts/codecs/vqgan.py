@@ -166,6 +166,10 @@ class VqGanCodec(Codec):
             self.time_down = TimeStack(latent, halvings, config.blocks, up=False)
             self.time_up = TimeStack(latent, halvings, config.blocks, up=True) if config.decodes else None
 
+    @property
+    def decodes(self) -> bool:
+        return self.config.decodes
+
     def latents(self, views: Sequence[Tensor]) -> Packed:
         for view in views:
             self.config.grid(tuple(view.shape[1:]))

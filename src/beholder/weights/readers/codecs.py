@@ -12,9 +12,10 @@ from beholder.parts.codecs.seanet import SeaNet, SoundCodec
 from beholder.parts.codecs.vqgan import VqGan
 from beholder.weights.layouts import codecs as layouts
 from beholder.weights.readers.fields import Fields
-from beholder.weights.readers.read import Read, Readers, read_part
+from beholder.weights.readers.read import Read, Readers, Recorded, read_part
 
-COLOURS, BODY = 3, ("",)
+COLOURS = 3
+BODY = ("",)
 LARGEST_DEPTH = 1024  # a damaged file must not keep us building codebooks
 
 
@@ -78,13 +79,16 @@ def _chameleon(fields: Fields) -> Read[VqGan]:
     )
 
 
+JANUS_STAGES = {"codes": Recorded("hook/quantize/2"), "restored": Recorded("decoded_pixel_values")}
+
+
 def _janus(fields: Fields) -> Read[VqGan]:
     for key in ("num_patches", "projection_dim", "num_hidden_layers", "hidden_act", "image_token_embed_dim"):
         fields.raw(key)  # of the maps between codes and the language model
     codes = Codebooks(size=16384, dim=8, unit="read")
     config = _vqgan(fields, size="num_embeddings", codes=codes, channels=128, multipliers=(1, 1, 2, 2, 4))
     count = len(config.multipliers)
-    return Read(config.but(attention=(count - 1,)), layouts.janus(count), body=BODY)
+    return Read(config.but(attention=(count - 1,)), layouts.janus(count), body=BODY, stages=JANUS_STAGES)
 
 
 def _emu3(fields: Fields) -> Read[VqGan]:
@@ -127,6 +131,11 @@ def _emu3_vision_vq(fields: Fields) -> Read[VqGan]:
     return Read(read.config, layouts.EMU3_VISION_VQ, body=BODY)
 
 
+ENCODEC_STAGES = {
+    "latents": Recorded("hook/encoder"),
+    "codes": Recorded("audio_codes"),
+    "restored": Recorded("audio_values"),
+}
 WEIGHT_NORMS = {"weight_norm": "weight", "time_group_norm": "group"}
 
 
@@ -171,7 +180,8 @@ def _encodec(fields: Fields) -> Read[SoundCodec]:
         piece=piece,
         step=step,
     )
-    return Read(config, layouts.encodec(), body=BODY)
+    older = (layouts.encodec(layouts.OLD_WEIGHT_NORM),)
+    return Read(config, layouts.encodec(), body=BODY, stages=ENCODEC_STAGES, older=older)
 
 
 def _widest(fields: Fields) -> float:
