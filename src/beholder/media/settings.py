@@ -161,6 +161,18 @@ def _siglip(settings: Settings) -> Geometry:
     return Fixed(size=size, **colours)
 
 
+def _vit(settings: Settings) -> Geometry:
+    """Squeezed to a square, whatever the proportions."""
+    filter_name = "bilinear" if settings.kind == "ViTImageProcessor" else "bicubic"
+    colours = settings.colours(filter_name, HALF, HALF)
+    size = _square(settings.size("size", 256 if settings.kind == "DeiTImageProcessor" else 224))
+    crop = _square(settings.size("crop_size", 224))
+    crops = settings.take("do_center_crop", settings.kind == "DeiTImageProcessor")
+    if crops and crop != size:
+        raise settings.error(f"crop_size {crop} of a picture squeezed to {size} is not supported")
+    return Fixed(size=size, **colours)
+
+
 def _convnext(settings: Settings) -> Geometry:
     """Below 384 pixels a crop of a share of the picture, else the whole of it, squeezed."""
     colours = settings.colours("bilinear", IMAGENET_MEAN, IMAGENET_STD)
@@ -224,6 +236,10 @@ READERS: dict[str, Callable[[Settings], Geometry]] = {
     "LlavaImageProcessor": _clip,
     "SiglipImageProcessor": _siglip,
     "ConvNextImageProcessor": _convnext,
+    "BitImageProcessor": _clip,
+    "ViTImageProcessor": _vit,
+    "DeiTImageProcessor": _vit,
+    "BeitImageProcessor": _vit,
     "LlavaNextImageProcessor": _llava_next,
     "Idefics3ImageProcessor": _idefics3,
     "SmolVLMImageProcessor": _idefics3,
