@@ -76,7 +76,8 @@ def _vision(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
         width = config.dim * (2 if config.pool == "cls and mean" else 1)
         heads = (Labels(width, len(fields.get("id2label", {})) or 2),)
         rest = (Binding("classifier.", "heads.0.linear.", common.AFFINE),)
-        stages = {"labels": Recorded("logits")}
+        normed = Recorded(f"hook/{read.body[0]}layernorm", skip=config.front)
+        stages = {"vision": normed, "labels": Recorded("logits")}
     card = Card(name=name, branches=(Branch((config,), geometry=geometry),), heads=heads)
     namings = tuple((Binding(body, VISION, read.layout, read.numbers), *rest) for body in read.body)
     return Reading(card, namings, stages)
