@@ -111,12 +111,11 @@ def _baichuan(fields: Fields) -> Read[Decoder]:
     """Baichuan-7B (`configuration_baichuan.py`). Not the 13B models, which have ALiBi, nor Baichuan 2, which norms its
     output matrix.
     """
-    fields.raw("model_max_length")
+    alibi = fields.raw("model_max_length") is not None and "max_position_embeddings" not in fields
     config = decoder(fields, BAICHUAN)
-    if config.vocab_size != 64000 or config.dim != 4096:
+    if alibi or config.vocab_size == 125696:
         raise BeholderError(
-            f"{fields.name}: vocab_size {config.vocab_size} and hidden_size {config.dim}; "
-            "of Baichuan's models only the first 7B (64000, 4096) is supported"
+            f"{fields.name}: of Baichuan's models only the first with 7B parameters is supported"
         )
     return Read(config, layouts.BAICHUAN)
 
