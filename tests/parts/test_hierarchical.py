@@ -27,6 +27,7 @@ from beholder.weights.files import open_weights
 from beholder.weights.layout import Binding, to_published
 from beholder.weights.layouts import hierarchical as layouts
 from beholder.weights.load import load_state, state_tensors
+from beholder.weights.part import open_part
 from beholder.weights.readers.fields import Fields
 from beholder.weights.readers.parts import read_encoder
 
@@ -540,6 +541,9 @@ def test_focalnet_equals_the_formulas(config):
 @pytest.mark.parametrize(
     ("config", "layout", "expected"),
     [
+        (sizes.SAM_B, layouts.SEGMENT_ANYTHING, {"pos_embed", "blocks.0.attn.rel_pos_h", "neck.3.bias"}),
+        (sizes.SAM2_HIERA_T, layouts.SEGMENT_ANYTHING_2, {"trunk.pos_embed_window", "neck.convs.3.conv.bias"}),
+        (sizes.DAVIT_B, layouts.FLORENCE_2, {"convs.0.proj.bias", "blocks.2.0.channel_block.ffn.fn.net.fc1.bias"}),
         (sizes.CLIP_RN50, layouts.CLIP_RESNET, {"conv1.weight", "layer1.0.downsample.1.running_var", "attnpool.c_proj.bias"}),
         (sizes.RESNET_50.but(classes=10), layouts.TORCHVISION_RESNET, {"conv1.weight", "layer4.0.bn3.bias", "fc.weight"}),
         (sizes.CONVNEXT_V2_T.but(classes=10), layouts.TIMM_CONVNEXT, {"stem.1.bias", "stages.0.blocks.0.mlp.grn.weight"}),
@@ -552,7 +556,8 @@ def test_focalnet_equals_the_formulas(config):
 def test_published_names_and_back(config, layout, expected):
     """Names that no recorded checkpoint has: all parameters are published under them, and read again."""
     model = built(config.tiny())
-    naming = (Binding("visual.", "", layout),)
+    numbers = {"table": 4, "width": 16, "background": 3, "window": 8}
+    naming = (Binding("visual.", "", layout, numbers),)
     published = to_published(state_tensors(model), naming)
     assert {f"visual.{name}" for name in expected} <= set(published)
     again = config.tiny().build()
@@ -585,10 +590,7 @@ def test_encoders_inside_systems_equal_the_official_ones(family, oracle):
     key, kind, prefix, recorded = INSIDE[family]
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     read = read_encoder(Fields(config).part(key, kind))
-    weights = open_weights(folder / "model.safetensors")
-    part = {name: tensor for name, tensor in weights.items() if name.startswith(prefix)}
-    model, naming = read.config.build().eval(), (Binding(prefix, "", read.layout, read.numbers),)
-    load_state(model, part, naming)
+    model = open_part(folder, read, prefix)
     inputs = open_weights(folder / "inputs.safetensors")
     pixels = inputs["high_res_pixel_values" if "high_res_pixel_values" in inputs else "pixel_values"].load()
     reference = open_weights(folder / "reference.safetensors")
@@ -604,9 +606,20 @@ def test_encoders_inside_systems_equal_the_official_ones(family, oracle):
             theirs = theirs.permute(0, 2, 3, 1)
         error = (ours - theirs.reshape(ours.shape)).abs().max() / theirs.std()
         assert error < 1e-4, (name, float(error))
-    exported = to_published(state_tensors(model), naming)
+    exported = to_published(state_tensors(model), (Binding(prefix, "", read.layout, read.numbers),))
+    part = {name: tensor for name, tensor in open_weights(folder).items() if name.startswith(prefix)}
     assert exported.keys() == part.keys()
     assert all(torch.equal(exported[name].load(), tensor.load()) for name, tensor in part.items())
+
+
+@torch.no_grad()
+def test_a_classifier_gives_the_official_scores(oracle):
+    folder = oracle("resnet_cls")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model = open_part(folder, read_encoder(Fields(config)), "")
+    pixels = open_weights(folder / "inputs.safetensors")["pixel_values"].load()
+    theirs = open_weights(folder / "reference.safetensors")["logits"].load()
+    assert (model.classify(pixels) - theirs).abs().max() / theirs.std() < 1e-4
 
 
 def test_damaged_settings_are_one_clear_line():

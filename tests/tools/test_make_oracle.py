@@ -18,12 +18,15 @@ def tool(tmp_path, monkeypatch):
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
     monkeypatch.setattr("sys.dont_write_bytecode", True)
     loader.exec_module(module)
-    for name in ("SOURCES", "FAMILIES", "VENV", "OUT", "STAMP"):
+    for name in ("SOURCES", "VENV", "OUT", "STAMP"):
         monkeypatch.setattr(module, name, tmp_path / getattr(module, name).relative_to(module.ROOT))
+    lists = [tmp_path / path.relative_to(module.ROOT) for path in module.FAMILIES]
+    monkeypatch.setattr(module, "FAMILIES", lists)
     module.SOURCES.mkdir(parents=True)
     (module.SOURCES / "make_oracle.py").write_text("# first\n")
     (module.SOURCES / "requirements.txt").write_text("numpy\n")
-    module.FAMILIES.write_text("# text models\nllama\n\nclip  # both towers\n")
+    lists[0].write_text("# text models\nllama\n\nclip  # both towers\n")
+    lists[1].write_text("# parts\nsam\nclip\n")
     monkeypatch.setattr(module, "prepared_python", lambda: Path("python"))
     module.calls = []
 
@@ -41,16 +44,16 @@ def tool(tmp_path, monkeypatch):
 
 def test_done_work_is_kept(tool):
     assert tool.main() == 0 and tool.main() == 0
-    assert tool.calls == ["llama,clip"]
-    assert json.loads(tool.STAMP.read_text())["families"] == ["llama", "clip"]
+    assert tool.calls == ["llama,clip,sam"]
+    assert json.loads(tool.STAMP.read_text())["families"] == ["llama", "clip", "sam"]
 
 
 def test_a_longer_list_keeps_what_is_there(tool):
     tool.main()
     (tool.OUT / "llama" / "mine").touch()
-    tool.FAMILIES.write_text("llama\nclip\nsiglip\n")
+    tool.FAMILIES[0].write_text("llama\nclip\nsiglip\n")
     tool.main()
-    assert tool.calls[-1] == "llama,clip,siglip" and (tool.OUT / "llama" / "mine").exists()
+    assert tool.calls[-1] == "llama,clip,siglip,sam" and (tool.OUT / "llama" / "mine").exists()
 
 
 def test_changed_sources_make_every_family_anew(tool):

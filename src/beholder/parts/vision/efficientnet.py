@@ -132,7 +132,7 @@ class EfficientNet(StagedConfig):
         return super().grids(size)
 
     def tiny(self) -> EfficientNet:
-        return self.but(image_size=64, width=0.25, head=32, even=None)
+        return self.but(image_size=64, width=0.2, depth=1.0, head=32, even=None)
 
     def build(self) -> EfficientNetModel:
         return EfficientNetModel(self)

@@ -63,7 +63,7 @@ class Swin(StagedConfig):
 
     def tiny(self) -> Swin:
         count = len(self.depths)
-        small = self.but(image_size=8 * 2 ** (count - 1), patch=2, width=16, window=4)
+        small = self.but(image_size=8 * 2 ** (count - 1), patch=2, width=8, window=4)
         return small.but(depths=(2,) * count, heads=(2,) * count)
 
     def build(self) -> SwinModel:

@@ -244,19 +244,32 @@ DONUT_SWIN = SWIN.but(
 )
 
 
-def _davit() -> Rules:
-    rules = affine({"convs.{}.conv": "stages.{}.down.conv", "convs.{}.norm": "stages.{}.down.norm"})
-    for kind, attention in (("spatial", "window_attn"), ("channel", "channel_attn")):
-        key, own = f"blocks.{{}}.{{}}.{kind}_block", f"stages.{{}}.{kind}.{{}}"
-        pairs = {"conv1": "place1", "norm1": "norm1", "conv2": "place2", "norm2": "norm2"}
-        pairs |= {f"{attention}.proj": "attn.heads.out", "ffn.fc1": "mlp.up", "ffn.fc2": "mlp.down"}
-        rules |= affine({f"{key}.{theirs}": f"{own}.{ours}" for theirs, ours in pairs.items()})
-        rules |= joined_qkv({f"{key}.{attention}.qkv": f"{own}.attn.heads"})
+def _davit(conv: str, place: str, norm1: str, attention: str, norm2: str, mlp: str) -> Rules:
+    """Rules for the names of a stage's convolution, and of a block's convolutions, norms, attention and MLP; `kind` in them
+    stands for `window` or `channel`.
+    """
+    rules = affine({f"convs.{{}}.{conv}": "stages.{}.down.conv", "convs.{}.norm": "stages.{}.down.norm"})
+    for block, kind in (("spatial", "window"), ("channel", "channel")):
+        names = {place.replace("kind", f"conv{n}"): f"place{n}" for n in (1, 2)}
+        names |= {norm1: "norm1", norm2: "norm2", f"{attention}.proj": "attn.heads.out"}
+        names |= {f"{mlp}.fc1": "mlp.up", f"{mlp}.fc2": "mlp.down"}
+        key, own = f"blocks.{{}}.{{}}.{block}_block", f"stages.{{}}.{block}.{{}}"
+        rules |= affine(
+            {f"{key}.{theirs.replace('kind', kind)}": f"{own}.{ours}" for theirs, ours in names.items()}
+        )
+        rules |= joined_qkv({f"{key}.{attention.replace('kind', kind)}.qkv": f"{own}.attn.heads"})
     return rules
 
 
 # transformers: models/florence2/modeling_florence2.py `Florence2VisionBackbone`
-DAVIT = Layout(_davit(), name="transformers Florence-2 DaViT")
+DAVIT = Layout(
+    _davit("conv", "kind", "norm1", "kind_attn", "norm2", "ffn"), name="transformers Florence-2 DaViT"
+)
+# microsoft/Florence-2-base: modeling_florence2.py `DaViT`
+FLORENCE_2 = Layout(
+    _davit("proj", "kind.fn.dw", "kind_attn.norm", "kind_attn.fn", "ffn.norm", "ffn.fn.net"),
+    name="microsoft Florence-2 DaViT",
+)
 
 # transformers: models/focalnet/modeling_focalnet.py
 FOCALNET = Layout(
@@ -308,30 +321,34 @@ def hiera(depths: tuple[int, ...]) -> Layout:
     return Layout(rules, name="transformers Hiera")
 
 
-# transformers: models/sam2/modeling_sam2.py `Sam2VisionModel`; numbers: width, background, window
+def _sam2(trunk: str, patch: str, norm: str, mlp: tuple[str, str], lateral: str) -> Rules:
+    """Rules for SAM 2's Hiera under `trunk`, and its pyramid's convolutions `lateral`; numbers: width, background, window."""
+    names = {f"{norm}1": "norm1", f"{norm}2": "norm2", "attn.proj": "attn.out", "proj": "shortcut"}
+    names |= {mlp[0]: "mlp.up", mlp[1]: "mlp.down"}
+    tables = {"pos_embed": ("positions", "background"), "pos_embed_window": ("window_positions", "window")}
+    return {
+        **affine({f"{trunk}.{patch}": "patch"}),
+        **affine({f"{trunk}.blocks.{{}}.{theirs}": f"blocks.{{}}.{ours}" for theirs, ours in names.items()}),
+        **joined_qkv({f"{trunk}.blocks.{{}}.attn.qkv": "blocks.{}.attn"}),
+        **pointwise({lateral: "pyramid.lateral.{}"}),
+        **{
+            f"{trunk}.{key}": Reshape(Transpose(own, (1, 2, 0)), (1, "width", side, side))
+            for key, (own, side) in tables.items()
+        },
+    }
+
+
+# transformers: models/sam2/modeling_sam2.py `Sam2VisionModel`
 SAM2_HIERA = Layout(
-    {
-        **affine(
-            {
-                "backbone.patch_embed.projection": "patch",
-                "backbone.blocks.{}.layer_norm1": "blocks.{}.norm1",
-                "backbone.blocks.{}.layer_norm2": "blocks.{}.norm2",
-                "backbone.blocks.{}.attn.proj": "blocks.{}.attn.out",
-                "backbone.blocks.{}.proj": "blocks.{}.shortcut",
-                "backbone.blocks.{}.mlp.proj_in": "blocks.{}.mlp.up",
-                "backbone.blocks.{}.mlp.proj_out": "blocks.{}.mlp.down",
-            }
-        ),
-        **joined_qkv({"backbone.blocks.{}.attn.qkv": "blocks.{}.attn"}),
-        **pointwise({"neck.convs.{}": "pyramid.lateral.{}"}),
-        "backbone.pos_embed": Reshape(
-            Transpose("positions", (1, 2, 0)), (1, "width", "background", "background")
-        ),
-        "backbone.pos_embed_window": Reshape(
-            Transpose("window_positions", (1, 2, 0)), (1, "width", "window", "window")
-        ),
-    },
+    _sam2(
+        "backbone", "patch_embed.projection", "layer_norm", ("mlp.proj_in", "mlp.proj_out"), "neck.convs.{}"
+    ),
     name="transformers SAM 2 Hiera",
+)
+# facebookresearch/sam2: sam2/modeling/backbones/, under `image_encoder.`
+SEGMENT_ANYTHING_2 = Layout(
+    _sam2("trunk", "patch_embed.proj", "norm", ("mlp.layers.0", "mlp.layers.1"), "neck.convs.{}.conv"),
+    name="facebookresearch SAM 2 Hiera",
 )
 
 
@@ -360,6 +377,22 @@ SAM = Layout(
         **affine({f"neck.layer_norm{n + 1}": f"neck.norms.{n}" for n in range(2)}),
     },
     name="transformers SAM encoder",
+)
+
+# facebookresearch/segment-anything: modeling/image_encoder.py, under `image_encoder.`; number: table
+SEGMENT_ANYTHING = Layout(
+    {
+        **affine({"patch_embed.proj": "patch", "neck.1": "neck.norms.0", "neck.3": "neck.norms.1"}),
+        "pos_embed": Reshape("positions", (1, "table", "table", -1)),
+        **_vit_det(
+            "blocks.{}",
+            {"norm1": "norm1", "norm2": "norm2", "mlp.lin1": "mlp.up", "mlp.lin2": "mlp.down"},
+            "attn",
+        ),
+        "neck.0.weight": "neck.convs.0.weight",
+        "neck.2.weight": "neck.convs.1.weight",
+    },
+    name="facebookresearch SAM encoder",
 )
 
 # transformers: models/vitdet/modeling_vitdet.py; number: width
