@@ -3,7 +3,7 @@ in some layers, other end ids, picture sizes that are no power of two, features 
 """
 
 from core import DROP, Case, build_model, family, make_config, pil_processor, square
-from families.text import GPT2_NAMES, NO_KV_HEADS, decoder_family
+from families.text import GPT2_NAMES, NO_KV_HEADS, decoder_family, encoder_family, seq2seq_family
 from families.vision import captions, small_text_config
 from families.vlm import llava_case
 
@@ -261,3 +261,29 @@ decoder_family(
     tie_word_embeddings=True,
 )
 decoder_family("persimmon_plain", model_type="persimmon", num_key_value_heads=DROP, qk_layernorm=False)
+
+seq2seq_family("t5_uneven", model_type="t5", t5=True, num_layers=3, num_decoder_layers=1)
+seq2seq_family(
+    "bart_uneven",
+    model_type="bart",
+    encoder_layers=1,
+    encoder_attention_heads=2,
+    encoder_ffn_dim=48,
+    scale_embedding=True,
+)
+seq2seq_family("m2m_100_unscaled", model_type="m2m_100", scale_embedding=False, activation_function="gelu")
+encoder_family("mpnet_mlm", model_type="mpnet", class_name="MPNetForMaskedLM")
+encoder_family("xlm_roberta_mlm", model_type="xlm-roberta", class_name="XLMRobertaForMaskedLM", pad_token_id=1)
+encoder_family(
+    "distilbert_mlm",
+    model_type="distilbert",
+    class_name="DistilBertForMaskedLM",
+    hidden_size=DROP,
+    intermediate_size=DROP,
+    num_hidden_layers=DROP,
+    num_attention_heads=DROP,
+    dim=32,
+    hidden_dim=48,
+    n_layers=2,
+    n_heads=4,
+)

@@ -95,6 +95,30 @@ def bart(pre: bool, *, shared: bool = True, waves: bool = False) -> Layout:
     return Layout(rules | ({"shared.weight": SHARED} if shared else {}), name="transformers BART")
 
 
+# transformers: models/kosmos2/modeling_kosmos2.py, `Kosmos2TextTransformer`: BART's names with norms inside the halves
+MAGNETO = Layout(
+    {
+        "embed_tokens.weight": "embedding.weight",
+        "embed_positions.weights": None,
+        **affine(
+            {
+                "layers.{}.self_attn_layer_norm": "blocks.{}.norm1",
+                **{
+                    f"layers.{{}}.self_attn.{key}_proj": f"blocks.{{}}.attn.{key}"
+                    for key in ("q", "k", "v", "out")
+                },
+                "layers.{}.self_attn.inner_attn_ln": "blocks.{}.attn.inner_norm",
+                "layers.{}.final_layer_norm": "blocks.{}.norm2",
+                "layers.{}.ffn.fc1": "blocks.{}.mlp.up",
+                "layers.{}.ffn.ffn_layernorm": "blocks.{}.mlp.inner_norm",
+                "layers.{}.ffn.fc2": "blocks.{}.mlp.down",
+                "layer_norm": "norm",
+            }
+        ),
+    },
+    name="transformers Kosmos-2 decoder",
+)
+
 FINAL_BIAS = Layout(
     {"final_logits_bias": Reshape("head_bias", (1, -1))}, name="transformers BART bias of logits"
 )

@@ -1,4 +1,4 @@
-"""Encoder-decoders. Defaults are those of the official config classes."""
+"""Encoder-decoders, and the decoder of Kosmos-2, which has BART's names. Defaults are those of the official config classes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from beholder.parts.language.decoder import Decoder
 from beholder.parts.language.embedding import TokenEmbedding
 from beholder.parts.language.encoder_decoder import EncoderDecoder
 from beholder.parts.language.text_encoder import TextEncoder
-from beholder.weights.layouts.encoder_decoders import bart, t5, t5_encoder
+from beholder.weights.layouts.encoder_decoders import MAGNETO, bart, t5, t5_encoder
 from beholder.weights.readers.fields import Fields
 from beholder.weights.readers.read import ACTIVATION_NAMES, Read, Readers, Recorded, activation_name
 
@@ -214,6 +214,31 @@ def _bart(fields: Fields, assumed: BartDefaults = BART) -> Read[EncoderDecoder]:
     return Read(EncoderDecoder(encoder, decoder, start), layout, stages=STAGES)
 
 
+def _kosmos_2_text(fields: Fields) -> Read[Decoder]:
+    """MAGNETO's decoder (2210.06423): norms before each half and inside it, sinusoids counted from behind the padding id."""
+    dim = fields.count("embed_dim", 2048)
+    norm = Norm("layer", fields.positive("layer_norm_eps", 1e-5))
+    fields.raw("layerdrop")
+    attention = Attention(fields.count("attention_heads", 32), qkv_bias=True, out_bias=True, inner_norm=norm)
+    act = activation_name(fields, "activation_function", "gelu")
+    config = Decoder(
+        vocab_size=fields.count("vocab_size", 65037),
+        dim=dim,
+        num_layers=fields.layers("layers", 24),
+        attention=attention,
+        mlp=FeedForward(fields.count("ffn_dim", 8192), act, inner_norm=norm),
+        norm=norm,
+        tied=fields.get("tie_word_embeddings", True),
+        context=fields.count("max_position_embeddings", 2048),
+        embedding=TokenEmbedding(
+            scale=math.sqrt(dim) if fields.get("scale_embedding", True) else 1.0,
+            positions="sinusoidal",
+            offset=fields.get("pad_token_id", 1) + 1,
+        ),
+    )
+    return Read(config, MAGNETO)
+
+
 READERS: Readers = {
     "t5": _t5,
     "t5_encoder": _t5_encoder,
@@ -225,4 +250,5 @@ READERS: Readers = {
     "marian": lambda fields: _bart(fields, MARIAN),
     "m2m_100": lambda fields: _bart(fields, M2M_100),
     "blenderbot": lambda fields: _bart(fields, BLENDERBOT),
+    "kosmos_2_text_model": _kosmos_2_text,
 }
