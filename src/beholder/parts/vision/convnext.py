@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from beholder.parts.blocks.activations import activation
 from beholder.parts.blocks.norms import Norm
-from beholder.parts.vision.stages import Maps, StagedConfig, StagedEncoder, first_dim, last_dim
+from beholder.parts.vision.stages import Maps, Stage, StagedConfig, StagedEncoder, each, first_dim, last_dim
 from beholder.parts.vision.windows import Embed
 
 
@@ -79,19 +79,6 @@ class ResponseNorm(nn.Module):
         return x_VhwC + self.weight * x_VhwC * (lengths / (lengths.mean(-1, keepdim=True) + 1e-6)) + self.bias
 
 
-class ConvNextStage(nn.Module):
-    """`down` to the stage's grid, then blocks."""
-
-    def __init__(self, config: ConvNext, inputs: int, dim: int, depth: int) -> None:
-        super().__init__()
-        norm = Norm("layer", config.eps)
-        self.down = Embed(inputs, dim, 2, 2, norm=norm, before=True) if inputs else None
-        self.blocks = nn.Sequential(*(ConvNextBlock(config, dim) for _ in range(depth)))
-
-    def forward(self, x_VhwC: Tensor) -> Tensor:
-        return self.blocks(x_VhwC if self.down is None else self.down(x_VhwC))
-
-
 class ConvNextModel(StagedEncoder):
     """`Vision` by depthwise convolutions; tokens are the last map's cells."""
 
@@ -101,19 +88,18 @@ class ConvNextModel(StagedEncoder):
         super().__init__()
         self.config = config
         self.pooled_only = () if config.norm_tokens else ("norm.",)
-        self.stem = Embed(3, config.dims[0], config.patch, config.patch, norm=Norm("layer", config.eps))
-        self.stages = nn.ModuleList(
-            ConvNextStage(config, *shape)
-            for shape in zip((0, *config.dims), config.dims, config.depths, strict=False)
-        )
+        norm = Norm("layer", config.eps)
+        self.stem = Embed(3, config.dims[0], config.patch, config.patch, norm=norm)
+        self.stages = nn.ModuleList()
+        for number, (dim, depth) in enumerate(zip(config.dims, config.depths, strict=True)):
+            inputs = (0, *config.dims)[number]
+            down = Embed(inputs, dim, 2, 2, norm=norm, before=True) if number else None
+            self.stages.append(Stage(down, (ConvNextBlock(config, dim) for _ in range(depth))))
         self.norm = Norm("layer", config.last_eps).build(config.dim)
         self.classifier = nn.Linear(config.dim, config.classes) if config.classes else None
 
     def maps(self, pixels_V3HW: Tensor) -> Maps:
-        x_VhwC = self.stem(last_dim(pixels_V3HW))
-        taps = []
-        for stage in self.stages:
-            x_VhwC = stage(x_VhwC)
-            taps.append(x_VhwC)
-        tokens = self.norm(x_VhwC) if self.config.norm_tokens else x_VhwC
-        return Maps(taps, tokens, self.norm(x_VhwC.mean((1, 2))))
+        taps = each(self.stages, self.stem(last_dim(pixels_V3HW)))
+        last = taps[-1]
+        tokens = self.norm(last) if self.config.norm_tokens else last
+        return Maps(taps, tokens, self.norm(last.mean((1, 2))))

@@ -5,6 +5,7 @@ V views, h w rows and columns of a map, C channels, W windows, T tokens of a win
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -13,7 +14,16 @@ from torch.nn import functional as F
 from beholder.errors import BeholderError
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
-from beholder.parts.vision.stages import Maps, StagedConfig, StagedEncoder, conv_side, first_dim, last_dim
+from beholder.parts.vision.stages import (
+    Maps,
+    Stage,
+    StagedConfig,
+    StagedEncoder,
+    conv_side,
+    each,
+    first_dim,
+    last_dim,
+)
 from beholder.parts.vision.windows import Embed, Heads, merge, partition
 
 
@@ -113,27 +123,14 @@ class DaVitLayer(nn.Module):
         return x_VhwC + self.mlp(self.norm2(x_VhwC))
 
 
-class DaVitStage(nn.Module):
-    """`down` to the stage's grid, then layers of either kind in turn."""
-
-    def __init__(self, config: DaVit, stage: int) -> None:
-        super().__init__()
-        dim, inputs = config.dims[stage], (3, *config.dims)[stage]
-        steps = (config.kernels[stage], config.strides[stage], config.paddings[stage])
-        self.down = Embed(inputs, dim, *steps, before=config.norm_before[stage])
-        self.spatial, self.channel = nn.ModuleList(), nn.ModuleList()
-        mlp = FeedForward(int(config.ratio * dim), config.act)
-        for _ in range(config.depths[stage]):
-            windows = WindowMixer(Heads(dim, config.heads[stage], bias=config.qkv_bias), config.window)
-            channels = ChannelMixer(Heads(dim, config.groups[stage], bias=config.qkv_bias))
-            self.spatial.append(DaVitLayer(dim, windows, mlp))
-            self.channel.append(DaVitLayer(dim, channels, mlp))
-
-    def forward(self, x_VhwC: Tensor) -> Tensor:
-        x_VhwC = self.down(x_VhwC)
-        for spatial, channel in zip(self.spatial, self.channel, strict=True):
-            x_VhwC = channel(spatial(x_VhwC))
-        return x_VhwC
+def pair(config: DaVit, stage: int) -> nn.Sequential:
+    """A layer that mixes inside windows and one that mixes channels."""
+    dim = config.dims[stage]
+    mlp = FeedForward(int(config.ratio * dim), config.act)
+    windows = WindowMixer(Heads(dim, config.heads[stage], bias=config.qkv_bias), config.window)
+    channels = ChannelMixer(Heads(dim, config.groups[stage], bias=config.qkv_bias))
+    layers = {"spatial": DaVitLayer(dim, windows, mlp), "channel": DaVitLayer(dim, channels, mlp)}
+    return nn.Sequential(OrderedDict(layers))
 
 
 class DaVitModel(StagedEncoder):
@@ -144,11 +141,13 @@ class DaVitModel(StagedEncoder):
     def __init__(self, config: DaVit) -> None:
         super().__init__()
         self.config = config
-        self.stages = nn.ModuleList(DaVitStage(config, stage) for stage in range(len(config.dims)))
+        self.stages = nn.ModuleList()
+        for stage, depth in enumerate(config.depths):
+            steps = (config.kernels[stage], config.strides[stage], config.paddings[stage])
+            inputs = (3, *config.dims)[stage]
+            down = Embed(inputs, config.dims[stage], *steps, before=config.norm_before[stage])
+            self.stages.append(Stage(down, (pair(config, stage) for _ in range(depth))))
 
     def maps(self, pixels_V3HW: Tensor) -> Maps:
-        x_VhwC, taps = last_dim(pixels_V3HW), []
-        for stage in self.stages:
-            x_VhwC = stage(x_VhwC)
-            taps.append(x_VhwC)
-        return Maps(taps, x_VhwC)
+        taps = each(self.stages, last_dim(pixels_V3HW))
+        return Maps(taps, taps[-1])

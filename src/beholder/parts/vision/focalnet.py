@@ -15,7 +15,16 @@ from torch.nn import functional as F
 from beholder.errors import BeholderError
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
-from beholder.parts.vision.stages import Maps, StagedConfig, StagedEncoder, conv_side, first_dim, last_dim
+from beholder.parts.vision.stages import (
+    Maps,
+    Stage,
+    StagedConfig,
+    StagedEncoder,
+    conv_side,
+    each,
+    first_dim,
+    last_dim,
+)
 from beholder.parts.vision.windows import Embed, pad_to
 
 KERNEL_STEP = 2  # how much wider each level looks than the last
@@ -124,39 +133,35 @@ class FocalLayer(nn.Module):
         return x_VhwC
 
 
-class FocalStage(nn.Module):
-    """Layers of one width, and the step to the next stage."""
+class PaddedEmbed(Embed):
+    """A map padded so that `unit` divides its sides, then convolved."""
 
-    def __init__(self, config: FocalNet, stage: int) -> None:
-        super().__init__()
-        self.blocks = nn.Sequential(*(FocalLayer(config, stage) for _ in range(config.depths[stage])))
-        dim, last = config.width * 2**stage, stage == len(config.depths) - 1
-        self.down = None if last else Embed(dim, 2 * dim, *config.step(stage + 1), norm=config.norm)
+    def __init__(self, unit: int, inputs: int, outputs: int, *step: int, norm: Norm) -> None:
+        super().__init__(inputs, outputs, *step, norm=norm)
+        self.unit = unit
 
-    def forward(self, x_VhwC: Tensor) -> tuple[Tensor, Tensor]:
-        """The map before and after the step."""
-        x_VhwC = self.blocks(x_VhwC)
-        return x_VhwC, x_VhwC if self.down is None else self.down(pad_to(x_VhwC, 2))
+    def forward(self, x_VhwC: Tensor) -> Tensor:
+        return super().forward(pad_to(x_VhwC, self.unit))
 
 
 class FocalNetModel(StagedEncoder):
-    """`Vision` by focal modulation; tokens are the last map's cells, normed. Taps are the maps before each step."""
+    """`Vision` by focal modulation; tokens are the last map's cells, normed."""
 
     config: FocalNet
 
     def __init__(self, config: FocalNet) -> None:
         super().__init__()
         self.config = config
-        self.stem = Embed(3, config.width, *config.step(0), norm=config.norm)
-        self.stages = nn.ModuleList(FocalStage(config, stage) for stage in range(len(config.depths)))
+        self.stem = PaddedEmbed(config.patch, 3, config.width, *config.step(0), norm=config.norm)
+        self.stages = nn.ModuleList()
+        for stage, depth in enumerate(config.depths):
+            dim = config.width * 2**stage
+            down = PaddedEmbed(2, dim // 2, dim, *config.step(stage), norm=config.norm) if stage else None
+            self.stages.append(Stage(down, (FocalLayer(config, stage) for _ in range(depth))))
         self.norm = config.norm.build(config.dim)
         self.classifier = nn.Linear(config.dim, config.classes) if config.classes else None
 
     def maps(self, pixels_V3HW: Tensor) -> Maps:
-        x_VhwC = self.stem(pad_to(last_dim(pixels_V3HW), self.config.patch))
-        taps = []
-        for stage in self.stages:
-            before, x_VhwC = stage(x_VhwC)
-            taps.append(before)
-        tokens = self.norm(x_VhwC)
+        taps = each(self.stages, self.stem(last_dim(pixels_V3HW)))
+        tokens = self.norm(taps[-1])
         return Maps(taps, tokens, tokens.mean((1, 2)))

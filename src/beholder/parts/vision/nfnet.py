@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from beholder.errors import UnknownName
 from beholder.parts.blocks.activations import activation
 from beholder.parts.vision.convnets import ChannelGate, StandardConv, same_padding
-from beholder.parts.vision.stages import Maps, StagedConfig, StagedEncoder, last_dim
+from beholder.parts.vision.stages import Maps, StagedConfig, StagedEncoder, each, last_dim
 
 # deepmind/deepmind-research: nfnets/base.py `nonlinearities`; jax's GELU is the tanh form
 GAINS = {
@@ -152,9 +152,6 @@ class NfNetModel(StagedEncoder):
         if not self.config.deep_stem:
             rows, columns = (same_padding(length, 3, 2) for length in x_VChw.shape[-2:])
             x_VChw = F.max_pool2d(F.pad(x_VChw, (*columns, *rows), value=-torch.inf), 3, 2)
-        taps = []
-        for stage in self.stages:
-            x_VChw = stage(x_VChw)
-            taps.append(last_dim(x_VChw))
-        last = last_dim(self.act(x_VChw if self.last is None else self.last(x_VChw)))
-        return Maps(taps, last, last.mean((1, 2)))
+        taps = each(self.stages, x_VChw)
+        last = last_dim(self.act(taps[-1] if self.last is None else self.last(taps[-1])))
+        return Maps([last_dim(tap) for tap in taps], last, last.mean((1, 2)))

@@ -17,7 +17,7 @@ from beholder.media.plan import Grid, Size
 from beholder.parts.blocks.activations import activation
 from beholder.parts.blocks.positions import learned
 from beholder.parts.vision.convnets import BatchNorm, ConvNorm
-from beholder.parts.vision.stages import Maps, StagedConfig, StagedEncoder, conv_side, last_dim
+from beholder.parts.vision.stages import Maps, StagedConfig, StagedEncoder, conv_side, each, last_dim
 from beholder.parts.vision.windows import Heads
 
 STRIDES = ("middle", "first", "averages")
@@ -157,10 +157,7 @@ class ResNetModel(StagedEncoder):
         for layer in self.stem:
             x_VChw = self.act(layer(x_VChw))
         x_VChw = F.avg_pool2d(x_VChw, 2) if self.config.deep_stem else F.max_pool2d(x_VChw, 3, 2, 1)
-        taps = []
-        for stage in self.stages:
-            x_VChw = stage(x_VChw)
-            taps.append(last_dim(x_VChw))
+        taps = [last_dim(tap) for tap in each(self.stages, x_VChw)]
         last = taps[-1]
         return Maps(taps, last, last.mean((1, 2)) if self.pool is None else self.pool(last))
 

@@ -7,7 +7,7 @@ V views, h w rows and columns of a map, C channels, N packed tokens, D width of 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -116,6 +116,27 @@ class StagedEncoder(Encoder):
             raise BeholderError("this encoder was built without its classifier; set classes")
         scores_VC: Tensor = classifier(pooled_VD)
         return scores_VC
+
+
+class Stage(nn.Module):
+    """Blocks of one width behind the step `down` to their grid, where there is one."""
+
+    def __init__(self, down: nn.Module | None, blocks: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.down, self.blocks = down, nn.Sequential(*blocks)
+
+    def forward(self, x_VhwC: Tensor) -> Tensor:
+        x_VhwC = x_VhwC if self.down is None else self.down(x_VhwC)
+        given: Tensor = self.blocks(x_VhwC)
+        return given
+
+
+def each(stages: Iterable[nn.Module], x: Tensor) -> list[Tensor]:
+    """What each stage gives for what the one before gave."""
+    given = [x]
+    for stage in stages:
+        given.append(stage(given[-1]))
+    return given[1:]
 
 
 def last_dim(x_VCHW: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from beholder.errors import BeholderError
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import learned
-from beholder.parts.vision.stages import Maps, StagedConfig, StagedEncoder, last_dim
+from beholder.parts.vision.stages import Maps, Stage, StagedConfig, StagedEncoder, each, last_dim
 from beholder.parts.vision.windows import Embed, Heads, merge, pad_to, partition, relative_index, shift_mask
 
 BIAS_HIDDEN = 512  # version 2's MLP
@@ -176,25 +176,8 @@ class PatchMerge(nn.Module):
         return self.norm(self.linear(x)) if self.after else self.linear(self.norm(x))
 
 
-class SwinStage(nn.Module):
-    """Layers of one width, every other with shifted windows, and the step to the next stage."""
-
-    def __init__(self, config: Swin, stage: int) -> None:
-        super().__init__()
-        self.blocks = nn.Sequential(
-            *(SwinBlock(config, stage, shifted=bool(index % 2)) for index in range(config.depths[stage]))
-        )
-        last = stage == len(config.depths) - 1
-        self.down = None if last else PatchMerge(config.width * 2**stage, after=config.cosine)
-
-    def forward(self, x_VhwC: Tensor) -> tuple[Tensor, Tensor]:
-        """The map before and after the step."""
-        x_VhwC = self.blocks(x_VhwC)
-        return x_VhwC, x_VhwC if self.down is None else self.down(x_VhwC)
-
-
 class SwinModel(StagedEncoder):
-    """`Vision` by attention in windows; tokens are the last map's cells, normed. Taps are the maps before each step."""
+    """`Vision` by attention in windows; tokens are the last map's cells, normed."""
 
     config: Swin
 
@@ -202,15 +185,15 @@ class SwinModel(StagedEncoder):
         super().__init__()
         self.config = config
         self.stem = Embed(3, config.width, config.patch, config.patch)
-        self.stages = nn.ModuleList(SwinStage(config, stage) for stage in range(len(config.depths)))
+        self.stages = nn.ModuleList()
+        for stage, depth in enumerate(config.depths):
+            down = PatchMerge(config.width * 2 ** (stage - 1), after=config.cosine) if stage else None
+            blocks = (SwinBlock(config, stage, shifted=bool(index % 2)) for index in range(depth))
+            self.stages.append(Stage(down, blocks))
         self.norm = config.norm.build(config.dim) if config.last_norm else None
         self.classifier = nn.Linear(config.dim, config.classes) if config.classes else None
 
     def maps(self, pixels_V3HW: Tensor) -> Maps:
-        x_VhwC = self.stem(pad_to(last_dim(pixels_V3HW), self.config.patch))
-        taps = []
-        for stage in self.stages:
-            before, x_VhwC = stage(x_VhwC)
-            taps.append(before)
-        tokens = x_VhwC if self.norm is None else self.norm(x_VhwC)
+        taps = each(self.stages, self.stem(pad_to(last_dim(pixels_V3HW), self.config.patch)))
+        tokens = taps[-1] if self.norm is None else self.norm(taps[-1])
         return Maps(taps, tokens, tokens.mean((1, 2)))

@@ -7,6 +7,7 @@ from beholder.weights.layouts.rules import Rules, affine, conv_norms
 from beholder.weights.ops import Pointwise, Reshape, Split, Transpose
 
 PARTS = ("q", "k", "v")
+MOST_STAGES = 8
 
 
 def joined_qkv(pairs: dict[str, str]) -> Rules:
@@ -23,6 +24,11 @@ def pointwise(pairs: dict[str, str]) -> Rules:
     return {f"{key}.weight": Pointwise(f"{own}.weight") for key, own in pairs.items()} | {
         f"{key}.bias": f"{own}.bias" for key, own in pairs.items()
     }
+
+
+def steps(key: str, own: str) -> dict[str, str]:
+    """Pairs for steps that are published with the stage they leave, `{}` in `key`, and are ours with the one they lead to."""
+    return {key.format(number): f"stages.{number + 1}.down.{own}" for number in range(MOST_STAGES)}
 
 
 def classifying(layout: Layout, body: str, classifier: str) -> Layout:
@@ -221,8 +227,8 @@ SWIN = Layout(
                 f"{_SWIN_BLOCK}.intermediate.dense": "stages.{}.blocks.{}.mlp.up",
                 f"{_SWIN_BLOCK}.output.dense": "stages.{}.blocks.{}.mlp.down",
                 f"{_SWIN_BLOCK}.attention.self.continuous_position_bias_mlp.0": "stages.{}.blocks.{}.attn.bias.up",
-                "encoder.layers.{}.downsample.norm": "stages.{}.down.norm",
                 "layernorm": "norm",
+                **steps("encoder.layers.{}.downsample.norm", "norm"),
             }
         ),
         f"{_SWIN_BLOCK}.attention.self.relative_position_bias_table": "stages.{}.blocks.{}.attn.bias.table",
@@ -232,7 +238,7 @@ SWIN = Layout(
         f"{_SWIN_BLOCK}.attention.self.logit_scale": Pointwise("stages.{}.blocks.{}.attn.log_scale"),
         f"{_SWIN_BLOCK}.attention.self.relative_position_index": None,
         f"{_SWIN_BLOCK}.attention.self.relative_coords_table": None,
-        "encoder.layers.{}.downsample.reduction.weight": "stages.{}.down.linear.weight",
+        **steps("encoder.layers.{}.downsample.reduction.weight", "linear.weight"),
     },
     name="transformers Swin",
 )
@@ -253,7 +259,7 @@ def _davit(conv: str, place: str, norm1: str, attention: str, norm2: str, mlp: s
         names = {place.replace("kind", f"conv{n}"): f"place{n}" for n in (1, 2)}
         names |= {norm1: "norm1", norm2: "norm2", f"{attention}.proj": "attn.heads.out"}
         names |= {f"{mlp}.fc1": "mlp.up", f"{mlp}.fc2": "mlp.down"}
-        key, own = f"blocks.{{}}.{{}}.{block}_block", f"stages.{{}}.{block}.{{}}"
+        key, own = f"blocks.{{}}.{{}}.{block}_block", f"stages.{{}}.blocks.{{}}.{block}"
         rules |= affine(
             {f"{key}.{theirs.replace('kind', kind)}": f"{own}.{ours}" for theirs, ours in names.items()}
         )
@@ -285,8 +291,8 @@ FOCALNET = Layout(
                 "encoder.stages.{}.layers.{}.modulation.projection_in": "stages.{}.blocks.{}.modulation.split",
                 "encoder.stages.{}.layers.{}.modulation.projection_out": "stages.{}.blocks.{}.modulation.out",
                 "encoder.stages.{}.layers.{}.modulation.layernorm": "stages.{}.blocks.{}.modulation.norm",
-                "encoder.stages.{}.downsample.projection": "stages.{}.down.conv",
-                "encoder.stages.{}.downsample.norm": "stages.{}.down.norm",
+                **steps("encoder.stages.{}.downsample.projection", "conv"),
+                **steps("encoder.stages.{}.downsample.norm", "norm"),
                 "layernorm": "norm",
             }
         ),
