@@ -329,6 +329,8 @@ def _intern_vit(fields: Fields) -> Read[ViT]:
         qk_norm=Norm("rms", 1e-6) if fields.get("use_qk_norm", False) else None,
         norm_type=fields.get("norm_type", "layer_norm"),
     )
+    if vit.post_norm and vit.norm.kind == "rms":
+        raise BeholderError(f"{fields.name}: a LayerNorm behind layers of RMSNorm is not supported")
     table = vit.positions if fields.get("use_absolute_position_embeddings", True) else None
     vit = replace(
         vit, mask_token=fields.get("use_mask_token", False), positions=table, take=Take(norm=not mean)
