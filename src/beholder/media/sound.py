@@ -157,7 +157,9 @@ class Fbank(SoundFront):
             samples_S = samples_S - samples_S.mean()
         logs_FM = self._log_mels(samples_S).astype(np.float32)
         if self.per_clip:
-            logs_FM = (logs_FM - logs_FM.mean(0)) / logs_FM.std(0)
+            centred_FM = logs_FM - logs_FM.mean(0)
+            spread_M = centred_FM.std(0)
+            logs_FM = centred_FM / np.where(spread_M > 0, spread_M, 1.0)  # silence stays silence
         if self.frames is not None:
             logs_FM = np.pad(logs_FM[: self.frames], ((0, max(0, self.frames - len(logs_FM))), (0, 0)))
         return torch.from_numpy(((logs_FM - self.mean) / self.std).T.astype(np.float32))[None]

@@ -7,7 +7,7 @@ from functools import lru_cache
 from beholder.weights.layout import Layout
 from beholder.weights.layouts.encoder_decoders import bart_side
 from beholder.weights.layouts.rules import Rules, affine
-from beholder.weights.ops import Fuse, Reshape, Split, Tied
+from beholder.weights.ops import Fuse, Reshape, Split, Tied, Transpose
 
 # transformers: models/whisper/modeling_whisper.py and models/speech_to_text/modeling_speech_to_text.py
 SPEECH_LAYERS = affine(
@@ -164,7 +164,7 @@ def beats(num_layers: int) -> Layout:
     bias = "encoder.layers.{}.self_attn.relative_attention_bias.weight"
     copies: Rules = {bias.format(index): Tied("bias.weight") for index in range(1, num_layers)}
     rules: Rules = {
-        "patch_embedding.weight": "stem.patch.weight",
+        "patch_embedding.weight": Transpose("stem.patch.weight", (0, 1, 3, 2)),  # theirs: time before frequency
         "predictor.*": None,
         "encoder.pos_conv.0.bias": "positions.bias",
         "encoder.pos_conv.0.weight_g": "positions.scale",

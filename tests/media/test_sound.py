@@ -1,0 +1,196 @@
+"""Front ends of sound against the official extractors and against formulas, wave files, and resampling."""
+
+from __future__ import annotations
+
+import io
+import math
+import wave
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from beholder.config import from_data
+from beholder.errors import BeholderError, MediaError
+from beholder.media import sound
+from beholder.media.sound import Fbank, LogMel, SoundFront, Waveform, read_sound_front
+from beholder.media.waves import read_wav, resample
+from beholder.weights.open import read_json
+
+
+def noise(count: int, seed: int = 0) -> np.ndarray:
+    return (np.random.default_rng(seed).standard_normal(count) * 0.1).astype(np.float32)
+
+
+def tone(hertz: float, count: int, rate: int) -> np.ndarray:
+    return np.sin(2 * math.pi * hertz * np.arange(count) / rate).astype(np.float32)
+
+
+@pytest.mark.parametrize("family", ["ast", "speech_to_text", "wav2vec2_ctc", "whisper"])
+def test_fronts_equal_the_official_extractors(family: str, oracle: Callable[[str], Path]) -> None:
+    front = read_sound_front(read_json(oracle(family) / "preprocessor_config.json"))
+    assert front is not None
+    recorded = load_file(oracle(family) / "preprocess.safetensors")
+    for index in range(3):
+        samples = recorded[f"audio_{index}"]
+        ours = front.view(samples)
+        names = (f"out_{index}/input_features", f"out_{index}/input_values")
+        theirs = recorded[next(name for name in names if name in recorded)]
+        theirs = theirs if theirs.shape[-1] == ours.shape[-1] else theirs.swapaxes(-1, -2)
+        assert ours.shape[1:] == front.size(len(samples))
+        assert np.abs(ours.numpy() - theirs.reshape(ours.shape)).max() < 1e-5 * max(1.0, float(theirs.std()))
+
+
+def kaldi(samples: np.ndarray, bins: int, window: str) -> np.ndarray:
+    """Log filter banks (bins, frames) at 16 kHz by a plain Fourier sum."""
+    rows = []
+    for start in range(0, len(samples) - 399, 160):
+        frame = samples[start : start + 400].astype(float)
+        frame = frame - frame.mean()
+        frame = frame - 0.97 * np.concatenate((frame[:1], frame[:-1]))
+        shape = 0.5 - 0.5 * np.cos(2 * math.pi * np.arange(400) / 399)
+        frame = frame * shape ** (0.85 if window == "povey" else 1.0)
+        waves = np.exp(-2j * math.pi * np.outer(np.arange(257), np.arange(400)) / 512)
+        rows.append(np.abs(waves @ frame) ** 2)
+    mels = 1127 * np.log(1 + np.arange(257) * 31.25 / 700)
+    low, high = 1127 * math.log(1 + 20 / 700), 1127 * math.log(1 + 8000 / 700)
+    width = (high - low) / (bins + 1)
+    centres = low + width * np.arange(1, bins + 1)
+    filters = np.maximum(0, 1 - np.abs(mels - centres[:, None]) / width)
+    return np.log(np.maximum(filters @ np.array(rows).T, 2.0**-23))
+
+
+@pytest.mark.parametrize("window", ["povey", "hanning"])
+def test_filter_banks_equal_their_formula(window: str) -> None:
+    samples = noise(3000)
+    ours = Fbank(bins=40, window=window).view(samples)[0].numpy()
+    np.testing.assert_allclose(ours, kaldi(samples, 40, window), atol=1e-4)
+
+
+def test_published_fronts_scale_pad_and_norm() -> None:
+    samples = noise(16000) + 0.3
+    raw = kaldi(samples, 128, "hanning")
+    ast = sound.AST.view(samples)[0].numpy()
+    np.testing.assert_allclose(ast[:, :98], (raw + 4.2677393) / (2 * 4.5689974), atol=1e-4)
+    np.testing.assert_allclose(ast[:, 98:], 4.2677393 / (2 * 4.5689974), atol=1e-6)
+    beats = sound.BEATS.view(samples)[0].numpy()
+    np.testing.assert_allclose(
+        beats, (kaldi(samples * 2.0**15, 128, "povey") - 15.41663) / (2 * 6.55582), atol=1e-4
+    )
+    centred = sound.IMAGEBIND.view(samples)[0].numpy()
+    expected = (kaldi(samples - samples.mean(), 128, "hanning") + 4.268) / 9.138
+    np.testing.assert_allclose(centred[:, :98], expected, atol=1e-4)
+    assert centred.shape == (128, 204)
+
+
+def test_log_mels_are_of_equal_area_and_clamped() -> None:
+    filters = sound.slaney_filters(80, 400, 16000).numpy()
+    areas = filters.sum(1) * 40.0
+    np.testing.assert_allclose(areas[20:], 1.0, atol=0.15)  # narrow triangles fall between frequencies
+    view = LogMel(seconds=2).view(tone(1000, 16000, 16000))[0].numpy()
+    assert view.shape == (80, 200)
+    assert view.max() - view.min() == pytest.approx(2.0)
+    loudest = view[:, :90].mean(1).argmax()
+    mels = 1000.0 * 3 / 200 / (15 + math.log(8) * 27 / math.log(6.4))
+    assert loudest == pytest.approx(mels * 81 - 1, abs=1)
+
+
+@pytest.mark.parametrize(
+    "front",
+    [Waveform(), LogMel(), LogMel(seconds=None), Fbank(), sound.AST, sound.BEATS, sound.SPEECH_TO_TEXT],
+)
+@pytest.mark.parametrize("count", [400, 401, 1599, 1600, 20001])
+def test_sizes_follow_from_the_number_of_samples(front: SoundFront, count: int) -> None:
+    view = front.view(noise(count))
+    assert (view.shape[0], *front.size(count)) == tuple(view.shape)
+    assert 0 < front.filled(count) <= view.shape[2]
+    assert view.dtype.is_floating_point and view.isfinite().all()
+
+
+def test_long_sounds_are_cut() -> None:
+    front = LogMel(seconds=1)
+    assert (front.size(99999), front.filled(99999)) == ((80, 100), 100)
+    assert sound.AST.filled(16000 * 60) == 1024
+    np.testing.assert_array_equal(front.view(noise(20000)), front.view(noise(20000)[:16000]))
+
+
+def test_fronts_are_data() -> None:
+    for front in (Waveform(normalise=False), sound.WHISPER_LARGE_V3, sound.AST, sound.BEATS, sound.IMAGEBIND):
+        assert from_data(front.to_data()) == front
+        assert front.at((32, 64)).size(64 * 160)[0] in (1, 32)
+
+
+@pytest.mark.parametrize("samples", [np.zeros((2, 500)), np.zeros(0), np.array([0.0, np.nan] * 300)])
+@pytest.mark.parametrize("front", [Waveform(), LogMel(), Fbank()])
+def test_what_is_no_waveform_is_an_error(front: SoundFront, samples: np.ndarray) -> None:
+    with pytest.raises(MediaError, match="waveform"):
+        front.view(samples)
+
+
+def test_settings_are_read_or_refused() -> None:
+    assert read_sound_front({"image_processor_type": "CLIPImageProcessor"}) is None
+    large = {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 128}
+    assert read_sound_front(large) == sound.WHISPER_LARGE_V3
+    assert read_sound_front({"feature_extractor": large, "processor_class": "X"}) == sound.WHISPER_LARGE_V3
+    assert read_sound_front({"feature_extractor_type": "ASTFeatureExtractor"}) == sound.AST
+    with pytest.raises(BeholderError, match="dither"):
+        read_sound_front(large | {"dither": 0.5})
+    with pytest.raises(BeholderError, match="surprise"):
+        read_sound_front(large | {"surprise": 1})
+    with pytest.raises(BeholderError, match="hanning"):
+        Fbank(window="hamming")
+
+
+def pcm(samples: np.ndarray, *, rate: int = 8000, width: int = 2, channels: int = 1) -> bytes:
+    """A wave file of integers (S,) or (S, channels)."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(width)
+        file.setframerate(rate)
+        if width == 3:
+            file.writeframes(b"".join(int(x).to_bytes(3, "little", signed=True) for x in samples.reshape(-1)))
+        else:
+            file.writeframes(samples.astype({1: "u1", 2: "<i2", 4: "<i4"}[width]).tobytes())
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width, zero", [(1, 128), (2, 0), (3, 0), (4, 0)])
+def test_wave_files_of_all_widths(width: int, zero: int, tmp_path: Path) -> None:
+    full = 2 ** (8 * width - 1)
+    values = np.array([zero, zero + full // 2, zero - full, zero + full - 1], dtype=np.int64)
+    (tmp_path / "a.wav").write_bytes(pcm(values, width=width))
+    samples, rate = read_wav(tmp_path / "a.wav")
+    assert rate == 8000 and samples.dtype == np.float32
+    np.testing.assert_allclose(samples, [0, 0.5, -1, 1 - 1 / full], atol=1e-7)
+
+
+def test_channels_are_averaged() -> None:
+    samples, _ = read_wav(pcm(np.array([[0, 16384], [-8192, 8192]]), channels=2))
+    np.testing.assert_array_equal(samples, np.array([0.25, 0.0], np.float32))
+
+
+@pytest.mark.parametrize("data", [b"", b"RIFF", b"ID3 no wave", pcm(np.arange(9))[:30]])
+def test_what_is_no_wave_file_is_one_line(data: bytes, tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="sound 1") as caught:
+        read_wav(data)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(MediaError, match="PCM wave file"):
+        read_wav(tmp_path / "absent.wav")
+
+
+@pytest.mark.parametrize("rate, new_rate", [(8000, 16000), (44100, 16000), (16000, 8000), (22050, 24000)])
+def test_resampling_keeps_a_tone(rate: int, new_rate: int) -> None:
+    ours = resample(tone(440, rate, rate), rate, new_rate)
+    assert ours.dtype == np.float32 and len(ours) == new_rate
+    np.testing.assert_allclose(ours[500:-500], tone(440, new_rate, new_rate)[500:-500], atol=5e-3)
+
+
+def test_resampling_removes_what_the_new_rate_cannot_hold() -> None:
+    assert np.abs(resample(tone(7000, 16000, 16000), 16000, 8000)[100:-100]).max() < 0.02
+    same = noise(100)
+    assert resample(same, 8000, 8000) is not None and np.array_equal(resample(same, 8000, 8000), same)
+    with pytest.raises(MediaError, match="rates"):
+        resample(same, 0, 8000)
