@@ -37,6 +37,7 @@ class ConvNext(StagedConfig):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dim", self.dims[-1])
+        self.need_each("dims", "depths")
 
     def sides(self, length: int) -> tuple[int, ...]:
         return tuple(length // self.patch // 2**stage for stage in range(len(self.dims)))

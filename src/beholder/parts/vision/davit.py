@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from beholder.errors import BeholderError
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.vision.stages import (
@@ -51,17 +50,8 @@ class DaVit(StagedConfig):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dim", self.dims[-1])
-        per_stage = (
-            self.depths,
-            self.heads,
-            self.groups,
-            self.kernels,
-            self.strides,
-            self.paddings,
-            self.norm_before,
-        )
-        if any(len(values) != len(self.dims) for values in per_stage):
-            raise BeholderError(f"{len(self.dims)} stages need as many of each of their numbers")
+        self.need_each("dims", "depths", "heads", "groups")
+        self.need_each("dims", "kernels", "strides", "paddings", "norm_before")
 
     def sides(self, length: int) -> tuple[int, ...]:
         sides = []

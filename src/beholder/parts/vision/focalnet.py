@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from beholder.errors import BeholderError
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.vision.stages import (
@@ -25,7 +24,7 @@ from beholder.parts.vision.stages import (
     first_dim,
     last_dim,
 )
-from beholder.parts.vision.windows import Embed, pad_to
+from beholder.parts.vision.windows import Embed
 
 KERNEL_STEP = 2  # how much wider each level looks than the last
 
@@ -59,8 +58,7 @@ class FocalNet(StagedConfig):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dim", self.width * 2 ** (len(self.depths) - 1))
-        if not len(self.levels) == len(self.kernels) == len(self.depths):
-            raise BeholderError(f"{len(self.depths)} stages need as many levels and kernels")
+        self.need_each("depths", "levels", "kernels")
 
     def step(self, stage: int) -> tuple[int, int, int]:
         """Kernel, stride and padding of the convolution that begins a stage; official `FocalNetPatchEmbeddings`."""
@@ -133,17 +131,6 @@ class FocalLayer(nn.Module):
         return x_VhwC
 
 
-class PaddedEmbed(Embed):
-    """A map padded so that `unit` divides its sides, then convolved."""
-
-    def __init__(self, unit: int, inputs: int, outputs: int, *step: int, norm: Norm) -> None:
-        super().__init__(inputs, outputs, *step, norm=norm)
-        self.unit = unit
-
-    def forward(self, x_VhwC: Tensor) -> Tensor:
-        return super().forward(pad_to(x_VhwC, self.unit))
-
-
 class FocalNetModel(StagedEncoder):
     """`Vision` by focal modulation; tokens are the last map's cells, normed."""
 
@@ -152,11 +139,11 @@ class FocalNetModel(StagedEncoder):
     def __init__(self, config: FocalNet) -> None:
         super().__init__()
         self.config = config
-        self.stem = PaddedEmbed(config.patch, 3, config.width, *config.step(0), norm=config.norm)
+        self.stem = Embed(3, config.width, *config.step(0), norm=config.norm, unit=config.patch)
         self.stages = nn.ModuleList()
         for stage, depth in enumerate(config.depths):
             dim = config.width * 2**stage
-            down = PaddedEmbed(2, dim // 2, dim, *config.step(stage), norm=config.norm) if stage else None
+            down = Embed(dim // 2, dim, *config.step(stage), norm=config.norm, unit=2) if stage else None
             self.stages.append(Stage(down, (FocalLayer(config, stage) for _ in range(depth))))
         self.norm = config.norm.build(config.dim)
         self.classifier = nn.Linear(config.dim, config.classes) if config.classes else None

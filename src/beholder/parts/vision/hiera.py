@@ -67,8 +67,7 @@ class Hiera(StagedConfig):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dim", self.pyramid.dim if self.pyramid else self.dims[-1])
-        if not len(self.dims) == len(self.depths) == len(self.heads) == len(self.windows):
-            raise BeholderError(f"{len(self.dims)} stages need as many depths, heads and windows")
+        self.need_each("dims", "depths", "heads", "windows")
 
     @property
     def token_tap(self) -> int:

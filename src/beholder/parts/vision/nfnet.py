@@ -54,6 +54,7 @@ class NfNet(StagedConfig):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dim", self.head or self.dims[-1])
+        self.need_each("dims", "depths")
         if self.act not in GAINS:
             raise UnknownName("activation with a known gain", self.act, GAINS)
 

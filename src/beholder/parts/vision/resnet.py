@@ -50,6 +50,7 @@ class ResNet(StagedConfig):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dim", self.dims[-1])
+        self.need_each("dims", "depths")
         if self.stride not in STRIDES:
             raise UnknownName("ResNet stride", self.stride, STRIDES)
 

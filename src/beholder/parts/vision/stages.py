@@ -26,6 +26,12 @@ class StagedConfig(VisionConfig):
 
     classes: int = 0
 
+    def need_each(self, *names: str) -> None:
+        """Raise `BeholderError` where one of these fields has another number of stages than the first."""
+        counts = {name: len(getattr(self, name)) for name in names}
+        if len(set(counts.values())) > 1:
+            raise BeholderError(f"{type(self).__name__}: {counts} are numbers for unequal counts of stages")
+
     @abstractmethod
     def sides(self, length: int) -> tuple[int, ...]:
         """Rows (or columns) of each tap's map for so many pixels."""

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from beholder.errors import BeholderError
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import learned
@@ -47,15 +46,13 @@ class Swin(StagedConfig):
     last_norm: bool = True
     indexed: bool = False
     cosine: bool = False
-    trained_windows: tuple[int, ...] = (0, 0, 0, 0)
+    trained_windows: tuple[int, ...] = ()
     classes: int = 0
     dim: int = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dim", self.width * 2 ** (len(self.depths) - 1))
-        per_stage = (self.heads, self.trained_windows if self.cosine else self.heads)
-        if any(len(values) < len(self.depths) for values in per_stage):
-            raise BeholderError(f"{len(self.depths)} stages need as many numbers of heads and windows")
+        self.need_each("depths", "heads", *(("trained_windows",) if self.trained_windows else ()))
 
     def sides(self, length: int) -> tuple[int, ...]:
         first = -(-length // self.patch)
@@ -121,7 +118,8 @@ class WindowAttention(nn.Module):
         self.bias: nn.Module = OffsetTable(self.window, num_heads, indexed=config.indexed)
         if config.cosine:
             self.log_scale = nn.Parameter(torch.full((num_heads,), math.log(10)))
-            self.bias = OffsetMlp(self.window, config.trained_windows[stage], num_heads)
+            trained = config.trained_windows[stage] if config.trained_windows else 0
+            self.bias = OffsetMlp(self.window, trained, num_heads)
 
     def forward(self, x_VhwC: Tensor) -> Tensor:
         views, size = len(x_VhwC), (x_VhwC.shape[1], x_VhwC.shape[2])
@@ -184,7 +182,7 @@ class SwinModel(StagedEncoder):
     def __init__(self, config: Swin) -> None:
         super().__init__()
         self.config = config
-        self.stem = Embed(3, config.width, config.patch, config.patch)
+        self.stem = Embed(3, config.width, config.patch, config.patch, unit=config.patch)
         self.stages = nn.ModuleList()
         for stage, depth in enumerate(config.depths):
             down = PatchMerge(config.width * 2 ** (stage - 1), after=config.cosine) if stage else None
@@ -194,6 +192,6 @@ class SwinModel(StagedEncoder):
         self.classifier = nn.Linear(config.dim, config.classes) if config.classes else None
 
     def maps(self, pixels_V3HW: Tensor) -> Maps:
-        taps = each(self.stages, self.stem(pad_to(last_dim(pixels_V3HW), self.config.patch)))
+        taps = each(self.stages, self.stem(last_dim(pixels_V3HW)))
         tokens = taps[-1] if self.norm is None else self.norm(taps[-1])
         return Maps(taps, tokens, tokens.mean((1, 2)))

@@ -89,7 +89,9 @@ def shift_mask(size: tuple[int, int], window: int, shift: int, device: torch.dev
 
 
 class Embed(nn.Module):
-    """A strided convolution of a map, with a norm over channels before or after it."""
+    """A strided convolution of a map, padded first until `unit` divides its sides, with a norm over channels before or
+    after it.
+    """
 
     def __init__(
         self,
@@ -101,13 +103,15 @@ class Embed(nn.Module):
         *,
         norm: Norm = Norm(),
         before: bool = False,
+        unit: int = 1,
     ) -> None:
         super().__init__()
-        self.before = before
+        self.before, self.unit = before, unit
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding)
         self.norm = norm.build(inputs if before else outputs)
 
     def forward(self, x_VhwC: Tensor) -> Tensor:
+        x_VhwC = pad_to(x_VhwC, self.unit)
         if self.before:
             return last_dim(self.conv(first_dim(self.norm(x_VhwC))))
         return self.norm(last_dim(self.conv(first_dim(x_VhwC))))

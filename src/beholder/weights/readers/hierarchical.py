@@ -221,6 +221,7 @@ def _swinv2(fields: Fields) -> Read[Swin]:
     trained = counts(fields, "pretrained_window_sizes", (0, 0, 0, 0), least=0)
     side(fields, "image_size", 224)
     read = _swin(fields)
+    trained = trained[: len(read.config.depths)] if any(trained) else ()
     return replace(read, config=read.config.but(cosine=True, trained_windows=trained))
 
 
