@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from beholder.cards import card, card_names
 from beholder.cards.schema import Card
 from beholder.config import from_data
-from beholder.errors import UnknownName, WeightsError
+from beholder.errors import BeholderError, UnknownName, WeightsError
 from beholder.media.geometry import Geometry
 from beholder.media.settings import geometry_from_official
 from beholder.media.sound import SoundFront, read_sound_front
@@ -147,7 +148,7 @@ def open_gguf_file(
     model = build(gguf_card(path, metadata, tensors), device="meta")
     decoder = model.card.main
     assert isinstance(decoder, Decoder)
-    bindings = gguf_bindings(decoder, str(metadata["general.architecture"]))
+    bindings = gguf_bindings(decoder, str(metadata["general.architecture"]), tensors)
     load_state(model, tensors, bindings, dtype=dtype or torch.bfloat16, device=device)
     return Opened(model.eval(), path), gguf_tokenizer(metadata)
 
@@ -231,6 +232,7 @@ def slow_half_to_float(model: Model) -> dict[str, torch.dtype]:
 
 def read_folder_config(folder: Path, config: Mapping[str, Any]) -> Reading:
     """The reading of a folder's `config.json`, with the geometry or front end of its processor settings."""
+    config = {**config, **sentence_settings(folder)}
     reading = read_system(config, name=folder.resolve().name, geometry=folder_geometry(folder, config))
     front = folder_front(folder)
     if front is None:
@@ -239,6 +241,30 @@ def read_folder_config(folder: Path, config: Mapping[str, Any]) -> Reading:
         branch.but(front=front) if branch.modality == "audio" else branch for branch in reading.card.branches
     )
     return replace(reading, card=reading.card.but(branches=branches))
+
+
+POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
+SENTENCE_MODULES = ("Transformer", "Pooling", "Normalize")
+
+
+def sentence_settings(folder: Path) -> dict[str, str]:
+    """`sentence_pooling` of a sentence-transformers folder: which vector stands for a text; nothing in other folders. Raises
+    `BeholderError` for modules and poolings other than the usual ones.
+    """
+    pooling = folder / "1_Pooling" / "config.json"
+    if not pooling.is_file():
+        return {}
+    settings = read_json(pooling)
+    chosen = [mode for mode, on in settings.items() if mode.startswith("pooling_mode_") and on]
+    kinds = []
+    if (folder / "modules.json").is_file():
+        kinds = re.findall(r'"type":\s*"(?:\w+\.)*(\w+)"', read_text(folder / "modules.json"))
+    others = [kind for kind in kinds if kind not in SENTENCE_MODULES]
+    if others or len(chosen) != 1 or chosen[0] not in POOLINGS:
+        raise BeholderError(
+            f"{folder.name}: sentences are pooled by {', '.join(chosen + others)}; known: {', '.join(POOLINGS)}"
+        )
+    return {"sentence_pooling": POOLINGS[chosen[0]]}
 
 
 def folder_geometry(folder: Path, config: Mapping[str, Any]) -> Geometry | None:

@@ -71,7 +71,7 @@ def _siglip_text(fields: Fields) -> Read[TextEncoder]:
 class BertKind:
     """How an encoder of BERT's form is named and where it differs. body: the prefix of the bare model beside a head.
     head, dense, norm, decoder: where a head over masks stands, and its parts. padded: positions count from behind the
-    padding id (fairseq).
+    padding id (fairseq). pooler: whether the bare model has a tanh layer on its first token.
     """
 
     body: str
@@ -82,6 +82,7 @@ class BertKind:
     decoder: str = "decoder"
     bias: str = "bias"
     padded: bool = False
+    pooler: bool = True
 
 
 ROBERTA = BertKind("roberta.", padded=True)
@@ -95,6 +96,7 @@ DISTILBERT_KIND = BertKind(
     norm="vocab_layer_norm",
     decoder="vocab_projector",
     bias="vocab_projector.bias",
+    pooler=False,
 )
 
 
@@ -121,10 +123,10 @@ def _bert(fields: Fields, kind: BertKind = BERT_KIND, *, vocab: int = 30522) -> 
         final_norm=False,
         context=fields.count("max_position_embeddings", 512) - offset,
         causal=False,
-        pool="first",
-        projection=dim,
+        pool="first" if kind.pooler else None,
+        projection=dim if kind.pooler else 0,
         projection_bias=True,
-        projection_act="tanh",
+        projection_act="tanh" if kind.pooler else None,
     )
     return _with_head(fields, encoder, kind)
 
@@ -133,13 +135,17 @@ def _with_head(fields: Fields, encoder: TextEncoder, kind: BertKind) -> Read[Tex
     """The bare model, or with scores of words behind masks, and then without its pooler."""
     body = ("", kind.body)
     tied = fields.get("tie_word_embeddings", True)
+    pooling = fields.raw("sentence_pooling")
+    if pooling is not None:  # of a sentence-transformers folder, which has no use for the pooler
+        encoder = encoder.but(pool=pooling, projection=0, projection_act=None)
+        return Read(encoder, kind.layout.but(NO_POOLER), body=body)
     if "ForMaskedLM" not in " ".join(fields.raw("architectures") or ()):
         return Read(encoder, kind.layout, body=body)
     if not tied:
         raise BeholderError(f"{fields.name}: tie_word_embeddings must be true for a head over masks")
-    encoder = encoder.but(pool=None, projection=0)
+    encoder = encoder.but(pool=None, projection=0, projection_act=None)
     assert isinstance(encoder.mlp, FeedForward)
-    layout = kind.layout.but({"pooler.dense.weight": None, "pooler.dense.bias": None})
+    layout = kind.layout.but(NO_POOLER)
     head = masked_token(kind.dense, kind.norm, kind.decoder, kind.bias)
     rest = (
         Binding(kind.head, "heads.0.", head),
@@ -152,6 +158,9 @@ def _with_head(fields: Fields, encoder: TextEncoder, kind: BertKind) -> Read[Tex
     }
     heads = (MaskedToken(encoder.mlp.act, encoder.norm),)
     return Read(encoder, layout, body=(kind.body,), stages=stages, heads=heads, rest=rest)
+
+
+NO_POOLER = {"pooler.dense.weight": None, "pooler.dense.bias": None}
 
 
 def _mpnet(fields: Fields) -> Read[TextEncoder]:
@@ -180,7 +189,7 @@ def _distilbert(fields: Fields) -> Read[TextEncoder]:
     for key in ("qa_dropout", "seq_classif_dropout", "tie_weights_", "sinusoidal_pos_embds"):
         fields.raw(key)  # files hold the table of positions either way
     read = _bert(Fields(renamed, fields.name), DISTILBERT_KIND)
-    return replace(read, config=read.config.but(pool=None, projection=0, **{"embedding.segments": 0}))
+    return replace(read, config=read.config.but(**{"embedding.segments": 0}))
 
 
 def _electra(fields: Fields) -> Read[TextEncoder]:
@@ -189,8 +198,8 @@ def _electra(fields: Fields) -> Read[TextEncoder]:
         fields.raw(key)
     narrow = fields.count("embedding_size", 128)
     sizes = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024}
-    read = _bert(_assuming(fields, sizes), BertKind("electra."))
-    config = read.config.but(pool=None, projection=0)
+    read = _bert(_assuming(fields, sizes), BertKind("electra.", pooler=False))
+    config = read.config
     if narrow != config.dim:
         config = config.but(**{"embedding.width": narrow, "embedding.late": True})
     return replace(read, config=config)
@@ -222,11 +231,11 @@ def _nomic_bert(fields: Fields) -> Read[TextEncoder]:
         rotary=rotary(fields, config.context, theta=1000.0),
     )
     mlp = config.mlp.but(gated=True, bias=False)
-    config = config.but(attention=turned, mlp=mlp, pool=None, projection=0, **{"embedding.positions": None})
+    config = config.but(attention=turned, mlp=mlp, **{"embedding.positions": None})
     return replace(read, config=config)
 
 
-NOMIC = BertKind("nomic_bert.", NOMIC_BERT)
+NOMIC = BertKind("nomic_bert.", NOMIC_BERT, pooler=False)
 
 
 def _assuming(fields: Fields, defaults: Mapping[str, Any]) -> Fields:
@@ -249,6 +258,7 @@ BERT_FIELDS = (
     "type_vocab_size",
     "pad_token_id",
     "tie_word_embeddings",
+    "sentence_pooling",
     "architectures",
 )
 
