@@ -91,6 +91,21 @@ vision_family(
     inputs=views(40, 40),
 )
 vision_family(
+    "swinv2_larger",
+    model_type="swinv2",
+    base=False,
+    settings=lambda sizes: dict(
+        image_size=32,
+        patch_size=2,
+        embed_dim=16,
+        depths=[2, 2],
+        num_heads=[2, 4],
+        window_size=5,
+        drop_path_rate=0.0,
+    ),
+    inputs=views(46, 28),
+)
+vision_family(
     "focalnet",
     base=False,
     settings=lambda sizes: dict(

@@ -254,7 +254,8 @@ def _florence_vision(fields: Fields) -> Read[DaVit]:
         qkv_bias=fields.get("qkv_bias", True),
         act=activation_name(fields, "activation_function", "gelu"),
     )
-    return Read(config, layouts.DAVIT, body=("",))
+    stages = {"vision": Recorded("last_hidden_state", channels_first=True)}
+    return Read(config, layouts.DAVIT, body=("",), stages=stages)
 
 
 def _focalnet(fields: Fields) -> Read[FocalNet]:
