@@ -11,6 +11,7 @@ from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import QueryScale
+from beholder.parts.blocks.rotary_scaling import LongRope
 from beholder.parts.blocks.transformer import Arrangement, LayerKind
 from beholder.parts.language.decoder import Decoder
 from beholder.parts.language.embedding import TokenEmbedding
@@ -48,16 +49,18 @@ def decoder(fields: Fields, assumed: DecoderDefaults) -> Decoder:
     num_heads = fields.count("num_attention_heads", assumed.num_heads)
     dim = fields.count("hidden_size", assumed.dim)
     context = fields.count("max_position_embeddings", assumed.context)
+    attention = Attention(
+        num_heads=num_heads,
+        num_kv_heads=fields.count("num_key_value_heads", assumed.num_kv_heads or num_heads),
+        head_dim=head_dim(fields, dim, num_heads, assumed.head_dim),
+        rotary=rotary(fields, context, theta=assumed.theta, share=assumed.share, pairs=assumed.pairs),
+    )
+    _check_factors(fields, attention, dim)
     return Decoder(
         vocab_size=fields.count("vocab_size", assumed.vocab_size),
         dim=dim,
         num_layers=fields.layers("num_hidden_layers", assumed.num_layers),
-        attention=Attention(
-            num_heads=num_heads,
-            num_kv_heads=fields.count("num_key_value_heads", assumed.num_kv_heads or num_heads),
-            head_dim=head_dim(fields, dim, num_heads, assumed.head_dim),
-            rotary=rotary(fields, context, theta=assumed.theta, share=assumed.share, pairs=assumed.pairs),
-        ),
+        attention=attention,
         mlp=FeedForward(
             hidden=fields.count("intermediate_size", assumed.hidden),
             act=activation_name(fields, assumed.act_key, assumed.act),
@@ -68,6 +71,20 @@ def decoder(fields: Fields, assumed: DecoderDefaults) -> Decoder:
         tied=fields.get("tie_word_embeddings", assumed.tied),
         context=context,
     )
+
+
+def _check_factors(fields: Fields, attention: Attention, dim: int) -> None:
+    """Raise `BeholderError` where LongRoPE has not a factor for each frequency."""
+    turned = attention.rotary
+    if turned is None or not isinstance(turned.scaling, LongRope):
+        return
+    given = {len(turned.scaling.short_factors), len(turned.scaling.long_factors)}
+    wanted = turned.turned(attention.width(dim)) // 2
+    if given != {wanted}:
+        raise BeholderError(
+            f"{fields.name}: short_factor and long_factor have {sorted(given)} numbers; "
+            f"the heads have {wanted} frequencies"
+        )
 
 
 def biased(config: Decoder, *, qkv: bool = False, out: bool = False, mlp: bool = False) -> Decoder:
@@ -259,8 +276,24 @@ COHERE = DecoderDefaults(
 )
 
 
+COHERE_UNUSED = (  # what the official class ignores: other fields say it, or all of these models have it
+    "cache_implementation",
+    "layer_switch",
+    "model_max_length",
+    "order_of_interleaved_layers",
+    "position_embedding_type",
+    "rotary_pct",
+    "use_embedding_sharing",
+    "use_gated_activation",
+    "use_parallel_block",
+    "use_parallel_embedding",
+)
+
+
 def _cohere_form(fields: Fields, assumed: DecoderDefaults) -> Decoder:
     """Both halves read one LayerNorm without a bias; logits are scaled."""
+    for key in COHERE_UNUSED:
+        fields.raw(key)
     bias, config = fields.get("attention_bias", False), decoder(fields, assumed)
     return biased(config, qkv=bias, out=bias).but(
         norm=Norm("layer", config.norm.eps, bias=False),

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 from beholder.errors import BeholderError
+from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import Rotary
 from beholder.parts.blocks.transformer import Arrangement
@@ -62,11 +63,13 @@ def _form(fields: Fields, assumed: DecoderDefaults) -> Decoder:
 
 
 def _gemma(fields: Fields) -> Read[Decoder]:
-    """`hidden_activation` of older files overrules `hidden_act`."""
-    newer = fields.raw("hidden_activation") is not None
-    assumed = replace(GEMMA, act_key="hidden_activation" if newer else "hidden_act")
-    fields.raw("hidden_act")
-    return Read(_form(fields, assumed), layouts.DECODER)
+    """Files that say `gelu` mean its tanh approximation, as the official class has it."""
+    fields.raw("hidden_activation")
+    config = _form(fields, GEMMA)
+    assert isinstance(config.mlp, FeedForward)
+    return Read(
+        config.but(**{"mlp.act": "gelu_tanh"}) if config.mlp.act == "gelu" else config, layouts.DECODER
+    )
 
 
 def _second_form(

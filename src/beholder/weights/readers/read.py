@@ -148,7 +148,8 @@ def _llama3(settings: Fields, original: int, _: int) -> RotaryScaling:
 def _dynamic(settings: Fields, _: int, context: int) -> RotaryScaling:
     """HunYuan's files call a fixed `alpha` dynamic."""
     if settings.raw("alpha"):
-        settings.raw("factor")
+        for unused in ("factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"):
+            settings.raw(unused)
         return NtkScaling(settings.positive("alpha"))
     return DynamicScaling(settings.positive("factor"), context)
 
