@@ -219,3 +219,34 @@ def seed_vector(w, codes_VTD, heads):
         x = linear(f"image_down.{number}", x)
         x = x if number == numbers[-1] else x.clamp(min=0)
     return linear("distill_image_proj", x.flatten(1))
+
+
+def causal_queries(w, features_VSE, heads):
+    """BERT's post-norm layers over queries that see those before them and, in every other layer, all features."""
+
+    def linear(key, x):
+        return x @ w[f"{key}.weight"].T + w[f"{key}.bias"]
+
+    def norm(key, x, eps=1e-12):
+        return F.layer_norm(x, x.shape[-1:], w[f"{key}.weight"], w[f"{key}.bias"], eps)
+
+    def attend(key, x, y, mask):
+        q, k, v = (
+            linear(f"{key}.self.{name}", z).unflatten(-1, (heads, -1))
+            for name, z in (("query", x), ("key", y), ("value", y))
+        )
+        scores = torch.einsum("bihc,bjhc->bhij", q, k) / q.shape[-1] ** 0.5 + mask
+        seen = torch.einsum("bhij,bjhc->bihc", scores.softmax(-1), v).flatten(2)
+        return norm(f"{key}.output.LayerNorm", x + linear(f"{key}.output.dense", seen))
+
+    memory = norm("ln_vision", features_VSE, 1e-5)
+    x = norm("Qformer.bert.embeddings.LayerNorm", w["query_tokens"]).expand(len(memory), -1, -1)
+    later = torch.full((x.shape[1], x.shape[1]), -torch.inf).triu(1)
+    for number in levels_of(w, "Qformer.bert.encoder.layer"):
+        own = f"Qformer.bert.encoder.layer.{number}"
+        x = attend(f"{own}.attention", x, x, later)
+        if number % 2 == 0:
+            x = attend(f"{own}.crossattention", x, memory, torch.zeros(()))
+        y = linear(f"{own}.output_query.dense", F.gelu(linear(f"{own}.intermediate_query.dense", x)))
+        x = norm(f"{own}.output_query.LayerNorm", x + y)
+    return x

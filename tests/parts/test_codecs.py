@@ -8,12 +8,14 @@ import torch
 from beholder.config import from_data
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.plan import Grid
+from beholder.parts.audio.sizes import HUBERT_BASE
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.codecs import sizes
 from beholder.parts.codecs.contract import Codes
 from beholder.parts.codecs.features import Seed, Units, merge_runs
 from beholder.parts.codecs.quantizers import Codebooks
+from beholder.parts.codecs.queries import QueryEncoder
 from beholder.parts.codecs.seanet import SeaNet, SoundCodec
 from beholder.parts.codecs.vit_vqgan import PatchTransformer, VitVqGan, grid_sinusoids
 from beholder.parts.codecs.vqgan import VqGan
@@ -27,6 +29,7 @@ from beholder.weights.open import read_json
 from beholder.weights.readers.codecs import read_codec
 from beholder.weights.readers.fields import Fields
 from tests.parts import codec_references as references
+from tests.toys import VIT
 
 CODES = Codebooks(size=24, dim=8, pull=0.25, commit=1.0)
 VQGAN = VqGan(CODES, channels=32, multipliers=(1, 1, 2), latent=16, attention=(2,))
@@ -257,11 +260,14 @@ def test_rq_vae_equals_the_paper(shared):
     assert close(torch.stack(model.decode(model.encode(list(pixels)))), want)
 
 
+@pytest.mark.parametrize("channels", [3, 1])
 @torch.no_grad()
-def test_vit_vqgan_equals_the_paper():
-    config = VitVqGan(CODES.but(unit="both"), SIDE, SIDE.but(num_layers=1), image_size=16, patch=4)
-    model, pixels = built(config), torch.randn(2, 3, 16, 16)
-    w = published(model, layouts.VIT_VQGAN, {"patches": 16})
+def test_vit_vqgan_equals_the_paper(channels):
+    """Pictures, and spectrograms of one channel; twice as wide as high."""
+    codes = CODES.but(unit="both")
+    config = VitVqGan(codes, SIDE, SIDE.but(num_layers=1), size=(16, 32), patch=4, channels=channels)
+    model, pixels = built(config), torch.randn(2, channels, 16, 32)
+    w = published(model, layouts.VIT_VQGAN, {"patches": 32})
     x = references.convolve(w, "encoder.to_patch_embedding.0", pixels, stride=4).flatten(2).transpose(1, 2)
     x = references.vit(w, "encoder", x + w["encoder.en_pos_embedding"], 3)
     x = (x @ w["pre_quant.weight"].T + w["pre_quant.bias"]).flatten(0, 1)
@@ -271,18 +277,18 @@ def test_vit_vqgan_equals_the_paper():
     ids = references.nearest(x / x.norm(dim=1, keepdim=True), table)
     codes = model.encode(list(pixels))
     assert torch.equal(codes.ids_NQ[:, 0], ids)
-    x = table[ids].view(2, 16, 8) @ w["post_quant.weight"].T + w["post_quant.bias"]
+    x = table[ids].view(2, 32, 8) @ w["post_quant.weight"].T + w["post_quant.bias"]
     x = references.vit(w, "decoder", x + w["decoder.de_pos_embedding"], 3)
     kernel, bias = w["decoder.to_pixel.1.weight"], w["decoder.to_pixel.1.bias"]
-    want = torch.einsum("bijc,cdxy->bdixjy", x.view(2, 4, 4, 32), kernel).flatten(4, 5).flatten(2, 3)
+    want = torch.einsum("bijc,cdxy->bdixjy", x.view(2, 4, 8, 32), kernel).flatten(4, 5).flatten(2, 3)
     assert close(torch.stack(model.decode(codes)), want + bias[:, None, None])
 
 
 def test_grid_sinusoids():
-    """One place by hand: row 2, column 1 of a grid of 3."""
-    table, rates = grid_sinusoids(3, 8), torch.tensor([1.0, 0.01])
+    """One place by hand: row 2, column 1 of a grid of 3 by 5."""
+    table, rates = grid_sinusoids(3, 5, 8), torch.tensor([1.0, 0.01])
     want = [(1 * rates).sin(), (1 * rates).cos(), (2 * rates).sin(), (2 * rates).cos()]
-    assert torch.allclose(table[2 * 3 + 1], torch.cat(want), atol=1e-6)
+    assert torch.allclose(table[2 * 5 + 1], torch.cat(want), atol=1e-6)
 
 
 @pytest.mark.parametrize("act", ["elu", "snake"])
@@ -342,6 +348,38 @@ def test_seed_equals_the_paper():
 
 
 @torch.no_grad()
+def test_seed_with_its_causal_queries():
+    heads = Attention(4, qkv_bias=True, out_bias=True)
+    encoder = QueryEncoder(32, 24, 4, num_layers=3, attention=heads, mlp=FeedForward(48))
+    config = Seed(CODES, encoder, dim_in=32, queries=4, num_layers=1, attention=heads, mlp=FeedForward(48))
+    model, features = built(config), torch.randn(2, 7, 24)
+    views = list(features.transpose(1, 2)[:, :, None])
+    want = references.causal_queries(published(model, layouts.SEED, {"queries": 4}), features, 4)
+    assert close(model.encoder(views).tokens_ND, want.flatten(0, 1))
+    assert model.encode(views).grids == (Grid(1, 1, 4),) * 2
+    seeing = built(encoder.but(causal=False))
+    seeing.load_state_dict(model.encoder.state_dict())
+    first, last = 0, 3  # the last query sees all before it either way, the first one none
+    ours, theirs = (m(views).tokens_ND.view(2, 4, 32) for m in (model.encoder, seeing))
+    assert not torch.allclose(ours[:, first], theirs[:, first], atol=1e-3)
+    assert not torch.allclose(ours[:, last], theirs[:, last], atol=1e-3)  # for it reads what others became
+    pixels = QueryEncoder(memory_dim=VIT.dim, vision=VIT).tiny()
+    assert built(pixels)([torch.randn(3, 28, 28)]).grids == (Grid(1, 1, 4),)
+
+
+@torch.no_grad()
+def test_units_of_a_layer():
+    """Features of a depth that the encoder gives apart."""
+    encoder = HUBERT_BASE.tiny().but(taps=(1,))
+    model = built(Units(Codebooks(5, encoder.dim), encoder, tap=1))
+    wave = torch.randn(1, 1, 4000)
+    features = model.encoder([wave]).taps[1].tokens_ND
+    assert torch.equal(model.latents([wave]).tokens_ND, features)
+    want = references.nearest(features, model.quantizer.codebooks[0].weight)
+    assert torch.equal(model.encode([wave]).ids_NQ[:, 0], want)
+
+
+@torch.no_grad()
 def test_units():
     """Each frame becomes the number of its nearest centroid; runs are told once."""
     config = Units(Codebooks(5, 6))
@@ -367,7 +405,7 @@ ALL = {
     "rq": VQGAN.but(quantizer=CODES.but(depth=2, shared=True)),
     "movq": VQGAN.but(modulated=True),
     "clip": VqGan(CODES, channels=32, multipliers=(1, 1), blocks=1, latent=8, modulated=True, frames=4),
-    "vit": VitVqGan(CODES, SIDE, SIDE, image_size=16, patch=4),
+    "vit": VitVqGan(CODES, SIDE, SIDE, size=(16, 16), patch=4),
     "sound": SoundCodec(CODES.but(depth=2), net=SEA.but(causal=True, both_ways=False), rate=600),
     "pieces": SoundCodec(
         CODES.but(depth=2),
@@ -599,7 +637,9 @@ def test_seed_is_what_its_maps_add_up_to():
     with torch.device("meta"):
         model = sizes.SEED.build()
     total = 8192 * dim + maps + 32 * width + 4 * layer + shrink + 1024 * (32 * 32 + 1)
-    assert sum(p.numel() for p in model.parameters()) == total == 30_562_880
+    queries = sum(p.numel() for p in model.encoder.parameters())
+    assert sum(p.numel() for p in model.parameters()) - queries == total == 30_562_880
+    assert queries - 32 * 768 - 2 * 1408 == 105_137_664  # transformers' Blip2QFormerModel, of the same sizes
 
 
 def test_packed_latents_are_refused_where_counts_differ():

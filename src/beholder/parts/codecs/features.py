@@ -120,7 +120,8 @@ class Seed(FeatureCodec):
         return grid
 
     def tiny(self) -> Seed:
-        return super().tiny().but(dim_in=32, queries=4, num_layers=2, reduce=(16, 8), out=24)
+        small = super().tiny().but(dim_in=32, queries=4, num_layers=2, reduce=(16, 8), out=24)
+        return small.but(dim_in=small.encoder.out_dim if small.encoder is not None else 32)
 
     def build(self) -> SeedCodec:
         return SeedCodec(self)

@@ -6,6 +6,7 @@ from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.codecs.features import Seed
 from beholder.parts.codecs.quantizers import Codebooks
+from beholder.parts.codecs.queries import QueryEncoder
 from beholder.parts.codecs.seanet import SeaNet, SoundCodec
 from beholder.parts.codecs.vit_vqgan import PatchTransformer, VitVqGan
 from beholder.parts.codecs.vqgan import VqGan
@@ -54,8 +55,8 @@ VIT_VQGAN_SMALL = VitVqGan(Codebooks(size=8192, dim=32, unit="both"), _side(512,
 VIT_VQGAN_BASE = VIT_VQGAN_SMALL.but(encoder=_side(768, 12, 12), decoder=_side(768, 12, 12))
 VIT_VQGAN_LARGE = VIT_VQGAN_SMALL.but(decoder=_side(1280, 32, 16))
 
-# AILab-CVC/SEED: MultiModalLLM/src/tokenizer/qformer/qformer_quantizer.py, what follows the Q-Former
-SEED = Seed(Codebooks(size=8192, dim=32, pull=0.25, commit=1.0))
+# AILab-CVC/SEED: MultiModalLLM/src/tokenizer/qformer/qformer_quantizer.py, reading features of EVA-CLIP's ViT-g/14
+SEED = Seed(Codebooks(size=8192, dim=32, pull=0.25, commit=1.0), encoder=QueryEncoder())
 
 # facebook/encodec_{24khz,32khz,48khz}: config.json
 ENCODEC_24KHZ = SoundCodec(Codebooks(size=1024, dim=128, depth=32, averages="kmeans", pull=0.0, commit=1.0))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from beholder.config import Config
 from beholder.errors import BeholderError
-from beholder.media.plan import Grid
+from beholder.media.plan import Grid, Size
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
@@ -39,29 +39,32 @@ class PatchTransformer(Config):
     def tiny(self) -> PatchTransformer:
         return super().tiny().but(dim=32, num_layers=2)
 
-    def build(self, side: int) -> PatchLayers:
-        return PatchLayers(self, side)
+    def build(self, grid: Grid) -> PatchLayers:
+        return PatchLayers(self, grid)
 
 
 @dataclass(frozen=True)
 class VitVqGan(CodecConfig):
-    """image_size: pixels per side, the only size it takes; patch: pixels per side of a code."""
+    """size: (height, width) of a view, the only one it takes; patch: pixels per side of a code; channels: 3 for pictures,
+    1 for spectrograms.
+    """
 
     quantizer: Codebooks
     encoder: PatchTransformer
     decoder: PatchTransformer
-    image_size: int = 256
+    size: Size = (256, 256)
     patch: int = 8
+    channels: int = 3
 
     def grid(self, shape: Shape) -> Grid:
-        if shape != (self.image_size, self.image_size):
+        if shape != self.size:
             raise BeholderError(
-                f"this codec takes pictures of {self.image_size}x{self.image_size} pixels, not a view of shape {shape}"
+                f"this codec takes pictures of {self.size[1]}x{self.size[0]} pixels, not a view of shape {shape}"
             )
-        return Grid(1, self.image_size // self.patch, self.image_size // self.patch)
+        return Grid(1, self.size[0] // self.patch, self.size[1] // self.patch)
 
     def tiny(self) -> VitVqGan:
-        return super().tiny().but(image_size=16, patch=4)
+        return super().tiny().but(size=(16, 16), patch=4)
 
     def build(self) -> VitVqGanCodec:
         return VitVqGanCodec(self)
@@ -72,9 +75,9 @@ class PatchLayers(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, config: PatchTransformer, side: int) -> None:
+    def __init__(self, config: PatchTransformer, grid: Grid) -> None:
         super().__init__()
-        self.register_buffer("positions", grid_sinusoids(side, config.dim))
+        self.register_buffer("positions", grid_sinusoids(grid.height, grid.width, config.dim))
         self.blocks = nn.ModuleList(
             TransformerLayer(config.dim, config.attention, config.mlp, norm=config.norm)
             for _ in range(config.num_layers)
@@ -93,21 +96,21 @@ class VitVqGanCodec(Codec):
 
     def __init__(self, config: VitVqGan) -> None:
         super().__init__(config)
-        patch, side = config.patch, config.image_size // config.patch
-        self.patch = nn.Conv2d(3, config.encoder.dim, patch, stride=patch)
-        self.encoder = config.encoder.build(side)
+        patch, grid = config.patch, config.grid(config.size)
+        self.patch = nn.Conv2d(config.channels, config.encoder.dim, patch, stride=patch)
+        self.encoder = config.encoder.build(grid)
         self.to_code = nn.Linear(config.encoder.dim, config.dim)
         self.from_code = nn.Linear(config.dim, config.decoder.dim)
-        self.decoder = config.decoder.build(side)
-        self.pixels = nn.ConvTranspose2d(config.decoder.dim, 3, patch, stride=patch)
+        self.decoder = config.decoder.build(grid)
+        self.pixels = nn.ConvTranspose2d(config.decoder.dim, config.channels, patch, stride=patch)
 
     def latents(self, views: Sequence[Tensor]) -> Packed:
         for view in views:
             self.config.grid(tuple(view.shape[1:]))
         return pack_grids(by_size(views, self._latents))
 
-    def _latents(self, pixels_V3HW: Tensor) -> Iterable[Tensor]:
-        patches_VEhw = self.patch(pixels_V3HW.to(self.patch.weight.dtype))
+    def _latents(self, pixels_VCHW: Tensor) -> Iterable[Tensor]:
+        patches_VEhw = self.patch(pixels_VCHW.to(self.patch.weight.dtype))
         codes_VTD = self.to_code(self.encoder(patches_VEhw.flatten(2).transpose(1, 2)))
         return codes_VTD.transpose(1, 2).unflatten(2, (1, *patches_VEhw.shape[-2:]))
 
@@ -121,13 +124,13 @@ class VitVqGanCodec(Codec):
         return self.pixels(x_VTE.transpose(1, 2).unflatten(2, codes_VDThw.shape[-2:]))
 
 
-def grid_sinusoids(side: int, dim: int) -> Tensor:
-    """(side^2, dim): half of the channels for the column, half for the row, each sines then cosines of wavelengths from
-    2 pi to 10000 * 2 pi, the end left out (MAE, 2111.06377).
+def grid_sinusoids(rows: int, columns: int, dim: int) -> Tensor:
+    """(rows * columns, dim): half of the channels for the column, half for the row, each sines then cosines of
+    wavelengths from 2 pi to 10000 * 2 pi, the end left out (MAE, 2111.06377).
     """
     quarter = dim // 4
     rates_F = 10000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
-    angles_SF = torch.arange(side, dtype=torch.float64)[:, None] * rates_F
+    angles_SF = torch.arange(max(rows, columns), dtype=torch.float64)[:, None] * rates_F
     waves_SF = torch.cat((angles_SF.sin(), angles_SF.cos()), 1)
-    columns, rows = waves_SF.repeat(side, 1), waves_SF.repeat_interleave(side, 0)
-    return torch.cat((columns, rows), 1).float()
+    across, down = waves_SF[:columns].repeat(rows, 1), waves_SF[:rows].repeat_interleave(columns, 0)
+    return torch.cat((across, down), 1).float()

@@ -274,10 +274,40 @@ VIT_VQGAN = Layout(
     name="ViT-VQGAN",
 )
 
-# AILab-CVC/SEED: MultiModalLLM/src/tokenizer/qformer/qformer_quantizer.py; numbers: queries. What precedes the codes
-# (`visual_encoder`, `ln_vision`, `Qformer`, `query_tokens`) belongs to the encoder; a second decoder went unused
+# AILab-CVC/SEED: MultiModalLLM/src/tokenizer/qformer/qformer_causual.py
+QUERIES: Rules = {
+    "query_tokens": Reshape("encoder.queries", (1, "queries", -1)),
+    "Qformer.bert.embeddings.position_ids": None,
+    **affine({"ln_vision": "encoder.memory_norm", "Qformer.bert.embeddings.LayerNorm": "encoder.norm"}),
+    **affine(
+        {
+            f"Qformer.bert.encoder.layer.{{}}.{key}": f"encoder.blocks.{{}}.{own}"
+            for key, own in {
+                "attention.output.LayerNorm": "after1",
+                "crossattention.output.LayerNorm": "cross_after",
+                "intermediate_query.dense": "mlp.up",
+                "output_query.dense": "mlp.down",
+                "output_query.LayerNorm": "after2",
+                **{
+                    f"{published}.{leaf}": f"{own}.{name}"
+                    for published, own in (("attention", "attn"), ("crossattention", "cross"))
+                    for leaf, name in (
+                        ("self.query", "q"),
+                        ("self.key", "k"),
+                        ("self.value", "v"),
+                        ("output.dense", "out"),
+                    )
+                },
+            }.items()
+        }
+    ),
+}
+
+# AILab-CVC/SEED: MultiModalLLM/src/tokenizer/qformer/qformer_quantizer.py; numbers: queries. `visual_encoder` has a
+# layout of its own; a second decoder (`blocks`) went unused
 SEED = Layout(
     {
+        **QUERIES,
         **CODEBOOK,
         **affine(
             {
