@@ -32,7 +32,7 @@ GEOMETRY, VISION, LANGUAGE = (
     "tests/parts/test_language.py",
 )
 ATTENTION, CONNECTORS = "tests/parts/test_attention.py", "tests/parts/test_connectors.py"
-MIXERS = "tests/parts/test_mixers.py"
+MIXERS, CODECS = "tests/parts/test_mixers.py", "tests/parts/test_codecs.py"
 CHAT, TOKENIZER = "tests/prompts/test_chat.py", "tests/prompts/test_tokenizer.py"
 
 PROOFS: dict[str, Proof] = {
@@ -40,14 +40,23 @@ PROOFS: dict[str, Proof] = {
     "bidirectional-text-encoder": Proof(("TextEncoder.causal=False",), f"{LANGUAGE}::test_a_causal_tower"),
     "bpe-tokenizer": Proof(("Decoder|TextEncoder",), TOKENIZER),
     "causal-decoder": Proof(("Decoder",), f"{LANGUAGE}::test_decoder_equals"),
+    "causal-q-former": Proof(("QueryEncoder.causal=True",), f"{CODECS}::test_seed_with"),
     "causal-text-encoder": Proof(("TextEncoder.causal=True",), f"{LANGUAGE}::test_a_causal_tower"),
     "chat-template": Proof(("ChatFormat",), "tests/prompts/test_formats.py"),
     "clip-vit-encoder": Proof(("ViT.cls=True", "ViT.pre_norm=True"), f"{VISION}::test_vit_equals"),
+    "convnext-encoder": Proof(
+        ("ConvNext",), f"{STAGED}::test_views_of_unequal_sizes_equal_each_alone[convnext"
+    ),
+    "convnext-extra-stage": Proof(
+        ("ConvNext.dims",), f"{STAGED}::test_views_of_unequal_sizes_equal_each_alone[five"
+    ),
+    "davit-encoder": Proof(("DaVit",), f"{STAGED}::test_encoders_inside_systems"),
     "eot-pooling": Proof(
         ("TextEncoder.pool=highest|TextEncoder.pool=end",), f"{LANGUAGE}::test_text_tower_pools"
     ),
     "global-thumbnail": Proof(("AnyRes|Split",), f"{GEOMETRY}::test_every_view"),
     "gqa": Proof(("Attention.num_kv_heads",), f"{ATTENTION}::test_shared_keys"),
+    "hiera-encoder": Proof(("Hiera",), f"{STAGED}::test_encoders_inside_systems"),
     "hybrid-attention-ssm": Proof(("Mamba|Mamba2|Hyena", "Attention"), f"{MIXERS}::test_pieces"),
     "hybrid-linear-softmax-attention": Proof(("Lightning", "Attention"), f"{MIXERS}::test_pieces"),
     "hyena-gated-conv": Proof(("Hyena",), f"{MIXERS}::test_hyena"),
@@ -59,7 +68,9 @@ PROOFS: dict[str, Proof] = {
     "map-attention-pooling": Proof(("ViT.pool=attention",), f"{VISION}::test_vit_equals"),
     "mlp-projector": Proof(("Mlp",), f"{CONNECTORS}::test_linear_and_mlp"),
     "modality-token-splicing": Proof(("Splice",), "tests/parts/test_fusion.py::test_features_stand"),
+    "modified-resnet-attnpool": Proof(("ResNet.pool_heads",), f"{STAGED}::test_clip_resnet"),
     "multi-image-interleave": Proof(("Splice",), "tests/parts/test_fusion.py::test_several_pictures"),
+    "nfnet-encoder": Proof(("NfNet",), f"{STAGED}::test_nfnet"),
     "pad-to-square": Proof(("Fixed.fit=pad",), f"{GEOMETRY}::test_odd_padding"),
     "penultimate-layer-features": Proof(("Take.layers=(-2,)",), f"{VISION}::test_depths"),
     "pixel-shuffle": Proof(("PixelShuffle",), f"{CONNECTORS}::test_pixel_shuffle"),
@@ -67,17 +78,25 @@ PROOFS: dict[str, Proof] = {
     "recurrent-state-decoding": Proof(
         ("Mamba|Mamba2|RgLru|Hyena|Lightning|ShortConv|GatedDelta",), f"{MIXERS}::test_generation"
     ),
+    "resnet-encoder": Proof(("ResNet",), f"{STAGED}::test_clip_resnet"),
     "rmsnorm": Proof(("Norm.kind=rms",), f"{ATTENTION}::test_norms"),
     "rope": Proof(("Rotary",), f"{ATTENTION}::test_scores_depend"),
     "rope-base-scaling": Proof(("Rotary",), f"{ATTENTION}::test_rotary_turns"),
+    "rq-vae": Proof(("VqGan", "Codebooks.averages=means"), f"{CODECS}::test_rq_vae"),
+    "rvq-audio-codec": Proof(("SoundCodec",), f"{CODECS}::test_speech_tokenizer"),
+    "sam-vit-encoder": Proof(("VitDet.neck",), f"{STAGED}::test_encoders_inside_systems"),
     "selective-scan": Proof(("Mamba|Mamba2",), f"{MIXERS}::test_scan"),
+    "semantic-distilled-rvq": Proof(("SoundCodec.semantic",), f"{CODECS}::test_speech_tokenizer"),
     "sentencepiece-tokenizer": Proof(("Decoder|TextEncoder",), TOKENIZER),
     "siglip-vit-encoder": Proof(("ViT.cls=False", "ViT.pre_norm=False"), f"{VISION}::test_vit_equals"),
     "sliding-window-attention": Proof(("Attention.window",), "tests/parts/test_masks.py::test_dense_mask"),
+    "spectrogram-vq-tokenizer": Proof(("VitVqGan.channels=1",), f"{CODECS}::test_vit_vqgan"),
     "swiglu-ffn": Proof(("FeedForward.act=silu", "FeedForward.gated=True"), f"{ATTENTION}::test_gated"),
+    "swin-encoder": Proof(("Swin",), f"{STAGED}::test_offsets"),
     "tile-tags-row-col": Proof(("Split",), f"{GEOMETRY}::test_split_prompt"),
     "tile-unpad": Proof(("AnyRes",), f"{GEOMETRY}::test_anyres"),
     "vit-encoder": Proof(("ViT",), f"{VISION}::test_vit_equals"),
+    "vq-tokenizer": Proof(("VqGan|VitVqGan|Seed",), f"{CODECS}::test_vqgan_equals"),
     "zero-shot-classifier": Proof(("Similarity",), "tests/parts/test_heads.py::test_scores_are"),
 }
 
