@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from beholder.errors import BeholderError, UnknownName, WeightsError
+from beholder.errors import BeholderError, UnknownName
 from beholder.model import Batch, build
 from beholder.pipeline import load
 from beholder.weights.files import open_weights
@@ -80,14 +80,16 @@ def test_values_are_half_precision_unless_asked_otherwise(
 
 
 def test_what_cannot_be_read_is_named(oracle: Callable[[str], Path], tmp_path: Path) -> None:
-    write_gguf(tmp_path / "scaled.gguf", oracle("llama"), "llama", **{"llama.rope.scaling.type": "yarn"})
-    with pytest.raises(WeightsError, match=r"scaled\.gguf: scaled rotary"):
+    write_gguf(tmp_path / "scaled.gguf", oracle("llama"), "llama", **{"llama.rope.scaling.type": "spiral"})
+    with pytest.raises(
+        BeholderError, match=r"scaled\.gguf: llama metadata: rope\.scaling\.factor is missing"
+    ):
         load(tmp_path / "scaled.gguf")
-    writer = gguf.GGUFWriter(tmp_path / "other.gguf", "bloom")
+    writer = gguf.GGUFWriter(tmp_path / "other.gguf", "rwkv6")
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
-    with pytest.raises(UnknownName, match="'bloom'.*llama"):
+    with pytest.raises(UnknownName, match="'rwkv6'; nearest"):
         load(tmp_path / "other.gguf")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from beholder.weights.layout import Layout
 from beholder.weights.layouts.rules import Rules, affine
-from beholder.weights.ops import Count, RopePermute, Split, Stack
+from beholder.weights.ops import Count, Split, Stack
 
 USUAL: Mapping[str, str] = {
     "norm1": "input_layernorm",
@@ -180,23 +180,3 @@ CHATGLM = Layout(
 
 # baichuan-inc/Baichuan-7B: modeling_baichuan.py
 BAICHUAN = Layout(names(fused={"self_attn.W_pack": QKV}), name="Baichuan")
-
-# llama.cpp: gguf-py/gguf/constants.py; numbers: num_heads, num_kv_heads
-GGUF_DECODER = Layout(
-    {
-        "token_embd.weight": "embedding.weight",
-        "output_norm.weight": "norm.weight",
-        "output.weight": "head.weight",
-        "rope_freqs.weight": None,
-        "blk.{}.attn_norm.weight": "blocks.{}.norm1.weight",
-        "blk.{}.attn_q.weight": RopePermute("blocks.{}.attn.q.weight", "num_heads"),
-        "blk.{}.attn_k.weight": RopePermute("blocks.{}.attn.k.weight", "num_kv_heads"),
-        "blk.{}.attn_v.weight": "blocks.{}.attn.v.weight",
-        "blk.{}.attn_output.weight": "blocks.{}.attn.out.weight",
-        "blk.{}.ffn_norm.weight": "blocks.{}.norm2.weight",
-        "blk.{}.ffn_gate.weight": "blocks.{}.mlp.gate.weight",
-        "blk.{}.ffn_up.weight": "blocks.{}.mlp.up.weight",
-        "blk.{}.ffn_down.weight": "blocks.{}.mlp.down.weight",
-    },
-    name="GGUF decoder",
-)
