@@ -10,7 +10,7 @@ from beholder.errors import BeholderError
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
-from beholder.parts.blocks.positions import QueryScale
+from beholder.parts.blocks.positions import QueryScale, Rotary
 from beholder.parts.blocks.rotary_scaling import LongRope
 from beholder.parts.blocks.transformer import Arrangement, LayerKind
 from beholder.parts.language.decoder import Decoder
@@ -76,7 +76,7 @@ def decoder(fields: Fields, assumed: DecoderDefaults) -> Decoder:
 def _check_factors(fields: Fields, attention: Attention, dim: int) -> None:
     """Raise `BeholderError` where LongRoPE has not a factor for each frequency."""
     turned = attention.rotary
-    if turned is None or not isinstance(turned.scaling, LongRope):
+    if not isinstance(turned, Rotary) or not isinstance(turned.scaling, LongRope):
         return
     given = {len(turned.scaling.short_factors), len(turned.scaling.long_factors)}
     wanted = turned.turned(attention.width(dim)) // 2
@@ -207,116 +207,6 @@ def _qwen3(fields: Fields) -> Read[Decoder]:
     config = biased(decoder(fields, QWEN3), qkv=bias, out=bias)
     config = config.but(**{"attention.qk_norm": config.norm})
     return Read(sliding(config, fields, window=4096, first=28), DECODER)
-
-
-OLMO = DecoderDefaults(vocab_size=50304)
-OLMO2 = DecoderDefaults(vocab_size=50304, eps=1e-5)
-
-
-def _olmo(fields: Fields) -> Read[Decoder]:
-    """LayerNorms without weights; projected queries, keys and values may be clipped."""
-    bias = fields.get("attention_bias", False)
-    clip = None if fields.raw("clip_qkv") is None else fields.positive("clip_qkv")
-    config = biased(decoder(fields, OLMO), qkv=bias, out=bias)
-    return Read(config.but(norm=Norm("layer", 1e-5, learned=False), **{"attention.clip": clip}), DECODER)
-
-
-def _norms_after(fields: Fields, assumed: DecoderDefaults, over: str) -> Decoder:
-    """Norms act on what halves give, and on queries and keys."""
-    config = decoder(fields, assumed).but(arrangement=Arrangement("after"))
-    return config.but(**{"attention.qk_norm": config.norm, "attention.qk_norm_over": over})
-
-
-def _olmo2(fields: Fields) -> Read[Decoder]:
-    bias = fields.get("attention_bias", False)
-    config = biased(_norms_after(fields, OLMO2, "all"), qkv=bias, out=bias)
-    return Read(config, layouts.NORMS_AFTER)
-
-
-def _olmo3(fields: Fields) -> Read[Decoder]:
-    """OLMo 2 with a window in three of four layers, whose rotary positions are never scaled."""
-    bias = fields.get("attention_bias", False)
-    assumed = replace(OLMO2, theta=500000.0)
-    config = biased(_norms_after(fields, assumed, "all"), qkv=bias, out=bias)
-    slides = layer_types(fields, config.num_layers, lambda layer: (layer + 1) % 4 != 0)
-    full = attention_of(config).but(rotary=rotary(fields, config.context, theta=assumed.theta, layers=FULL))
-    turned = rotary(fields, config.context, theta=assumed.theta, layers=SLIDING)
-    near = full.but(window=window_of(fields, 4096), rotary=turned)
-    return Read(varied(config, [near if slide else full for slide in slides]), layouts.NORMS_AFTER)
-
-
-EXAONE4 = DecoderDefaults(vocab_size=102400, hidden=16384, num_kv_heads=32, eps=1e-5)
-
-
-def _exaone4(fields: Fields) -> Read[Decoder]:
-    """Layers without a window have no rotary positions where others have one."""
-    config = _norms_after(fields, EXAONE4, "head")
-    window, every = window_of(fields, 4096), fields.raw("sliding_window_pattern")
-    every = len(every) if isinstance(every, str) else every or 4  # "LLLG"
-    slides = layer_types(fields, config.num_layers, lambda layer: bool(window) and (layer + 1) % every != 0)
-    if window is None:
-        return Read(config, layouts.NORMS_AFTER)
-    full = attention_of(config).but(rotary=None)
-    near = attention_of(config).but(window=window)
-    return Read(varied(config, [near if slide else full for slide in slides]), layouts.NORMS_AFTER)
-
-
-COHERE = DecoderDefaults(
-    vocab_size=256000,
-    dim=8192,
-    hidden=22528,
-    num_layers=40,
-    num_heads=64,
-    context=8192,
-    eps=1e-5,
-    eps_key="layer_norm_eps",
-    theta=500000.0,
-    pairs="adjacent",
-    tied=True,
-)
-
-
-COHERE_UNUSED = (  # what the official class ignores: other fields say it, or all of these models have it
-    "cache_implementation",
-    "layer_switch",
-    "model_max_length",
-    "order_of_interleaved_layers",
-    "position_embedding_type",
-    "rotary_pct",
-    "use_embedding_sharing",
-    "use_gated_activation",
-    "use_parallel_block",
-    "use_parallel_embedding",
-)
-
-
-def _cohere_form(fields: Fields, assumed: DecoderDefaults) -> Decoder:
-    """Both halves read one LayerNorm without a bias; logits are scaled."""
-    for key in COHERE_UNUSED:
-        fields.raw(key)
-    bias, config = fields.get("attention_bias", False), decoder(fields, assumed)
-    return biased(config, qkv=bias, out=bias).but(
-        norm=Norm("layer", config.norm.eps, bias=False),
-        arrangement=Arrangement(parallel="one norm"),
-        logit_scale=fields.positive("logit_scale", 0.0625),
-    )
-
-
-def _cohere(fields: Fields) -> Read[Decoder]:
-    config = _cohere_form(fields, COHERE)
-    if fields.get("use_qk_norm", False):
-        config = config.but(**{"attention.qk_norm": config.norm, "attention.qk_norm_over": "heads"})
-    return Read(config, DECODER)
-
-
-def _cohere2(fields: Fields) -> Read[Decoder]:
-    """Every fourth layer sees all, without positions."""
-    config = _cohere_form(fields, replace(COHERE, theta=10000.0))
-    every = fields.count("sliding_window_pattern", fields.count("_sliding_window_pattern", 4))
-    slides = layer_types(fields, config.num_layers, lambda layer: (layer + 1) % every != 0)
-    full = attention_of(config).but(rotary=None)
-    near = attention_of(config).but(window=window_of(fields, 4096))
-    return Read(varied(config, [near if slide else full for slide in slides]), DECODER)
 
 
 GLM = DecoderDefaults(
@@ -513,12 +403,6 @@ READERS: Readers = {
     "ministral3": _ministral3,
     "qwen2": _qwen2,
     "qwen3": _qwen3,
-    "olmo": _olmo,
-    "olmo2": _olmo2,
-    "olmo3": _olmo3,
-    "exaone4": _exaone4,
-    "cohere": _cohere,
-    "cohere2": _cohere2,
     "glm": _glm,
     "glm4": _glm4,
     "granite": _granite,

@@ -10,6 +10,7 @@ from beholder.parts.language.text_encoder import TextEncoder
 from beholder.parts.vision.vit import ViT
 from beholder.weights.readers import (
     audio,
+    cohere,
     decoders,
     encoder_decoders,
     experts,
@@ -18,6 +19,7 @@ from beholder.weights.readers import (
     hierarchical,
     hybrids,
     mpt,
+    olmo,
     own_code,
     phi,
     recurrent,
@@ -31,7 +33,9 @@ LANGUAGE: Readers = {
     **decoders.READERS,
     **gpt.READERS,
     **mpt.READERS,
+    **cohere.READERS,
     **gemma.READERS,
+    **olmo.READERS,
     **phi.READERS,
     **own_code.READERS,
     **experts.READERS,
