@@ -35,7 +35,6 @@ ATTENTION, CONNECTORS = "tests/parts/test_attention.py", "tests/parts/test_conne
 MIXERS, CODECS = "tests/parts/test_mixers.py", "tests/parts/test_codecs.py"
 STAGED = "tests/parts/test_hierarchical.py"
 CHAT, TOKENIZER = "tests/prompts/test_chat.py", "tests/prompts/test_tokenizer.py"
-STAGED = "tests/parts/test_hierarchical.py"
 
 PROOFS: dict[str, Proof] = {
     "anyres-tiling": Proof(("AnyRes",), f"{GEOMETRY}::test_anyres"),
