@@ -75,6 +75,25 @@ PHI = Layout(
     name="transformers Phi",
 )
 
+# microsoft/phi-1_5 and phi-2 of 2023: modeling_phi.py; the last norm stands with the output matrix
+OLD_PHI = Layout(
+    names(
+        {
+            "norm1": "ln",
+            "norm2": None,
+            "attn.out": "mixer.out_proj",
+            "mlp.gate": None,
+            "mlp.up": "mlp.fc1",
+            "mlp.down": "mlp.fc2",
+        },
+        layer="transformer.h.{}.",
+        embedding="transformer.embd.wte",
+        norm="lm_head.ln",
+        fused={"mixer.Wqkv": QKV},
+    ),
+    name="Phi as first released",
+)
+
 # transformers: models/phi3/modeling_phi3.py
 PHI3 = Layout(
     names(fused={"self_attn.qkv_proj": QKV, "mlp.gate_up_proj": GATE_UP}), name="transformers Phi-3"

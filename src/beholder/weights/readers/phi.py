@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from beholder.errors import BeholderError
+from beholder.parts.blocks.attention import Attention
+from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.positions import Rotary
 from beholder.parts.blocks.transformer import Arrangement
 from beholder.parts.language.decoder import Decoder
 from beholder.weights.layouts import decoders as layouts
 from beholder.weights.readers.decoders import DecoderDefaults, attention_of, biased, decoder
 from beholder.weights.readers.fields import Fields
-from beholder.weights.readers.read import Read, Readers
+from beholder.weights.readers.read import Read, Readers, activation_name
 
 PHI = DecoderDefaults(
     vocab_size=51200,
@@ -63,14 +69,63 @@ def _phi(fields: Fields) -> Read[Decoder]:
     )
 
 
+OLD_PHI_UNUSED = ("attn_pdrop", "flash_attn", "flash_rotary", "fused_dense", "pad_vocab_size_multiple")
+
+
+def _old_phi(fields: Fields) -> Read[Decoder]:
+    """Phi-1.5 and Phi-2 as first released (`configuration_phi.py` beside the weights, type `phi-msft`)."""
+    for key in OLD_PHI_UNUSED:
+        fields.raw(key)
+    dim, num_heads = fields.count("n_embd", 1024), fields.count("n_head", 16)
+    context = fields.count("n_positions", 2048)
+    turned = fields.count("rotary_dim", 32)
+    if dim % num_heads or turned > dim // num_heads:
+        raise BeholderError(
+            f"{fields.name}: {num_heads} heads of {dim} channels cannot turn rotary_dim {turned}"
+        )
+    attention = Attention(
+        num_heads,
+        num_kv_heads=fields.count("n_head_kv", num_heads),
+        qkv_bias=True,
+        out_bias=True,
+        rotary=Rotary(share=turned * num_heads / dim),
+    )
+    config = Decoder(
+        vocab_size=-(-fields.count("vocab_size", 50304) // 64) * 64,  # as the official class pads it
+        dim=dim,
+        num_layers=fields.layers("n_layer", 20),
+        attention=attention,
+        mlp=FeedForward(
+            fields.count("n_inner", 4 * dim), activation_name(fields, "activation_function", "gelu_new")
+        ),
+        norm=Norm("layer", fields.positive("layer_norm_epsilon", 1e-5)),
+        context=context,
+        arrangement=Arrangement(parallel="one norm"),
+        head_bias=True,
+    )
+    return Read(config, layouts.OLD_PHI, body=("",), head="lm_head.linear.")
+
+
 def _phi3(fields: Fields) -> Read[Decoder]:
     window = fields.count("sliding_window", None)
     return Read(decoder(fields, PHI3).but(**{"attention.window": window}), layouts.PHI3)
 
 
 def _stablelm(fields: Fields) -> Read[Decoder]:
+    return _stablelm_form(fields, STABLELM)
+
+
+def _old_stablelm(fields: Fields) -> Read[Decoder]:
+    """As first released (`configuration_stablelm_epoch.py` beside the weights)."""
+    for key in ("num_heads", "rotary_scaling_factor"):
+        fields.raw(key)
+    share = fields.positive("rope_pct", 0.25)
+    return _stablelm_form(fields, replace(STABLELM, eps_key="norm_eps", share=share))
+
+
+def _stablelm_form(fields: Fields, assumed: DecoderDefaults) -> Read[Decoder]:
     """`use_norm_bias` is a field of files with code of their own (StableLM 2 12B)."""
-    config = biased(decoder(fields, STABLELM), qkv=fields.get("use_qkv_bias", False))
+    config = biased(decoder(fields, assumed), qkv=fields.get("use_qkv_bias", False))
     config = config.but(norm=Norm("layer", config.norm.eps, bias=fields.get("use_norm_bias", True)))
     if fields.get("use_parallel_residual", False):
         config = config.but(arrangement=Arrangement(parallel="one norm"))
@@ -90,4 +145,11 @@ def _starcoder2(fields: Fields) -> Read[Decoder]:
     return Read(config.but(norm=Norm("layer", config.norm.eps), **changes), layouts.STARCODER2)
 
 
-READERS: Readers = {"phi": _phi, "phi3": _phi3, "stablelm": _stablelm, "starcoder2": _starcoder2}
+READERS: Readers = {
+    "phi": _phi,
+    "phi-msft": _old_phi,
+    "phi3": _phi3,
+    "stablelm": _stablelm,
+    "stablelm_epoch": _old_stablelm,
+    "starcoder2": _starcoder2,
+}
