@@ -34,10 +34,14 @@ GEOMETRY, VISION, LANGUAGE = (
 ATTENTION, CONNECTORS = "tests/parts/test_attention.py", "tests/parts/test_connectors.py"
 MIXERS, CODECS = "tests/parts/test_mixers.py", "tests/parts/test_codecs.py"
 STAGED = "tests/parts/test_hierarchical.py"
+TEXTS = "tests/parts/test_text_models.py"
 CHAT, TOKENIZER = "tests/prompts/test_chat.py", "tests/prompts/test_tokenizer.py"
 
 PROOFS: dict[str, Proof] = {
     "anyres-tiling": Proof(("AnyRes",), f"{GEOMETRY}::test_anyres"),
+    "bert-text-encoder": Proof(
+        ("TextEncoder.causal=False", "Arrangement.placement=post"), f"{TEXTS}::test_pools"
+    ),
     "bidirectional-text-encoder": Proof(("TextEncoder.causal=False",), f"{LANGUAGE}::test_a_causal_tower"),
     "bpe-tokenizer": Proof(("Decoder|TextEncoder",), TOKENIZER),
     "causal-decoder": Proof(("Decoder",), f"{LANGUAGE}::test_decoder_equals"),
@@ -49,6 +53,7 @@ PROOFS: dict[str, Proof] = {
         ("ConvNext",), f"{STAGED}::test_views_of_unequal_sizes_equal_each_alone[convnext"
     ),
     "davit-encoder": Proof(("DaVit",), f"{STAGED}::test_encoders_inside_systems"),
+    "encoder-decoder-lm": Proof(("EncoderDecoder",), f"{TEXTS}::test_generation_equals"),
     "eot-pooling": Proof(
         ("TextEncoder.pool=highest|TextEncoder.pool=end",), f"{LANGUAGE}::test_text_tower_pools"
     ),
@@ -64,6 +69,8 @@ PROOFS: dict[str, Proof] = {
     "linear-projector": Proof(("PixelShuffle|Linear",), CONNECTORS),
     "mamba-ssm": Proof(("Mamba|Mamba2",), f"{MIXERS}::test_mamba"),
     "map-attention-pooling": Proof(("ViT.pool=attention",), f"{VISION}::test_vit_equals"),
+    "mean-pool-text-embedding": Proof(("TextEncoder.pool=mean",), f"{TEXTS}::test_pools"),
+    "mlm-head": Proof(("MaskedToken",), f"{TEXTS}::test_words_behind"),
     "mlp-projector": Proof(("Mlp",), f"{CONNECTORS}::test_linear_and_mlp"),
     "modality-token-splicing": Proof(("Splice",), "tests/parts/test_fusion.py::test_features_stand"),
     "modified-resnet-attnpool": Proof(("ResNet.stride=averages",), f"{STAGED}::test_clip_resnet"),
@@ -76,6 +83,7 @@ PROOFS: dict[str, Proof] = {
     "recurrent-state-decoding": Proof(
         ("Mamba|Mamba2|RgLru|Hyena|Lightning|ShortConv|GatedDelta",), f"{MIXERS}::test_generation"
     ),
+    "relative-position-bias": Proof(("RelativeBuckets",), f"{TEXTS}::test_buckets"),
     "resnet-encoder": Proof(("ResNet",), f"{STAGED}::test_a_classifier_gives"),
     "rmsnorm": Proof(("Norm.kind=rms",), f"{ATTENTION}::test_norms"),
     "rope": Proof(("Rotary",), f"{ATTENTION}::test_scores_depend"),
@@ -89,6 +97,7 @@ PROOFS: dict[str, Proof] = {
     "siglip-vit-encoder": Proof(("ViT.cls=False", "ViT.pre_norm=False"), f"{VISION}::test_vit_equals"),
     "sliding-window-attention": Proof(("Attention.window",), "tests/parts/test_masks.py::test_dense_mask"),
     "spectrogram-vq-tokenizer": Proof(("VitVqGan.channels=1",), f"{CODECS}::test_vit_vqgan"),
+    "sub-layernorm": Proof(("Attention.inner_norm", "FeedForward.inner_norm"), f"{TEXTS}::test_sub_layer"),
     "swiglu-ffn": Proof(("FeedForward.act=silu", "FeedForward.gated=True"), f"{ATTENTION}::test_gated"),
     "swin-encoder": Proof(("Swin",), f"{STAGED}::test_offsets"),
     "tile-tags-row-col": Proof(("Split",), f"{GEOMETRY}::test_split_prompt"),
