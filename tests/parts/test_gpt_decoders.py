@@ -83,14 +83,20 @@ def test_other_published_sizes_are_as_large_as_their_names_say(name: str) -> Non
     assert low <= count(name) < high
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_published_sizes_are_what_their_files_say() -> None:
     files: dict[str, dict[str, Any]] = {
         "GPT2": {"model_type": "gpt2"},
-        "GPT_J_6B": {"model_type": "gptj"},
+        "GPT_J_6B": {
+            "model_type": "gptj",
+            "rotary": True,
+            "scale_attn_weights": True,
+            "summary_type": "cls_index",
+        },
         "GPT_NEO_1_3B": {"model_type": "gpt_neo"},
-        "FALCON_7B": {"model_type": "falcon"},
-        "OPT_125M": {"model_type": "opt"},
-        "PERSIMMON_8B": {"model_type": "persimmon", "rope_theta": 25000.0},
+        "FALCON_7B": {"model_type": "falcon", "apply_residual_connection_post_layernorm": False},
+        "OPT_125M": {"model_type": "opt", "prefix": "</s>", "init_std": 0.02},
+        "PERSIMMON_8B": {"model_type": "persimmon", "rope_theta": 25000.0, "num_key_value_heads": 64},
         "GPT_NEOX_20B": {"model_type": "gpt_neox", "hidden_act": "gelu_fast"},
         "MPT_7B": {"model_type": "mpt", "d_model": 4096, "n_heads": 32, "n_layers": 32, "vocab_size": 50432},
     }

@@ -118,6 +118,7 @@ def write(path: Path, source: Path, architecture: str, **more: Any) -> None:
             int: writer.add_uint32,
             float: writer.add_float32,
             str: writer.add_string,
+            list: writer.add_array,
         }
         add[type(value)](f"{architecture}.{key}", value)
     writer.add_tokenizer_model("gpt2")
@@ -147,6 +148,7 @@ def write(path: Path, source: Path, architecture: str, **more: Any) -> None:
     writer.close()
 
 
+PATTERN = "attention.sliding_window_pattern"
 SCORES = {"attention.scale": 16**-0.5}  # the tiny Gemmas' query_pre_attn_scalar is not their head's width
 FAMILIES: list[tuple[str, str, Numbers]] = [
     ("llama", "llama", {}),
@@ -157,6 +159,8 @@ FAMILIES: list[tuple[str, str, Numbers]] = [
     ("arcee", "arcee", {}),
     ("qwen3", "qwen3", {}),
     ("olmo2", "olmo2", {}),
+    ("olmo3", "olmo2", {PATTERN: [True, False]}),
+    ("olmo3_yarn_rope", "olmo2", {PATTERN: [True, True, True, False]}),
     ("cohere", "command-r", {}),
     ("stablelm", "stablelm", {}),
     ("phi", "phi2", {}),
@@ -165,7 +169,7 @@ FAMILIES: list[tuple[str, str, Numbers]] = [
     ("starcoder2", "starcoder2", {}),
     ("gemma", "gemma", {}),
     ("gemma2", "gemma2", SCORES),
-    ("gemma3_text", "gemma3", {**SCORES, "attention.sliding_window_pattern": 2}),
+    ("gemma3_text", "gemma3", {**SCORES, PATTERN: 2}),
     ("gpt2", "gpt2", {}),
     ("gpt_bigcode", "starcoder", {}),
     ("gpt_neox", "gptneox", {"use_parallel_residual": True}),
@@ -213,7 +217,7 @@ def test_damaged_metadata_is_one_line(
     keys = [key for key in metadata if key.startswith(f"{architecture}.")]
     for key in (
         *keys,
-        f"{architecture}.attention.sliding_window_pattern",
+        f"{architecture}.{PATTERN}",
         f"{architecture}.rope.dimension_count",
     ):
         for junk in (None, [1], "4", -1, 0, True, 3, 10**12, float("nan")):

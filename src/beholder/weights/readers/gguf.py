@@ -243,8 +243,8 @@ class _File:
         return tuple(values)
 
     def _with_windows(self, decoder: Decoder, attention: Attention) -> Decoder:
-        """Windows in all layers but the last of each period, or in those that the file lists. Gemma 3's layers with windows
-        have rotary positions of their own.
+        """Windows in all layers but the last of each period, or in those that the file lists; where some have none, those
+        with windows have rotary positions of their own, never scaled (Gemma 3, OLMo 3).
         """
         fields = self.fields
         window, period = (
@@ -255,10 +255,12 @@ class _File:
         if window <= 0 or not period:
             return decoder
         near = attention.but(window=window)
-        if self.architecture == "gemma3":
-            near = near.but(rotary=Rotary(theta=fields.positive("rope.freq_base_swa", 10000.0)))
         if period == 1:
             return decoder.but(attention=near)
+        if attention.rotary is not None:
+            usual = 10000.0 if self.architecture == "gemma3" else attention.rotary.theta
+            theta = fields.positive("rope.freq_base_swa", usual)
+            near = near.but(rotary=attention.rotary.but(theta=theta, scaling=None))
         if isinstance(period, list):
             pattern = tuple(int(bool(windowed)) for windowed in period)
         elif type(period) is int and 1 < period <= decoder.num_layers + 64:

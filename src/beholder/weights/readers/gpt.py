@@ -181,6 +181,7 @@ def _codegen(fields: Fields) -> Read[Decoder]:
 def _with_rotary_dim(fields: Fields) -> Decoder:
     """The first `rotary_dim` channels of each head turn, in adjacent pairs."""
     sizes = gpt_sizes(fields, 4096, 28, 16, 2048)
+    fields.raw("scale_attn_weights")  # scores are divided whatever it says
     width, turned = sizes.dim // sizes.num_heads, fields.count("rotary_dim", 64)
     if turned > width:
         raise BeholderError(f"{fields.name}: rotary_dim is {turned}, a head has {width} channels")
@@ -222,6 +223,7 @@ def _gpt_neox(fields: Fields) -> Read[Decoder]:
 
 def _persimmon(fields: Fields) -> Read[Decoder]:
     sizes = gpt_sizes(fields, 4096, 36, 64, 16384, inner=("intermediate_size",), hidden=16384)
+    fields.raw("num_key_value_heads")  # every head has keys of its own whatever it says
     norm = Norm("layer", fields.positive("layer_norm_eps", 1e-5))
     attention = _attention(
         sizes,
@@ -252,6 +254,8 @@ def _falcon_of(fields: Fields, *, new: bool) -> Read[Decoder]:
     one_key = fields.get("multi_query", True) and not new
     kv_heads = 1 if one_key else kv_heads if new else sizes.num_heads
     parallel, bias = fields.get("parallel_attn", True), fields.get("bias", False)
+    if fields.get("apply_residual_connection_post_layernorm", False):
+        raise BeholderError(f"{fields.name}: residual paths from behind norms are not known of Falcon")
     if new and not parallel:
         raise BeholderError(
             f"{fields.name}: parallel_attn is false, but layers of the new architecture are parallel"
@@ -280,12 +284,7 @@ def _falcon_of(fields: Fields, *, new: bool) -> Read[Decoder]:
 def _refined_web(new: bool) -> Callable[[Fields], Read[Decoder]]:
     """The types that the first releases of Falcon-40B (`new`), Falcon-7B and Falcon-RW had."""
 
-    def read(fields: Fields) -> Read[Decoder]:
-        if fields.get("apply_residual_connection_post_layernorm", False):
-            raise BeholderError(f"{fields.name}: residual paths from behind norms are not known of Falcon")
-        return _falcon_of(fields, new=new)
-
-    return read
+    return lambda fields: _falcon_of(fields, new=new)
 
 
 def _bloom(fields: Fields) -> Read[Decoder]:
