@@ -569,6 +569,8 @@ def test_an_empty_file_means_the_published_size(kind, config):
         ("janus_vqgan", {"num_embeddings": 0}, "expected 1 to"),
         ("emu3_vqgan", {"attn_resolutions": [4]}, "names levels"),
         ("emu3_vqgan", {"hidden_size": 512}, "attention of width 512"),
+        ("Emu3VisionVQ", {"ch": "wide"}, "ch is 'wide', a str; expected int"),
+        ("Emu3VisionVQ", {"double_z": True}, "double_z is True"),
         ("encodec", {"norm_type": "layer_norm"}, "norm_type"),
         ("encodec", {"codebook_dim": 64}, "codebook_dim is 64"),
         ("encodec", {"chunk_length_s": 1.0, "overlap": 1.5}, "overlap is 1.5"),

@@ -91,6 +91,7 @@ class Codebook(nn.Module):
         if config.averages == "kmeans":
             self.register_buffer("started", torch.ones(1))
 
+    @torch.no_grad()
     def nearest(self, x_ND: Tensor) -> Tensor:
         """The row nearest to each vector, (N,)."""
         table_KD = self.weight[: self.config.size]
@@ -101,7 +102,7 @@ class Codebook(nn.Module):
             (x.pow(2).sum(1, keepdim=True) + squares_K - 2 * (x @ table_KD.T)).argmin(1)
             for x in x_ND.split(BLOCK)
         ]
-        return torch.cat(ids) if ids else torch.zeros(0, dtype=torch.long, device=x_ND.device)
+        return torch.cat(ids)
 
     def rows(self, ids_N: Tensor, *, reading: bool = False) -> Tensor:
         """(N, D). reading: from ids alone, not while latents are quantized."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 from beholder.errors import BeholderError, UnknownName
 from beholder.parts.codecs.contract import CodecConfig
@@ -31,52 +31,46 @@ def _counts(fields: Fields, key: str, default: Sequence[int]) -> tuple[int, ...]
     return tuple(values)
 
 
-def _levels(fields: Fields, key: str, values: Iterable[object], count: int) -> tuple[int, ...]:
-    levels = tuple(sorted({value for value in values if type(value) is int}))
-    if levels and not 0 <= levels[0] <= levels[-1] < count:
-        raise BeholderError(f"{fields.name}: {key} names levels {list(levels)} of {count}")
-    return levels
-
-
 def _vqgan(
-    fields: Fields, *, size: str, codes: Codebooks, channels: int, multipliers: Sequence[int]
+    fields: Fields,
+    *,
+    size: str,
+    codes: Codebooks,
+    channels: int = 128,
+    multipliers: Sequence[int] = (1, 1, 2, 2, 4),
+    latent: int = 256,
+    names: Mapping[str, str] = {},
 ) -> VqGan:
-    """What transformers' VQ-GANs have in common. size: the name of the number of codes; codes: its defaults."""
+    """What VQ-GANs have in common. size: the name of the number of codes; codes: its defaults; names: what a release calls
+    fields otherwise.
+    """
     for key in ("in_channels", "out_channels"):
         if fields.count(key, COLOURS) != COLOURS:
             raise BeholderError(
                 f"{fields.name}: {key} is {fields.raw(key)}; pictures have {COLOURS} channels"
             )
-    if fields.get("double_latent", False):
-        raise BeholderError(f"{fields.name}: double_latent is True; a codec has no variances")
-    latent = 4 if codes.dim == 4 else 256
+    doubled = names.get("double_latent", "double_latent")
+    if fields.get(doubled, False):
+        raise BeholderError(f"{fields.name}: {doubled} is True; a codec has no variances")
+    rows, dim = fields.count(size, codes.size), fields.count("embed_dim", codes.dim)
     return VqGan(
-        quantizer=codes.but(
-            size=fields.count(size, codes.size),
-            dim=fields.count("embed_dim", codes.dim),
-            pull=0.25,
-            commit=1.0,
-        ),
-        channels=fields.count("base_channels", channels),
-        multipliers=_counts(fields, "channel_multiplier", multipliers),
+        quantizer=codes.but(size=rows, dim=dim, pull=0.25, commit=1.0),
+        channels=fields.count(names.get("base_channels", "base_channels"), channels),
+        multipliers=_counts(fields, names.get("channel_multiplier", "channel_multiplier"), multipliers),
         blocks=fields.layers("num_res_blocks", 2),
-        latent=fields.count("latent_channels", latent),
+        latent=fields.count(names.get("latent_channels", "latent_channels"), latent),
     )
 
 
 def _chameleon(fields: Fields) -> Read[VqGan]:
-    """The encoder alone: transformers has no decoder of Chameleon's pictures."""
-    codes = Codebooks(size=8192, dim=256)
-    config = _vqgan(fields, size="num_embeddings", codes=codes, channels=128, multipliers=(1, 1, 2, 2, 4))
-    attends = fields.get("attn_type", "vanilla") == "vanilla" and (
-        "attn_type" not in fields or fields.raw("attn_type") is not None
-    )
-    sides = fields.get("attn_resolutions", []) if attends else fields.raw("attn_resolutions") and []
-    resolution, count = fields.count("resolution", 512), len(config.multipliers)
-    levels = tuple(level for level in range(count) if resolution // 2**level in (sides or ()))
-    return Read(
-        config.but(attention=levels, middle_attention=attends, decodes=False), layouts.TAMING, body=BODY
-    )
+    """The encoder alone: transformers has no decoder of Chameleon's pictures. A null `attn_type` means none."""
+    config = _vqgan(fields, size="num_embeddings", codes=Codebooks(size=8192, dim=256))
+    attends = "attn_type" not in fields or fields.raw("attn_type") == "vanilla"
+    sides, resolution = fields.get("attn_resolutions", []), fields.count("resolution", 512)
+    levels = (level for level in range(len(config.multipliers)) if resolution // 2**level in sides)
+    attention = tuple(levels) if attends else ()
+    config = config.but(attention=attention, middle_attention=attends, decodes=False)
+    return Read(config, layouts.TAMING, body=BODY)
 
 
 JANUS_STAGES = {"codes": Recorded("hook/quantize/2"), "restored": Recorded("decoded_pixel_values")}
@@ -85,50 +79,51 @@ JANUS_STAGES = {"codes": Recorded("hook/quantize/2"), "restored": Recorded("deco
 def _janus(fields: Fields) -> Read[VqGan]:
     for key in ("num_patches", "projection_dim", "num_hidden_layers", "hidden_act", "image_token_embed_dim"):
         fields.raw(key)  # of the maps between codes and the language model
-    codes = Codebooks(size=16384, dim=8, unit="read")
-    config = _vqgan(fields, size="num_embeddings", codes=codes, channels=128, multipliers=(1, 1, 2, 2, 4))
+    config = _vqgan(fields, size="num_embeddings", codes=Codebooks(size=16384, dim=8, unit="read"))
     count = len(config.multipliers)
     return Read(config.but(attention=(count - 1,)), layouts.janus(count), body=BODY, stages=JANUS_STAGES)
 
 
 def _emu3(fields: Fields) -> Read[VqGan]:
-    codes = Codebooks(size=32768, dim=4)
-    config = _vqgan(fields, size="codebook_size", codes=codes, channels=256, multipliers=(1, 2, 2, 4))
-    levels = _levels(fields, "attn_resolutions", fields.get("attn_resolutions", [3]), len(config.multipliers))
-    config = config.but(
-        attention=levels,
-        heads=fields.count("num_attention_heads", 1),
-        modulated=True,
-        frames=fields.count("temporal_downsample_factor", 4),
-    )
+    config = _movq(fields)
     width = fields.count("hidden_size", 1024)
-    if {config.widths[level] for level in (*levels, -1)} != {width}:
+    if {config.widths[level] for level in (*config.attention, -1)} != {width}:
         raise BeholderError(
             f"{fields.name}: attention of width {width} does not fit levels of widths {config.widths}"
         )
     return Read(config, layouts.EMU3, body=BODY)
 
 
-NAMES = {"ch": "base_channels", "ch_mult": "channel_multiplier", "z_channels": "latent_channels"}
-
-
 def _emu3_vision_vq(fields: Fields) -> Read[VqGan]:
     """The released tokenizer, whose names are taming-transformers'."""
-    renamed = {official: fields.raw(key) for key, official in NAMES.items()}
-    for key in (
-        "codebook_size",
-        "embed_dim",
-        "num_res_blocks",
-        "attn_resolutions",
-        "temporal_downsample_factor",
-    ):
-        renamed[key] = fields.raw(key)
-    renamed["double_latent"] = fields.raw("double_z")
-    for key in ("in_channels", "out_channels"):
-        renamed[key] = fields.raw(key)
-    base, multipliers = renamed["base_channels"] or 256, renamed["channel_multiplier"] or (1, 2, 2, 4)
-    read = _emu3(Fields({**renamed, "hidden_size": base * multipliers[-1]}, fields.name))
-    return Read(read.config, layouts.EMU3_VISION_VQ, body=BODY)
+    names = {
+        "base_channels": "ch",
+        "channel_multiplier": "ch_mult",
+        "latent_channels": "z_channels",
+        "double_latent": "double_z",
+    }
+    return Read(_movq(fields, names), layouts.EMU3_VISION_VQ, body=BODY)
+
+
+def _movq(fields: Fields, names: Mapping[str, str] = {}) -> VqGan:
+    config = _vqgan(
+        fields,
+        size="codebook_size",
+        codes=Codebooks(size=32768, dim=4),
+        channels=256,
+        multipliers=(1, 2, 2, 4),
+        latent=4,
+        names=names,
+    )
+    levels, count = fields.get("attn_resolutions", [3]), len(config.multipliers)
+    if not all(type(level) is int and 0 <= level < count for level in levels):
+        raise BeholderError(f"{fields.name}: attn_resolutions names levels {levels} of {count}")
+    return config.but(
+        attention=tuple(sorted(set(levels))),
+        heads=fields.count("num_attention_heads", 1),
+        modulated=True,
+        frames=fields.count("temporal_downsample_factor", 4),
+    )
 
 
 ENCODEC_STAGES = {
