@@ -21,8 +21,8 @@ TEXT = {"logits", "greedy logits", "greedy"}
 DUAL = {"vision", "connector", "text vectors", "similarity"}
 EXPECTED = {  # of each group of references, one of these sets of stages must have been compared
     "text-decoder": [TEXT],
-    "text-encdec": [TEXT],
-    "text-encoder": [{"hidden states"}, {"text vectors"}, {"tokens"}],
+    "text-encdec": [TEXT | {"memory"}],
+    "text-encoder": [{"hidden states"}, {"text vectors"}, {"tokens"}, {"logits"}],
     "vision": [{"vision"}, {"stage 1"}],
     "dual-encoder": [DUAL],
     "vlm": [TEXT | {"connector"}],
