@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from beholder.errors import BeholderError
 from beholder.model import Batch, NoDraws
 from beholder.parts.blocks.positions import Alibi, Rotary
+from beholder.parts.blocks.step import Step
 from beholder.parts.language import sizes_gpt
 from beholder.pipeline import load
 from beholder.weights.readers.systems import read_system
@@ -350,6 +351,13 @@ def test_rounded_alibi_has_the_steps_of_bfloat16() -> None:
     assert bias.tolist() == [0.0, 0.5 * 0.70703125, 0.5 * 212.0]
     plain = Alibi(factor=0.5).bias(torch.tensor([[0]]), keys_BS, 16)[0, 0, 0]
     assert torch.allclose(plain, 0.5 * 2**-0.5 * keys_BS[0])
+
+
+def test_layers_share_what_distance_adds() -> None:
+    step = Step(positions=torch.arange(5)[None])
+    first = step.alibi(Alibi(), 4)
+    assert step.alibi(Alibi(), 4) is first and step.alibi(Alibi(16.0), 4) is not first
+    assert torch.equal(first, Alibi().bias(step.positions, step.positions, 4))
 
 
 def test_a_share_is_a_whole_number_of_channels() -> None:

@@ -259,13 +259,12 @@ class SelfAttention(Mixer):
         alibi = self.config.alibi
         if alibi is None and self.relative is None:
             return step.bias_BHTS
-        assert step.positions is not None
-        places = step.positions, step.key_positions()
         if self.relative is not None:
-            bias_BHTS = self.relative(*places)
+            assert step.positions is not None
+            bias_BHTS = self.relative(step.positions, step.key_positions())
         else:
             assert alibi is not None
-            bias_BHTS = alibi.bias(*places, self.config.num_heads)
+            bias_BHTS = step.alibi(alibi, self.config.num_heads)
         return bias_BHTS if step.bias_BHTS is None else bias_BHTS + step.bias_BHTS
 
 

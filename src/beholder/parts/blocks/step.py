@@ -16,6 +16,7 @@ from beholder.config import Config
 from beholder.parts.blocks.masks import AttentionMask, Visibility
 
 if TYPE_CHECKING:
+    from beholder.parts.blocks.positions import Alibi
     from beholder.parts.contracts import LanguageInputs
     from beholder.parts.language.state import State
 
@@ -56,6 +57,7 @@ class Step:
     stats: dict[str, list[Tensor]] = field(default_factory=dict)
     _masks: dict[int | None, AttentionMask] = field(default_factory=dict)
     _tables: dict[tuple[RotaryTables, int], Tables] = field(default_factory=dict)
+    _biases: dict[tuple[Alibi, int], Tensor] = field(default_factory=dict)
 
     def mask(self, window: int | None = None) -> AttentionMask:
         """Who may be seen through a window of so many blocks; the same mask at each call."""
@@ -81,6 +83,14 @@ class Step:
     def set_tables(self, rotary: RotaryTables, head_dim: int, tables: Tables) -> None:
         """What `tables` shall give where positions alone do not decide it."""
         self._tables[rotary, head_dim] = tables
+
+    def alibi(self, alibi: Alibi, num_heads: int) -> Tensor:
+        """(B, H, T, S), what distance adds to scores; the same at each call."""
+        if (alibi, num_heads) not in self._biases:
+            assert self.positions is not None
+            bias_BHTS = alibi.bias(self.positions, self.key_positions(), num_heads)
+            self._biases[alibi, num_heads] = bias_BHTS
+        return self._biases[alibi, num_heads]
 
     def _real_positions(self) -> Tensor:
         """Positions with 0 at padding, whose row is then no longer than its text."""
