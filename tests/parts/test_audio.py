@@ -160,6 +160,59 @@ def test_beats_files_hold_the_shared_bias_once_for_each_layer() -> None:
     assert torch.equal(own["bias.weight"].load(), w[first])
 
 
+# VITA
+
+
+def plane_conv(w: Weights, name: str, x_CTM: Tensor) -> Tensor:
+    """3 x 3 at every second place of both axes, and what is negative cut off."""
+    kernel = w[f"{name}.weight"]
+    rows = []
+    for time in range((x_CTM.shape[1] - 3) // 2 + 1):
+        cuts = [
+            x_CTM[:, 2 * time : 2 * time + 3, 2 * m : 2 * m + 3] for m in range((x_CTM.shape[2] - 3) // 2 + 1)
+        ]
+        rows.append(torch.stack([(kernel * cut).sum((1, 2, 3)) + w[f"{name}.bias"] for cut in cuts], 1))
+    return torch.stack(rows, 1).clamp(min=0)
+
+
+def test_vita_encoder_equals_its_formulas() -> None:
+    config = sizes.VITA_AUDIO.tiny()
+    model = randomised(config.build())
+    model.stem.mean.normal_()
+    model.stem.inverse_std.uniform_(0.5, 2.0)
+    w = published(model, layouts.VITA_AUDIO)
+    view = torch.randn(1, 32, 50)
+    with torch.no_grad():
+        x_CTM = ((view[0].T - w["global_cmvn.mean"]) * w["global_cmvn.istd"])[None]
+        for place in (0, 2):
+            x_CTM = plane_conv(w, f"enc.0.core.conv.{place}", x_CTM)
+        x_TD = affine(w, "enc.0.core.out.0", x_CTM.permute(1, 0, 2).flatten(1))
+        x_TD = layer_norm(w, "enc.1.embed.1", affine(w, "enc.1.embed.0", x_TD), 1e-5).clamp(min=0) * 32
+        count = len(x_TD)
+        waves = torch.zeros(count, 32)
+        for place in range(count):
+            for pair in range(16):
+                angle = place / 10000 ** (2 * pair / 32)
+                waves[place, 2 * pair], waves[place, 2 * pair + 1] = math.sin(angle), math.cos(angle)
+        for layer in range(2):
+            name = f"enc.1.encoders.{layer}."
+            y_TD = layer_norm(w, f"{name}norm1", x_TD, 1e-5)
+            q, k, v = (heads_of(affine(w, f"{name}self_attn.linear_{letter}", y_TD), 4) for letter in "qkv")
+            places = heads_of(waves @ w[f"{name}self_attn.linear_pos.weight"].T, 4)
+            content = (q + w[f"{name}self_attn.pos_bias_u"][:, None]) @ k.transpose(1, 2)
+            place_scores = (q + w[f"{name}self_attn.pos_bias_v"][:, None]) @ places.transpose(1, 2)
+            weights = ((content + place_scores) / math.sqrt(8)).softmax(-1)
+            x_TD = x_TD + affine(w, f"{name}self_attn.linear_out", (weights @ v).transpose(0, 1).flatten(1))
+            y_TD = affine(w, f"{name}feed_forward.w_1", layer_norm(w, f"{name}norm2", x_TD, 1e-5)).clamp(
+                min=0
+            )
+            x_TD = x_TD + affine(w, f"{name}feed_forward.w_2", y_TD)
+        x_TD = layer_norm(w, "enc.1.after_norm", x_TD, 1e-5)
+        packed = model([view])
+    assert packed.grids == ((1, 1, 11),)
+    torch.testing.assert_close(packed.tokens_ND, x_TD, rtol=1e-3, atol=1e-4)
+
+
 # ImageBind
 
 
@@ -292,7 +345,9 @@ def test_padding_changes_nothing_where_norms_see_one_token(name: str) -> None:
     torch.testing.assert_close(alone.tokens_ND, together.tokens_ND, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["WAV2VEC2_BASE", "WAVLM_BASE", "WHISPER_TINY", "QWEN2_AUDIO", "BEATS"])
+@pytest.mark.parametrize(
+    "name", ["WAV2VEC2_BASE", "WAVLM_BASE", "WHISPER_TINY", "QWEN2_AUDIO", "BEATS", "VITA_AUDIO"]
+)
 def test_no_view_changes_another(name: str) -> None:
     config: SignalTransformer = own_size(name).tiny()
     model = randomised(config.build())

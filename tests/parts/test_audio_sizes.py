@@ -62,8 +62,12 @@ ENCODERS: dict[str, tuple[dict[str, Any], int]] = {
     "WAVLM_LARGE": ({"model_type": "wavlm"} | STABLE, 315_453_120),
     "QWEN2_AUDIO": ({"model_type": "qwen2_audio_encoder"}, 636_968_960),
 }
-# Rounding intervals of what papers say: 90M (2212.09058, table 1)
-ROUNDED = {"BEATS": (85_000_000, 95_000_000)}
+# Rounding intervals of what papers say: 90M (2212.09058, table 1); 341M (2408.05211), which VITA's code counts in units of
+# 1024 x 1024
+ROUNDED = {
+    "BEATS": (85_000_000, 95_000_000),
+    "VITA_AUDIO": (int(340.5 * 2**20), int(341.5 * 2**20)),
+}
 
 
 def count(*configs: Any) -> int:

@@ -219,6 +219,8 @@ AST = Fbank(window="hanning", frames=1024, mean=-4.2677393, std=2 * 4.5689974)
 BEATS = Fbank(scale=2.0**15, mean=15.41663, std=2 * 6.55582)
 # facebookresearch/ImageBind imagebind/data.py `waveform2melspec`: clips of two seconds
 IMAGEBIND = Fbank(window="hanning", centred=True, frames=204, mean=-4.268, std=9.138)
+# VITA-MLLM/VITA: vita/model/multimodal_encoder/whale/init_model.py
+VITA = Fbank(bins=80, scale=2.0**15)
 SPEECH_TO_TEXT = Fbank(bins=80, scale=2.0**15, per_clip=True)
 
 

@@ -5,7 +5,6 @@ B rows, T queries and keys, D width, H heads, K head width.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from beholder.errors import UnknownName
 from beholder.parts.blocks.attention import Attention, SelfAttention, prepend
-from beholder.parts.blocks.positions import learned
+from beholder.parts.blocks.positions import learned, waves
 from beholder.parts.blocks.step import NO_PARTS, Step
 
 
@@ -59,8 +58,11 @@ class GatedSelfAttention(SelfAttention):
 @dataclass(frozen=True)
 class RelativeAttention(Attention):
     """Scores of content plus scores of distance, whose sine waves are projected to keys (Transformer-XL, 1901.02860,
-    section 3.3, in both directions as in the conformer, 2005.08100).
+    section 3.3, in both directions as in the conformer, 2005.08100). shifted: the waves are of the distance from query to
+    key, else of the key's place alone (VITA, 2408.05211).
     """
+
+    shifted: bool = True
 
     def build(self, dim: int, index: int = 0) -> RelativeSelfAttention:
         return RelativeSelfAttention(self, dim, index)
@@ -68,6 +70,8 @@ class RelativeAttention(Attention):
 
 class RelativeSelfAttention(SelfAttention):
     """(B, T, D) -> (B, T, D)."""
+
+    config: RelativeAttention
 
     def __init__(self, config: RelativeAttention, dim: int, index: int = 0) -> None:
         super().__init__(config, dim, index)
@@ -77,27 +81,24 @@ class RelativeSelfAttention(SelfAttention):
 
     def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
         q_BHTK, k_BHTK, v_BHTK = (self.split(heads) for heads in self.project(x_BTD))
-        count, dim = x_BTD.shape[1:]
-        waves_PD = distance_waves(count, dim).to(x_BTD)
-        keys_HPK = self.split(self.distance(waves_PD)[None])[0]
-        scores_BHTP = (q_BHTK + self.distance_bias[:, None]) @ keys_HPK.transpose(-1, -2)
-        places_T = torch.arange(count, device=x_BTD.device)
-        index_TT = count - 1 - places_T[:, None] + places_T[None, :]
-        bias_BHTT = (
-            scores_BHTP.gather(-1, index_TT.expand(*scores_BHTP.shape[:3], count)) * self.head_dim**-0.5
-        )
-        mask = step.mask(self.config.window).plus(bias_BHTT)
+        scores_BHTT = self._distances(q_BHTK + self.distance_bias[:, None], x_BTD)
+        mask = step.mask(self.config.window).plus(scores_BHTT * self.head_dim**-0.5)
         return self.merge(self.attend(q_BHTK + self.content_bias[:, None], k_BHTK, v_BHTK, mask))
 
-
-def distance_waves(count: int, dim: int) -> Tensor:
-    """(2 count - 1, dim) sine waves of the distances count - 1 down to 1 - count, sine and cosine of each rate side by
-    side.
-    """
-    rates_F = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32) * -(math.log(10000.0) / dim))
-    distances_P = torch.arange(count - 1, -count, -1, dtype=torch.float32)
-    angles_PF = distances_P[:, None] * rates_F
-    return torch.stack((angles_PF.sin(), angles_PF.cos()), -1).flatten(1)
+    def _distances(self, q_BHTK: Tensor, x_BTD: Tensor) -> Tensor:
+        """Scores of keys by where they stand, (B, H, T, T). Sine and cosine of each rate are side by side."""
+        count, dim = x_BTD.shape[1:]
+        places_T = torch.arange(count, device=x_BTD.device)
+        offsets_P = (
+            torch.arange(count - 1, -count, -1, device=x_BTD.device) if self.config.shifted else places_T
+        )
+        waves_PD = waves(offsets_P, dim, ends=False).unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)
+        keys_HPK = self.split(self.distance(waves_PD.to(x_BTD))[None])[0]
+        scores_BHTP = q_BHTK @ keys_HPK.transpose(-1, -2)
+        if not self.config.shifted:
+            return scores_BHTP
+        index_TT = count - 1 - places_T[:, None] + places_T[None, :]
+        return scores_BHTP.gather(-1, index_TT.expand(*scores_BHTP.shape[:3], count))
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from beholder.parts.audio.attention import ExtraKeyAttention, GatedAttention
+from beholder.parts.audio.attention import ExtraKeyAttention, GatedAttention, RelativeAttention
 from beholder.parts.audio.positions import ConvPositions, SignalTable
-from beholder.parts.audio.stems import FrameConvs, SignalPatches, WaveConvs
+from beholder.parts.audio.stems import FrameConvs, PlaneConvs, SignalPatches, WaveConvs
 from beholder.parts.audio.transformer import SignalTransformer
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.cross_attention import CrossAttention
@@ -124,6 +124,16 @@ BEATS = SignalTransformer(
     first_norm=True,
     last_norm=False,
     bias=RelativeBuckets(320, 800),
+)
+
+# VITA-MLLM/VITA: vita/model/multimodal_encoder/whale, with the settings of the audio encoder of VITA/VITA
+VITA_AUDIO = SignalTransformer(
+    stem=PlaneConvs(scale=32.0),
+    size=(80, 3000),
+    dim=1024,
+    num_layers=24,
+    attention=RelativeAttention(16, qkv_bias=True, out_bias=True, shifted=False),
+    mlp=FeedForward(4096, "relu"),
 )
 
 # facebookresearch/ImageBind: imagebind/models/imagebind_model.py `imagebind_huge`

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -158,6 +159,51 @@ class WaveConvStack(nn.Module):
             x_VCT = self.act(x_VCT)
         x_VTC = x_VCT.transpose(1, 2)
         return self.project(x_VTC if self.norm is None else self.norm(x_VTC))
+
+
+@dataclass(frozen=True)
+class PlaneConvs(Stem):
+    """Two convolutions of 3 x 3 over time and frequency, every second place of both, then linear maps, the last with a
+    norm (WeNet's subsampling to a quarter, as in VITA's encoder, 2408.05211). The bins come with their published means
+    and inverse deviations. scale: of the tokens.
+    """
+
+    act: str = "relu"
+    norm: Norm = Norm()
+    scale: float = 1.0
+
+    def grid(self, size: Size) -> Grid:
+        return Grid(1, 1, _length(size[1], (3, 3), (2, 2), padded=False))
+
+    def filled(self, size: Size, columns: int) -> int:
+        return _length(columns, (3, 3), (2, 2), padded=False)
+
+    def build(self, rows: int, dim: int) -> nn.Module:
+        return PlaneConvStack(self, rows, dim)
+
+
+class PlaneConvStack(nn.Module):
+    """(V, 1, rows, frames) -> (V, T, D)."""
+
+    mean: Tensor
+    inverse_std: Tensor
+
+    def __init__(self, config: PlaneConvs, rows: int, dim: int) -> None:
+        super().__init__()
+        self.config, self.act = config, activation(config.act)
+        self.register_buffer("mean", torch.zeros(rows))
+        self.register_buffer("inverse_std", torch.ones(rows))
+        self.convs = nn.ModuleList(nn.Conv2d(inputs, dim, 3, 2) for inputs in (1, dim))
+        self.join = nn.Linear(dim * _length(rows, (3, 3), (2, 2), padded=False), dim)
+        self.project = nn.Linear(dim, dim)
+        self.norm = config.norm.build(dim)
+
+    def forward(self, views_V1MF: Tensor) -> Tensor:
+        x_VCTM = (views_V1MF.transpose(2, 3) - self.mean) * self.inverse_std
+        for conv in self.convs:
+            x_VCTM = self.act(conv(x_VCTM))
+        x_VTD = self.join(x_VCTM.transpose(1, 2).flatten(2))
+        return self.act(self.norm(self.project(x_VTD))) * self.config.scale
 
 
 @dataclass(frozen=True)

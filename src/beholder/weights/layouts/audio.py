@@ -164,7 +164,9 @@ def beats(num_layers: int) -> Layout:
     bias = "encoder.layers.{}.self_attn.relative_attention_bias.weight"
     copies: Rules = {bias.format(index): Tied("bias.weight") for index in range(1, num_layers)}
     rules: Rules = {
-        "patch_embedding.weight": Transpose("stem.patch.weight", (0, 1, 3, 2)),  # theirs: time before frequency
+        "patch_embedding.weight": Transpose(
+            "stem.patch.weight", (0, 1, 3, 2)
+        ),  # theirs: time before frequency
         "predictor.*": None,
         "encoder.pos_conv.0.bias": "positions.bias",
         "encoder.pos_conv.0.weight_g": "positions.scale",
@@ -190,6 +192,37 @@ def beats(num_layers: int) -> Layout:
         ),
     }
     return Layout(rules, name="unilm BEATs")
+
+
+# VITA-MLLM/VITA: vita/model/multimodal_encoder/whale/module/encoder/encoder.py and what it is made of
+VITA_AUDIO = Layout(
+    {
+        "global_cmvn.mean": "stem.mean",
+        "global_cmvn.istd": "stem.inverse_std",
+        "enc.1.encoders.{}.self_attn.pos_bias_u": "blocks.{}.attn.content_bias",
+        "enc.1.encoders.{}.self_attn.pos_bias_v": "blocks.{}.attn.distance_bias",
+        "enc.1.encoders.{}.self_attn.linear_pos.weight": "blocks.{}.attn.distance.weight",
+        **affine(
+            {
+                "enc.0.core.conv.0": "stem.convs.0",
+                "enc.0.core.conv.2": "stem.convs.1",
+                "enc.0.core.out.0": "stem.join",
+                "enc.1.embed.0": "stem.project",
+                "enc.1.embed.1": "stem.norm",
+                "enc.1.encoders.{}.self_attn.linear_q": "blocks.{}.attn.q",
+                "enc.1.encoders.{}.self_attn.linear_k": "blocks.{}.attn.k",
+                "enc.1.encoders.{}.self_attn.linear_v": "blocks.{}.attn.v",
+                "enc.1.encoders.{}.self_attn.linear_out": "blocks.{}.attn.out",
+                "enc.1.encoders.{}.feed_forward.w_1": "blocks.{}.mlp.up",
+                "enc.1.encoders.{}.feed_forward.w_2": "blocks.{}.mlp.down",
+                "enc.1.encoders.{}.norm1": "blocks.{}.norm1",
+                "enc.1.encoders.{}.norm2": "blocks.{}.norm2",
+                "enc.1.after_norm": "last_norm",
+            }
+        ),
+    },
+    name="VITA audio encoder",
+)
 
 
 def imagebind_trunk(prefix: str) -> Rules:
