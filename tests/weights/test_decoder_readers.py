@@ -29,8 +29,13 @@ from beholder.weights.readers.systems import read_system
         ),
         (
             {"model_type": "phi3", "rope_scaling": {"type": "su", "short_factor": [1], "long_factor": [1]}},
-            "48 frequencies",
+            "heads have 48",
         ),
+        (
+            {"model_type": "qwen2_vl_text", "rope_scaling": {"mrope_section": [16, 24]}},
+            "mrope_section is for 40",
+        ),
+        ({"model_type": "qwen2_vl_text", "rope_scaling": {"mrope_section": [64, 0, 0]}}, "above 0"),
         ({"model_type": "chatglm", "position_encoding_2d": True}, "multi_query_group_num is missing"),
         (
             {"model_type": "chatglm", "multi_query_group_num": 2, "padded_vocab_size": 9, "rmsnorm": False},

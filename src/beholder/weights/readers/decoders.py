@@ -38,6 +38,7 @@ class DecoderDefaults:
     theta: float = 10000.0
     share: float = 1.0
     pairs: str = "half"
+    sections: tuple[int, ...] = ()
     tied: bool = False
     act: str = "silu"
     act_key: str = "hidden_act"
@@ -53,9 +54,16 @@ def decoder(fields: Fields, assumed: DecoderDefaults) -> Decoder:
         num_heads=num_heads,
         num_kv_heads=fields.count("num_key_value_heads", assumed.num_kv_heads or num_heads),
         head_dim=head_dim(fields, dim, num_heads, assumed.head_dim),
-        rotary=rotary(fields, context, theta=assumed.theta, share=assumed.share, pairs=assumed.pairs),
+        rotary=rotary(
+            fields,
+            context,
+            theta=assumed.theta,
+            share=assumed.share,
+            pairs=assumed.pairs,
+            sections=assumed.sections,
+        ),
     )
-    _check_factors(fields, attention, dim)
+    _check_rotary(fields, attention, dim)
     return Decoder(
         vocab_size=fields.count("vocab_size", assumed.vocab_size),
         dim=dim,
@@ -73,18 +81,21 @@ def decoder(fields: Fields, assumed: DecoderDefaults) -> Decoder:
     )
 
 
-def _check_factors(fields: Fields, attention: Attention, dim: int) -> None:
-    """Raise `BeholderError` where LongRoPE has not a factor for each frequency."""
+def _check_rotary(fields: Fields, attention: Attention, dim: int) -> None:
+    """Raise `BeholderError` where LongRoPE's factors or the axes' sections are not as many as the frequencies."""
     turned = attention.rotary
-    if not isinstance(turned, Rotary) or not isinstance(turned.scaling, LongRope):
+    if not isinstance(turned, Rotary):
         return
-    given = {len(turned.scaling.short_factors), len(turned.scaling.long_factors)}
-    wanted = turned.turned(attention.width(dim)) // 2
-    if given != {wanted}:
-        raise BeholderError(
-            f"{fields.name}: short_factor and long_factor have {sorted(given)} numbers; "
-            f"the heads have {wanted} frequencies"
-        )
+    scaling = turned.scaling
+    given = {"mrope_section": sum(turned.sections)} if turned.sections else {}
+    if isinstance(scaling, LongRope):
+        given |= {"short_factor": len(scaling.short_factors), "long_factor": len(scaling.long_factors)}
+    frequencies = turned.turned(attention.width(dim)) // 2
+    for key, count in given.items():
+        if count != frequencies:
+            raise BeholderError(
+                f"{fields.name}: {key} is for {count} frequencies; the heads have {frequencies}"
+            )
 
 
 def biased(config: Decoder, *, qkv: bool = False, out: bool = False, mlp: bool = False) -> Decoder:

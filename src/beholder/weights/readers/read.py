@@ -101,10 +101,11 @@ def rotary(
     theta: float = 10000.0,
     share: float = 1.0,
     pairs: str = "half",
+    sections: tuple[int, ...] = (),
     layers: str = FULL,
 ) -> Rotary:
-    """`rope_parameters` of new files, `rope_theta` with `rope_scaling` of older ones. theta, share: the official
-    defaults. layers: which ones, where a file has settings for two kinds; older files scale the full ones alone.
+    """`rope_parameters` of new files, `rope_theta` with `rope_scaling` of older ones. theta, share, sections: the
+    official defaults. layers: which ones, where a file has settings for two kinds; older files scale the full ones alone.
     """
     settings = fields.part("rope_parameters")
     if not len(settings):
@@ -124,8 +125,12 @@ def rotary(
         "original_max_position_embeddings", fields.count("original_max_position_embeddings", context)
     )
     scaling = SCALINGS[kind](settings, original, context)
+    axes = settings.get("mrope_section", list(sections))
+    if not all(type(count) is int and count > 0 for count in axes):
+        raise BeholderError(f"{settings.name}: mrope_section is {axes}; expected whole numbers above 0")
+    turned = Rotary(base, pairs, scaling, part, tuple(axes), settings.get("mrope_interleaved", False))
     settings.finish()
-    return Rotary(theta=base, pairs=pairs, scaling=scaling, share=part)
+    return turned
 
 
 def _unscaled(*_: Any) -> None:
@@ -197,6 +202,7 @@ def _optional(settings: Fields, key: str) -> float | None:
 
 SCALINGS: Mapping[str, Callable[[Fields, int, int], RotaryScaling | None]] = {
     "default": _unscaled,
+    "mrope": _unscaled,
     "linear": _linear,
     "dynamic": _dynamic,
     "llama3": _llama3,
