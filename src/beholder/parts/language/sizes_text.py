@@ -60,7 +60,9 @@ MPNET_BASE = BERT_BASE.but(
 )
 
 # distilbert/distilbert-base-uncased config.json
-DISTILBERT_BASE = BERT_BASE.but(num_layers=6, pool=None, projection=0, **{"embedding.segments": 0})
+DISTILBERT_BASE = BERT_BASE.but(
+    num_layers=6, pool=None, projection=0, projection_act=None, **{"embedding.segments": 0}
+)
 
 # google-t5/t5-small, -base, -large, t5-3b and t5-11b config.json
 T5_SMALL = EncoderDecoder(

@@ -54,11 +54,17 @@ def t5(gated: bool, own_bias: bool) -> Layout:
 
 
 def t5_encoder(gated: bool, own_bias: bool) -> Layout:
-    """The encoder of T5 alone, and what its decoder has in files of both."""
+    """The encoder of T5 alone; files may hold the decoder as well."""
     rules = _t5_side("encoder", 1, gated, own_bias)
     own = {key: op.removeprefix("encoder.") for key, op in rules.items() if isinstance(op, str)}
     return Layout(
-        {**own, "encoder.embed_tokens.weight": Tied("embedding.weight"), "shared.weight": "embedding.weight"},
+        {
+            **own,
+            "encoder.embed_tokens.weight": Tied("embedding.weight"),
+            "shared.weight": "embedding.weight",
+            "decoder.*": None,
+            "lm_head.*": None,
+        },
         name="transformers T5 encoder",
     )
 

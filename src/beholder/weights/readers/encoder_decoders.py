@@ -53,7 +53,7 @@ UMT5 = T5Defaults(own_bias=True)
 def _t5_mlp(fields: Fields, assumed: T5Defaults) -> FeedForward:
     """`gated-gelu` means the tanh form, `gelu` by itself the exact one. The derived fields of newer files are not read."""
     proj = fields.get("feed_forward_proj", assumed.proj)
-    for derived in ("dense_act_fn", "is_gated_act"):
+    for derived in ("dense_act_fn", "is_gated_act", "scalable_attention"):
         fields.raw(derived)
     gate, _, act = proj.rpartition("-")
     if gate not in ("", "gated"):
@@ -104,19 +104,15 @@ def _t5_sides(fields: Fields, assumed: T5Defaults) -> tuple[TextEncoder, Decoder
     return encoder, decoder
 
 
-def _t5(fields: Fields, assumed: T5Defaults = T5) -> Read[EncoderDecoder]:
+def _t5(fields: Fields, assumed: T5Defaults = T5) -> Read[Any]:
+    """Both sides, or the encoder alone where a file says that it is a `T5EncoderModel`."""
     encoder, decoder = _t5_sides(fields, assumed)
     start = fields.get("decoder_start_token_id", 0)
     assert isinstance(encoder.mlp, FeedForward)
+    if any(name.endswith("EncoderModel") for name in fields.raw("architectures") or ()):
+        return Read(encoder, t5_encoder(encoder.mlp.gated, assumed.own_bias), body=("",))
     layout = t5(encoder.mlp.gated, assumed.own_bias)
     return Read(EncoderDecoder(encoder, decoder, start), layout, body=("",), stages=STAGES)
-
-
-def _t5_encoder(fields: Fields) -> Read[TextEncoder]:
-    """Files of both sides serve as well: text towers of systems that read T5's encoder alone."""
-    encoder, _ = _t5_sides(fields, T5)
-    assert isinstance(encoder.mlp, FeedForward)
-    return Read(encoder, t5_encoder(encoder.mlp.gated, False), body=("",))
 
 
 @dataclass(frozen=True)
@@ -164,8 +160,12 @@ BLENDERBOT = BartDefaults(
 )
 
 
+BARE = ("BartModel", "MBartModel", "PegasusModel", "MarianModel", "M2M100Model", "BlenderbotModel")
+
+
 def _bart(fields: Fields, assumed: BartDefaults = BART) -> Read[EncoderDecoder]:
-    """One width; layers, heads and inner widths of each side by itself."""
+    """One width; layers, heads and inner widths of each side by itself. Files of the bare model have no bias of logits."""
+    bare = any(name in BARE for name in fields.raw("architectures") or ())
     dim = fields.count("d_model", assumed.dim)
     for older in ("num_hidden_layers", "normalize_before", "add_final_layer_norm", "add_bias_logits"):
         fields.raw(older)
@@ -205,13 +205,14 @@ def _bart(fields: Fields, assumed: BartDefaults = BART) -> Read[EncoderDecoder]:
         attention=Attention(heads["decoder"], qkv_bias=True, out_bias=True),
         mlp=halves["decoder"],
         tied=fields.get("tie_word_embeddings", True),
-        head_bias=assumed.head_bias,
+        head_bias=assumed.head_bias and not bare,
         cross=CrossAttention(heads["decoder"], qkv_bias=True, out_bias=True),
         **sizes,
     )
     start = fields.get("decoder_start_token_id", assumed.start_id)
     layout = bart(assumed.pre, waves=embedding.positions != "learned")
-    return Read(EncoderDecoder(encoder, decoder, start), layout, stages=STAGES)
+    body = ("",) if bare else ("model.",)
+    return Read(EncoderDecoder(encoder, decoder, start), layout, body=body, stages=STAGES)
 
 
 def _kosmos_2_text(fields: Fields) -> Read[Decoder]:
@@ -241,7 +242,6 @@ def _kosmos_2_text(fields: Fields) -> Read[Decoder]:
 
 READERS: Readers = {
     "t5": _t5,
-    "t5_encoder": _t5_encoder,
     "mt5": lambda fields: _t5(fields, MT5),
     "umt5": lambda fields: _t5(fields, UMT5),
     "bart": _bart,
