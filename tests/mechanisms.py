@@ -35,10 +35,15 @@ ATTENTION, CONNECTORS = "tests/parts/test_attention.py", "tests/parts/test_conne
 MIXERS, CODECS = "tests/parts/test_mixers.py", "tests/parts/test_codecs.py"
 STAGED = "tests/parts/test_hierarchical.py"
 TEXTS = "tests/parts/test_text_models.py"
+AUDIO, SOUND = "tests/parts/test_audio.py", "tests/media/test_sound.py"
 CHAT, TOKENIZER = "tests/prompts/test_chat.py", "tests/prompts/test_tokenizer.py"
 
 PROOFS: dict[str, Proof] = {
     "anyres-tiling": Proof(("AnyRes",), f"{GEOMETRY}::test_anyres"),
+    "ast-encoder": Proof(("SignalPatches",), f"{AUDIO}::test_imagebind_trunks"),
+    "audio-conv-downsample": Proof(("PlaneConvs|FrameConvs",), f"{AUDIO}::test_vita_encoder"),
+    "audio-transformer-encoder": Proof(("SignalTransformer", "PlaneConvs"), f"{AUDIO}::test_vita_encoder"),
+    "beats-encoder": Proof(("SignalPatches.by_time=True", "GatedAttention"), f"{AUDIO}::test_beats_equals"),
     "bert-text-encoder": Proof(
         ("TextEncoder.causal=False", "Arrangement.placement=post"), f"{TEXTS}::test_pools"
     ),
@@ -60,17 +65,20 @@ PROOFS: dict[str, Proof] = {
     "global-thumbnail": Proof(("AnyRes|Split",), f"{GEOMETRY}::test_every_view"),
     "gqa": Proof(("Attention.num_kv_heads",), f"{ATTENTION}::test_shared_keys"),
     "hiera-encoder": Proof(("Hiera",), f"{STAGED}::test_encoders_inside_systems"),
+    "hubert-encoder": Proof(("WaveConvs",), f"{AUDIO}::test_padding_changes_nothing"),
     "hybrid-attention-ssm": Proof(("Mamba|Mamba2|Hyena", "Attention"), f"{MIXERS}::test_pieces"),
     "hybrid-linear-softmax-attention": Proof(("Lightning", "Attention"), f"{MIXERS}::test_pieces"),
     "hyena-gated-conv": Proof(("Hyena",), f"{MIXERS}::test_hyena"),
     "image-newline-token": Proof(("AnyRes|Split",), f"{GEOMETRY}"),
     "image-splitting": Proof(("Split",), f"{GEOMETRY}::test_split"),
+    "imagebind-encoder": Proof(("ExtraKeyAttention",), f"{AUDIO}::test_imagebind_trunks"),
     "lightning-attention": Proof(("Lightning",), f"{MIXERS}::test_decayed"),
     "linear-projector": Proof(("PixelShuffle|Linear",), CONNECTORS),
     "mamba-ssm": Proof(("Mamba|Mamba2",), f"{MIXERS}::test_mamba"),
     "map-attention-pooling": Proof(("ViT.pool=attention",), f"{VISION}::test_vit_equals"),
     "mean-pool-text-embedding": Proof(("TextEncoder.pool=mean",), f"{TEXTS}::test_pools"),
     "mlm-head": Proof(("MaskedToken",), f"{TEXTS}::test_words_behind"),
+    "mel-filterbank": Proof(("LogMel|Fbank",), SOUND),
     "mlp-projector": Proof(("Mlp",), f"{CONNECTORS}::test_linear_and_mlp"),
     "modality-token-splicing": Proof(("Splice",), "tests/parts/test_fusion.py::test_features_stand"),
     "modified-resnet-attnpool": Proof(("ResNet.stride=averages",), f"{STAGED}::test_clip_resnet"),
@@ -104,6 +112,12 @@ PROOFS: dict[str, Proof] = {
     "tile-unpad": Proof(("AnyRes",), f"{GEOMETRY}::test_anyres"),
     "vit-encoder": Proof(("ViT",), f"{VISION}::test_vit_equals"),
     "vq-tokenizer": Proof(("VqGan|VitVqGan|Seed",), f"{CODECS}::test_vqgan_equals"),
+    "wavlm-encoder": Proof(
+        ("WaveConvs", "GatedAttention.gate_of=input"), f"{AUDIO}::test_padding_changes_nothing"
+    ),
+    "whisper-encoder": Proof(
+        ("FrameConvs.glu=False", "SignalTransformer"), f"{AUDIO}::test_encoders_of_language_models"
+    ),
     "zero-shot-classifier": Proof(("Similarity",), "tests/parts/test_heads.py::test_scores_are"),
 }
 
