@@ -35,10 +35,14 @@ ATTENTION, CONNECTORS = "tests/parts/test_attention.py", "tests/parts/test_conne
 MIXERS, CODECS = "tests/parts/test_mixers.py", "tests/parts/test_codecs.py"
 STAGED = "tests/parts/test_hierarchical.py"
 TEXTS = "tests/parts/test_text_models.py"
+LAYERS, DECODERS = "tests/parts/test_layers.py", "tests/parts/test_decoders.py"
+OWN_CODE = "tests/parts/test_own_code_decoders.py::test_own_code_models_equal_a_reference"
+PARTIAL = "|".join(f"Rotary.share={share}" for share in (0.25, 0.4, 0.5, 0.75))
 AUDIO, SOUND = "tests/parts/test_audio.py", "tests/media/test_sound.py"
 CHAT, TOKENIZER = "tests/prompts/test_chat.py", "tests/prompts/test_tokenizer.py"
 
 PROOFS: dict[str, Proof] = {
+    "alibi": Proof(("Alibi",), f"{LAYERS}::test_alibi"),
     "anyres-tiling": Proof(("AnyRes",), f"{GEOMETRY}::test_anyres"),
     "ast-encoder": Proof(("SignalPatches",), f"{AUDIO}::test_imagebind_trunks"),
     "audio-conv-downsample": Proof(("PlaneConvs|FrameConvs",), f"{AUDIO}::test_vita_encoder"),
@@ -58,10 +62,12 @@ PROOFS: dict[str, Proof] = {
         ("ConvNext",), f"{STAGED}::test_views_of_unequal_sizes_equal_each_alone[convnext"
     ),
     "davit-encoder": Proof(("DaVit",), f"{STAGED}::test_encoders_inside_systems"),
+    "dynamic-ntk-rope": Proof(("DynamicScaling|SteppedScaling",), f"{DECODERS}::test_stepped"),
     "encoder-decoder-lm": Proof(("EncoderDecoder",), f"{TEXTS}::test_generation_equals"),
     "eot-pooling": Proof(
         ("TextEncoder.pool=highest|TextEncoder.pool=end",), f"{LANGUAGE}::test_text_tower_pools"
     ),
+    "geglu": Proof(("FeedForward.act=gelu_tanh", "FeedForward.gated=True"), f"{ATTENTION}::test_gated"),
     "global-thumbnail": Proof(("AnyRes|Split",), f"{GEOMETRY}::test_every_view"),
     "gqa": Proof(("Attention.num_kv_heads",), f"{ATTENTION}::test_shared_keys"),
     "hiera-encoder": Proof(("Hiera",), f"{STAGED}::test_encoders_inside_systems"),
@@ -74,19 +80,32 @@ PROOFS: dict[str, Proof] = {
     "imagebind-encoder": Proof(("ExtraKeyAttention",), f"{AUDIO}::test_imagebind_trunks"),
     "lightning-attention": Proof(("Lightning",), f"{MIXERS}::test_decayed"),
     "linear-projector": Proof(("PixelShuffle|Linear",), CONNECTORS),
+    "local-global-attention": Proof(("Attention.window", "LayerKind"), f"{LAYERS}::test_layers_follow"),
+    "logit-softcap": Proof(
+        ("Attention.softcap", "Decoder.logit_softcap"), f"{LAYERS}::test_logits_are_scaled"
+    ),
+    "logn-attention-scaling": Proof(("QueryScale",), f"{DECODERS}::test_queries_grow"),
+    "longrope": Proof(("LongRope",), f"{DECODERS}::test_long_rope"),
     "mamba-ssm": Proof(("Mamba|Mamba2",), f"{MIXERS}::test_mamba"),
     "map-attention-pooling": Proof(("ViT.pool=attention",), f"{VISION}::test_vit_equals"),
     "mean-pool-text-embedding": Proof(("TextEncoder.pool=mean",), f"{TEXTS}::test_pools"),
-    "mlm-head": Proof(("MaskedToken",), f"{TEXTS}::test_words_behind"),
     "mel-filterbank": Proof(("LogMel|Fbank",), SOUND),
+    "mlm-head": Proof(("MaskedToken",), f"{TEXTS}::test_words_behind"),
     "mlp-projector": Proof(("Mlp",), f"{CONNECTORS}::test_linear_and_mlp"),
     "modality-token-splicing": Proof(("Splice",), "tests/parts/test_fusion.py::test_features_stand"),
     "modified-resnet-attnpool": Proof(("ResNet.stride=averages",), f"{STAGED}::test_clip_resnet"),
+    "mqa": Proof(("Attention.num_kv_heads=1",), f"{ATTENTION}::test_shared_keys"),
     "multi-image-interleave": Proof(("Splice",), "tests/parts/test_fusion.py::test_several_pictures"),
+    "mup-scaling": Proof(("TokenEmbedding.scale", "Arrangement.scale"), f"{OWN_CODE}[minicpm]"),
     "nfnet-encoder": Proof(("NfNet",), f"{STAGED}::test_nfnet"),
+    "norm-reordering": Proof(("Arrangement.placement=after",), f"{LAYERS}::test_halves"),
     "pad-to-square": Proof(("Fixed.fit=pad",), f"{GEOMETRY}::test_odd_padding"),
+    "parallel-attn-mlp": Proof(("Arrangement.parallel=one norm",), f"{OWN_CODE}[phi-msft]"),
+    "partial-rope": Proof((PARTIAL,), f"{LAYERS}::test_a_share"),
     "penultimate-layer-features": Proof(("Take.layers=(-2,)",), f"{VISION}::test_depths"),
     "pixel-shuffle": Proof(("PixelShuffle",), f"{CONNECTORS}::test_pixel_shuffle"),
+    "qk-norm": Proof(("Attention.qk_norm",), f"{LAYERS}::test_queries_and_keys"),
+    "qkv-bias": Proof(("Attention.qkv_bias=True",), f"{OWN_CODE}[qwen]"),
     "quick-gelu": Proof(("FeedForward.act=quick_gelu",), f"{ATTENTION}::test_activations"),
     "recurrent-state-decoding": Proof(
         ("Mamba|Mamba2|RgLru|Hyena|Lightning|ShortConv|GatedDelta",), f"{MIXERS}::test_generation"
@@ -99,12 +118,16 @@ PROOFS: dict[str, Proof] = {
     "rq-vae": Proof(("VqGan", "Codebooks.averages=means"), f"{CODECS}::test_rq_vae"),
     "rvq-audio-codec": Proof(("SoundCodec",), f"{CODECS}::test_speech_tokenizer"),
     "sam-vit-encoder": Proof(("VitDet",), f"{STAGED}::test_encoders_inside_systems"),
+    "scaled-embeddings": Proof(
+        ("TokenEmbedding.scale", "Norm.offset=1.0"), f"{LAYERS}::test_tokens_are_scaled"
+    ),
     "selective-scan": Proof(("Mamba|Mamba2",), f"{MIXERS}::test_scan"),
     "semantic-distilled-rvq": Proof(("SoundCodec.semantic",), f"{CODECS}::test_speech_tokenizer"),
     "sentencepiece-tokenizer": Proof(("Decoder|TextEncoder",), TOKENIZER),
     "siglip-vit-encoder": Proof(("ViT.cls=False", "ViT.pre_norm=False"), f"{VISION}::test_vit_equals"),
     "sliding-window-attention": Proof(("Attention.window",), "tests/parts/test_masks.py::test_dense_mask"),
     "spectrogram-vq-tokenizer": Proof(("VitVqGan.channels=1",), f"{CODECS}::test_vit_vqgan"),
+    "squared-relu-ffn": Proof(("FeedForward.act=relu2",), f"{ATTENTION}::test_activations"),
     "sub-layernorm": Proof(("Attention.inner_norm", "FeedForward.inner_norm"), f"{TEXTS}::test_sub_layer"),
     "swiglu-ffn": Proof(("FeedForward.act=silu", "FeedForward.gated=True"), f"{ATTENTION}::test_gated"),
     "swin-encoder": Proof(("Swin",), f"{STAGED}::test_offsets"),
