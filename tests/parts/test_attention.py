@@ -146,6 +146,7 @@ def test_activations():
     assert torch.allclose(activation("gelu")(x), erf, atol=1e-6)
     assert 0 < (activation("gelu_tanh")(x) - erf).abs().max() < 1e-3
     assert activation("relu6")(x).max() == 6
+    assert torch.equal(activation("relu2")(x), x.clamp(min=0) ** 2)
     assert set(ACTIVATIONS) >= {"silu", "relu"}
     with pytest.raises(UnknownName, match="gelu"):
         activation("gellu")
