@@ -83,6 +83,19 @@ def test_depths_are_counted_from_either_end_and_joined():
     assert torch.allclose(model(view).tokens_ND, model.post_norm(joined[:, 32:64]), atol=1e-6)
 
 
+def test_tokens_in_front_are_given_where_wanted():
+    config = VIT.but(cls=True, registers=2, positions=GridTable("bicubic"))
+    model = built(config)
+    views = [torch.randn(3, 28, 28), torch.randn(3, 14, 42)]
+    patches = model(views)
+    model.config = config.but(take=config.take.but(front=True))
+    whole = model(views)
+    assert whole.grids == tuple(model.config.grid((view.shape[-2], view.shape[-1])) for view in views)
+    assert [len(x_ND) for x_ND in whole.split()] == [3 + 4, 3 + 3]
+    for all_ND, patches_ND in zip(whole.split(), patches.split(), strict=True):
+        assert torch.equal(all_ND[3:], patches_ND)
+
+
 def test_bucketed_positions():
     for side in (2, 7, 16, 26, 27, 32, 70):
         assert bucketed_positions(side, side).tolist() == list(range(side))

@@ -37,11 +37,13 @@ RELATIVE = (None, "layers", "shared")
 class Take(Config):
     """Which features leave the encoder. layers: depths whose features are joined along channels; -1 is the last layer,
     0 the embeddings. norm: apply the final norm to them, where there is one. taps: depths given apart, not normed.
+    front: the tokens in front of the patches are given too, and a view's tokens are then one row (BLIP, IDEFICS).
     """
 
     layers: tuple[int, ...] = (-1,)
     norm: bool = True
     taps: tuple[int, ...] = ()
+    front: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,13 @@ class ViT(VisionConfig):
 
     def grid(self, size: Size, frames: int = 1) -> Grid:
         """frames: patches that follow each other in time."""
+        plane = self.plane(size)
+        if self.take.front:
+            return Grid(frames, 1, self.front + plane.num_tokens)
+        return plane._replace(frames=frames)
+
+    def plane(self, size: Size) -> Grid:
+        """The patches of a view, or of one frame of it."""
         height, width = size
         if min(size) < self.patch:
             raise BeholderError(
@@ -127,7 +136,7 @@ class ViT(VisionConfig):
                 f"this encoder takes {self.image_size}x{self.image_size} pixels, not {width}x{height}; "
                 "give its position table a resize or change the geometry"
             )
-        return Grid(frames, height // self.patch, width // self.patch)
+        return Grid(1, height // self.patch, width // self.patch)
 
     def tiny(self) -> ViT:
         """Two layers of width 32 on 28 pixels; depths to take are kept where they exist."""
@@ -183,11 +192,14 @@ class VisionTransformer(Encoder):
             config.grid((view.shape[-2], view.shape[-1]), config.patches.steps(view)) for view in views
         )
         sequences = [x_TD for x_tTD in by_size(views, self._embed) for x_TD in x_tTD]
-        planes = [grid._replace(frames=1) for grid in grids for _ in range(grid.frames)]
+        planes = [
+            config.plane((view.shape[-2], view.shape[-1]))
+            for view, grid in zip(views, grids, strict=True)
+            for _ in range(grid.frames)
+        ]
         kept = self._run(sequences, planes)
-        patches = {
-            depth: torch.cat([x_TD[config.front :] for x_TD in given]) for depth, given in kept.items()
-        }
+        skipped = 0 if take.front else config.front
+        patches = {depth: torch.cat([x_TD[skipped:] for x_TD in given]) for depth, given in kept.items()}
         features = [patches[config.depth(layer)] for layer in take.layers]
         if take.norm:
             features = [self._normed(x_ND) for x_ND in features]
