@@ -27,6 +27,8 @@ from beholder.parts.language import sizes_text as sizes
 from beholder.parts.language.embedding import TokenEmbedding
 from beholder.parts.language.encoder_decoder import EncoderDecoder
 from beholder.parts.language.state import State
+from beholder.train.collate import Collator
+from tests.toys import CHAT, byte_tokenizer
 
 T5 = sizes.T5_SMALL.tiny()
 UMT5 = sizes.UMT5_SMALL.tiny()
@@ -297,6 +299,11 @@ def test_a_penalty_counts_the_answer_alone():
 def test_wrong_words_for_the_decoder_are_refused():
     with pytest.raises(BeholderError, match="row 0 has the id 600 at position 1"):
         build(card(T5))(Batch(torch.tensor([[3, 4]]), target_BT=torch.tensor([[0, 600]])))
+
+
+def test_training_says_that_it_is_for_decoders():
+    with pytest.raises(BeholderError, match="only decoders are trained"):
+        Collator(card(T5).but(prompt=CHAT), byte_tokenizer())
 
 
 def test_both_sides_must_fit():

@@ -70,6 +70,10 @@ class Collator:
             raise BeholderError(
                 f"card {card.name} has no chat format or no language part; it cannot learn to answer"
             )
+        if card.main.reads_apart:
+            raise BeholderError(
+                f"card {card.name} reads prompts with an encoder; only decoders are trained so far"
+            )
         self.card, self.tokenizer, self.chat = card, tokenizer, card.prompt
         self.branch = card.branch()
         placeholder = next((p for fusion in card.fusion if (p := fusion.placeholder()) is not None), None)
