@@ -147,6 +147,9 @@ def test_activations():
     assert 0 < (activation("gelu_tanh")(x) - erf).abs().max() < 1e-3
     assert activation("relu6")(x).max() == 6
     assert torch.equal(activation("relu2")(x), x.clamp(min=0) ** 2)
+    xielu = activation("xielu")(x)
+    below = 0.8 * (torch.expm1(x) - x) + 0.5 * x
+    assert torch.allclose(xielu, torch.where(x > 0, 0.8 * x * x + 0.5 * x, below), atol=1e-5)
     assert set(ACTIVATIONS) >= {"silu", "relu"}
     with pytest.raises(UnknownName, match="gelu"):
         activation("gellu")

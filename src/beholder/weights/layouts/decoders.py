@@ -99,6 +99,15 @@ PHI3 = Layout(
     names(fused={"self_attn.qkv_proj": QKV, "mlp.gate_up_proj": GATE_UP}), name="transformers Phi-3"
 )
 
+# transformers: models/apertus/modeling_apertus.py
+APERTUS = Layout(
+    {
+        **names({"norm1": "attention_layernorm", "norm2": "feedforward_layernorm", "mlp.gate": None}),
+        "layers.{}.mlp.act_fn.{}": "blocks.{}.mlp.act.{}",
+    },
+    name="transformers Apertus",
+)
+
 # transformers: models/starcoder2/modeling_starcoder2.py
 STARCODER2 = Layout(
     names({"mlp.gate": None, "mlp.up": "mlp.c_fc", "mlp.down": "mlp.c_proj"}), name="transformers StarCoder2"

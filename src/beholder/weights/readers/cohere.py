@@ -36,7 +36,6 @@ COHERE = DecoderDefaults(
 
 
 COHERE_UNUSED = (  # what the official class ignores: other fields say it, or all of these models have it
-    "cache_implementation",
     "layer_switch",
     "model_max_length",
     "order_of_interleaved_layers",

@@ -408,6 +408,24 @@ def _nemotron(fields: Fields) -> Read[Decoder]:
     return Read(config.but(norm=Norm("layer", config.norm.eps, offset=1.0)), DECODER)
 
 
+APERTUS = DecoderDefaults(vocab_size=131072, hidden=14336, context=65536, eps=1e-5, act="xielu", theta=12e6)
+APERTUS_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 12e6,
+    "factor": 8.0,
+    "original_max_position_embeddings": 8192,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+}
+
+
+def _apertus(fields: Fields) -> Read[Decoder]:
+    """Apertus (2509.14233): a plain MLP with a trained activation."""
+    fields.part("rope_parameters", absent=None if "rope_scaling" in fields else APERTUS_ROPE)
+    config = _plain_mlp(fields, APERTUS)
+    return Read(config.but(**{"attention.qk_norm": config.norm}), layouts.APERTUS)
+
+
 READERS: Readers = {
     "llama": _llama,
     "mistral": _mistral,
@@ -425,4 +443,5 @@ READERS: Readers = {
     "hunyuan_v1_dense": _hunyuan,
     "arcee": _arcee,
     "nemotron": _nemotron,
+    "apertus": _apertus,
 }

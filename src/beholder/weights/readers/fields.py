@@ -23,6 +23,8 @@ HARMLESS = frozenset(
         "_name_or_path",
         "_name_or_path_",
         "use_cache",
+        "cache_implementation",
+        "max_sequence_length",
         "initializer_range",
         "initializer_factor",
         "attention_dropout",
