@@ -139,7 +139,7 @@ PROOFS: dict[str, Proof] = {
         ("WaveConvs", "GatedAttention.gate_of=input"), f"{AUDIO}::test_padding_changes_nothing"
     ),
     "whisper-encoder": Proof(
-        ("FrameConvs.glu=False", "SignalTransformer"), f"{AUDIO}::test_encoders_of_language_models"
+        ("FrameConvs.glu=False", "SignalTransformer"), "tests/weights/test_audio_readers.py::test_encoders_of"
     ),
     "zero-shot-classifier": Proof(("Similarity",), "tests/parts/test_heads.py::test_scores_are"),
 }

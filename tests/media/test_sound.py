@@ -135,6 +135,7 @@ def test_settings_are_read_or_refused() -> None:
     assert read_sound_front(large) == sound.WHISPER_LARGE_V3
     assert read_sound_front({"feature_extractor": large, "processor_class": "X"}) == sound.WHISPER_LARGE_V3
     assert read_sound_front({"feature_extractor_type": "ASTFeatureExtractor"}) == sound.AST
+    assert read_sound_front({"do_normalize": False, "sampling_rate": 16000}) == Waveform(normalise=False)
     with pytest.raises(BeholderError, match="dither"):
         read_sound_front(large | {"dither": 0.5})
     with pytest.raises(BeholderError, match="surprise"):

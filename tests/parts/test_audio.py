@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from beholder.cards.schema import Branch, Card
-from beholder.errors import BeholderError
 from beholder.model import Batch, build
 from beholder.parts.audio import sizes
 from beholder.parts.audio.transformer import SignalTransformer
@@ -26,8 +23,6 @@ from beholder.parts.language.text_encoder import TextEncoder
 from beholder.weights.layout import Binding, Layout, to_own, to_published
 from beholder.weights.layouts import audio as layouts
 from beholder.weights.lazy import lazy
-from beholder.weights.readers.fields import Fields
-from beholder.weights.readers.parts import read_audio
 
 # V views, T tokens, D width, H heads, K head width
 
@@ -382,83 +377,6 @@ def test_every_parameter_in_use_gets_a_gradient() -> None:
         (packed.tokens_ND if packed.pooled_VD is None else packed.pooled_VD).square().sum().backward()
         without = {key for key, values in model.named_parameters() if values.grad is None}
         assert without == model.unused_parameters(pooled=True), name
-
-
-@pytest.mark.parametrize(
-    "size, message",
-    [((64, 3000), "rows"), ((80, 3001), "positions"), ((80, 0), "too short")],
-)
-def test_views_that_do_not_fit_are_errors(size: tuple[int, int], message: str) -> None:
-    with pytest.raises(BeholderError, match=message):
-        sizes.WHISPER_TINY.grid(size)
-
-
-def test_settings_that_do_not_fit_are_errors() -> None:
-    with pytest.raises(BeholderError, match="depths"):
-        sizes.WHISPER_TINY.but(taps=(5,))
-    with pytest.raises(BeholderError, match="1023"):
-        sizes.AST.grid((128, 1023))
-    with pytest.raises(BeholderError, match="each convolution"):
-        sizes.WAV2VEC2_BASE.but(**{"stem.kernels": (3, 3)})
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"conv_dim": [512, -1]}, "conv_dim"),
-        ({"feat_extract_norm": "none"}, "feat_extract_norm"),
-        ({"add_adapter": True}, "add_adapter"),
-        ({"num_hidden_layers": 0}, "num_hidden_layers"),
-        ({"conv_pos_batch_norm": True}, "conv_pos_batch_norm"),
-    ],
-)
-def test_damaged_settings_are_one_line_errors(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(BeholderError, match=message) as caught:
-        read_audio(Fields({"model_type": "hubert"} | change))
-    assert "\n" not in str(caught.value)
-
-
-def test_older_names_of_normed_weights_are_read(oracle: Callable[[str], Path], tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    from beholder.parity import compare_folder
-
-    for file in oracle("hubert").iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    weights = load_file(tmp_path / "model.safetensors")
-    new = "encoder.pos_conv_embed.conv.parametrizations.weight.original"
-    for number, old in enumerate(("weight_g", "weight_v")):
-        weights[f"encoder.pos_conv_embed.conv.{old}"] = weights.pop(f"{new}{number}")
-    save_file(weights, tmp_path / "model.safetensors")
-    assert all(result.ok for result in compare_folder(tmp_path))
-
-
-TOWERS = {"qwen2_audio": "feature_attention_mask", "audioflamingo3": "input_features_mask", "voxtral": None}
-
-
-@pytest.mark.parametrize("family", TOWERS)
-def test_encoders_of_language_models_equal_the_official_ones(
-    family: str, oracle: Callable[[str], Path]
-) -> None:
-    import json
-
-    folder = oracle(family)
-    read = read_audio(Fields(json.loads((folder / "config.json").read_text())["audio_config"]))
-    model = read.config.build().eval()
-    weights = {
-        name.removeprefix("audio_tower."): lazy(name, values)
-        for name, values in load_file(folder / "model.safetensors").items()
-        if name.startswith("audio_tower.")
-    }
-    shapes = {name: tuple(values.shape) for name, values in model.state_dict().items()}
-    own = to_own(weights, (Binding("", "", read.layout, read.numbers),), shapes)
-    model.load_state_dict({name: values.load() for name, values in own.items()})
-    inputs = load_file(folder / "inputs.safetensors")
-    theirs = load_file(folder / "reference.safetensors")["hook/model.audio_tower/last_hidden_state"]
-    mask = TOWERS[family]
-    with torch.no_grad():
-        ours = model(list(inputs["input_features"][:, None]), inputs[mask].sum(1).tolist() if mask else None)
-    torch.testing.assert_close(ours.tokens_ND, theirs.flatten(0, 1), rtol=1e-4, atol=1e-5)
 
 
 # Letters

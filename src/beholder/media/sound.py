@@ -230,7 +230,10 @@ def read_sound_front(settings: Mapping[str, Any]) -> SoundFront | None:
     """
     inner = settings.get("feature_extractor")
     settings = inner if isinstance(inner, Mapping) else settings
-    kind = str(settings.get("feature_extractor_type"))
+    older = (
+        "Wav2Vec2FeatureExtractor" if "sampling_rate" in settings else None
+    )  # the first files name no type
+    kind = str(settings.get("feature_extractor_type", older))
     if kind not in FRONTS:
         return None
     left = {key: value for key, value in settings.items() if key not in UNUSED}

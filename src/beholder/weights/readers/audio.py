@@ -20,23 +20,19 @@ from beholder.weights.readers.fields import Fields
 from beholder.weights.readers.read import Read, Readers, activation_name
 
 # Of training and of heads; no encoder reads them.
+HIDDEN = ("length", "min_masks", "min_space", "other", "selection")
 TRAINING = (
-    *(
-        "layerdrop",
-        "encoder_layerdrop",
-        "init_std",
-        "activation_dropout",
-        "feat_proj_dropout",
-        "final_dropout",
-    ),
-    *("feat_quantizer_dropout", "apply_spec_augment", "mask_time_length", "mask_time_min_masks"),
-    *("mask_feature_length", "mask_feature_min_masks", "num_codevectors_per_group", "num_codevector_groups"),
-    *("contrastive_logits_temperature", "num_negatives", "codevector_dim", "proj_codevector_dim"),
-    *("diversity_loss_weight", "ctc_loss_reduction", "ctc_zero_infinity", "use_weighted_layer_sum"),
-    *("classifier_proj_size", "tdnn_dim", "tdnn_kernel", "tdnn_dilation", "xvector_output_dim"),
-    *("num_ctc_classes", "adapter_kernel_size", "adapter_stride", "num_adapter_layers", "output_hidden_size"),
-    *("num_feat_extract_layers", "conformer_conv_dropout", "rotary_embedding_base", "max_source_positions"),
-    *("hidden_dropout_prob", "attention_probs_dropout_prob", "vocab_size", "mask_channel_length"),
+    *(f"mask_{axis}_{what}" for axis in ("time", "feature", "channel") for what in HIDDEN),
+    *("mask_channel_prob", "no_mask_time_overlap", "no_mask_channel_overlap", "replace_prob"),
+    *("apply_spec_augment", "layerdrop", "encoder_layerdrop", "init_std", "hidden_dropout_prob"),
+    *("activation_dropout", "feat_proj_dropout", "feat_extract_dropout", "feat_quantizer_dropout"),
+    *("attention_probs_dropout_prob", "conformer_conv_dropout", "final_dropout", "num_negatives"),
+    *("num_codevectors_per_group", "num_codevector_groups", "codevector_dim", "proj_codevector_dim"),
+    *("contrastive_logits_temperature", "diversity_loss_weight", "ctc_loss_reduction", "ctc_zero_infinity"),
+    *("use_weighted_layer_sum", "classifier_proj_size", "tdnn_dim", "tdnn_kernel", "tdnn_dilation"),
+    *("xvector_output_dim", "num_ctc_classes", "adapter_kernel_size", "adapter_stride", "num_adapter_layers"),
+    *("output_hidden_size", "num_feat_extract_layers", "rotary_embedding_base", "max_source_positions"),
+    "vocab_size",
 )
 
 

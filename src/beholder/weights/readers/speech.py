@@ -40,7 +40,7 @@ def whisper(fields: Fields, name: str, _: Geometry | None) -> Reading:
         k_bias=False,
         embedding=TokenEmbedding(positions="learned"),
     )
-    for key in ("median_filter_width", "apply_spec_augment", "mask_time_prob", "mask_feature_prob"):
+    for key in ("median_filter_width", "mask_time_prob", "mask_feature_prob", "forced_decoder_ids"):
         fields.raw(key)
     return _reading(name, whisper_encoder(fields), decoder, WHISPER, "proj_out.")
 
