@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from beholder.cards.schema import Branch, Card
+from beholder.errors import BeholderError
 from beholder.model import Batch, build
 from beholder.parts.audio import sizes
 from beholder.parts.audio.transformer import SignalTransformer
@@ -377,6 +378,24 @@ def test_every_parameter_in_use_gets_a_gradient() -> None:
         (packed.tokens_ND if packed.pooled_VD is None else packed.pooled_VD).square().sum().backward()
         without = {key for key, values in model.named_parameters() if values.grad is None}
         assert without == model.unused_parameters(pooled=True), name
+
+
+@pytest.mark.parametrize(
+    "size, message",
+    [((64, 3000), "rows"), ((80, 3001), "positions"), ((80, 0), "too short")],
+)
+def test_views_that_do_not_fit_are_errors(size: tuple[int, int], message: str) -> None:
+    with pytest.raises(BeholderError, match=message):
+        sizes.WHISPER_TINY.grid(size)
+
+
+def test_settings_that_do_not_fit_are_errors() -> None:
+    with pytest.raises(BeholderError, match="depths"):
+        sizes.WHISPER_TINY.but(taps=(5,))
+    with pytest.raises(BeholderError, match="1023"):
+        sizes.AST.grid((128, 1023))
+    with pytest.raises(BeholderError, match="each convolution"):
+        sizes.WAV2VEC2_BASE.but(**{"stem.kernels": (3, 3)})
 
 
 # Letters

@@ -21,24 +21,6 @@ from beholder.weights.readers.systems import read_system
 
 
 @pytest.mark.parametrize(
-    "size, message",
-    [((64, 3000), "rows"), ((80, 3001), "positions"), ((80, 0), "too short")],
-)
-def test_views_that_do_not_fit_are_errors(size: tuple[int, int], message: str) -> None:
-    with pytest.raises(BeholderError, match=message):
-        sizes.WHISPER_TINY.grid(size)
-
-
-def test_settings_that_do_not_fit_are_errors() -> None:
-    with pytest.raises(BeholderError, match="depths"):
-        sizes.WHISPER_TINY.but(taps=(5,))
-    with pytest.raises(BeholderError, match="1023"):
-        sizes.AST.grid((128, 1023))
-    with pytest.raises(BeholderError, match="each convolution"):
-        sizes.WAV2VEC2_BASE.but(**{"stem.kernels": (3, 3)})
-
-
-@pytest.mark.parametrize(
     "change, message",
     [
         ({"conv_dim": [512, -1]}, "conv_dim"),
