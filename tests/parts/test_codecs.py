@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from beholder.config import from_data
 from beholder.errors import BeholderError, UnknownName
@@ -26,8 +27,10 @@ from beholder.weights.layouts import codecs as layouts
 from beholder.weights.lazy import lazy
 from beholder.weights.load import load_state, state_tensors
 from beholder.weights.open import read_json
+from beholder.weights.part import open_part
 from beholder.weights.readers.codecs import read_codec
 from beholder.weights.readers.fields import Fields
+from beholder.weights.readers.read import Read
 from tests.parts import codec_references as references
 from tests.toys import VIT
 
@@ -397,6 +400,19 @@ def test_units():
         model.decode(codes)
 
 
+@torch.no_grad()
+def test_a_release_without_a_config_file_opens_by_its_size_and_names(tmp_path):
+    """As taming-transformers published VQ-GAN: weights, of which the loss is left out."""
+    model = built(VQGAN)
+    weights = published(model, layouts.TAMING) | {"loss.logvar": torch.zeros(1)}
+    save_file({key: tensor.contiguous() for key, tensor in weights.items()}, tmp_path / "model.safetensors")
+    again = open_part(tmp_path, Read(VQGAN, layouts.TAMING), "")
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True)
+    )
+
+
 # --- what all codecs keep
 
 
@@ -584,6 +600,29 @@ def test_an_empty_file_means_the_published_size(kind, config):
 def test_damaged_settings_are_refused(kind, changes, message):
     with pytest.raises(BeholderError, match=message):
         read_codec(Fields({"model_type": kind, **changes}))
+
+
+JUNK = (None, True, -1, 0, 1e300, float("nan"), "x", [], [1], [2**40], {}, {"a": 1}, 10**30)
+SETTINGS = {
+    "chameleon_vqgan": "num_embeddings embed_dim base_channels channel_multiplier attn_type attn_resolutions resolution",
+    "emu3_vqgan": "codebook_size latent_channels num_res_blocks hidden_size num_attention_heads attn_resolutions",
+    "Emu3VisionVQ": "ch ch_mult z_channels double_z temporal_downsample_factor in_channels",
+    "encodec": "target_bandwidths sampling_rate chunk_length_s overlap upsampling_ratios pad_mode compress normalize "
+    "codebook_size use_causal_conv trim_right_ratio num_lstm_layers",
+    "speechtokenizer": "n_filters strides dimension semantic_dimension bidirectional n_q sample_rate activation",
+}
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_any_value_in_any_place_is_read_or_refused(kind):
+    for key in SETTINGS[kind].split():
+        for value in JUNK:
+            try:
+                config = read_codec(Fields({"model_type": kind, key: value})).config
+                with torch.device("meta"):
+                    config.build()
+            except BeholderError as error:
+                assert "\n" not in str(error)
 
 
 def test_chameleon_attends_where_the_file_says():

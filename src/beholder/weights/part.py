@@ -9,6 +9,7 @@ from torch import nn
 
 from beholder.errors import WeightsError
 from beholder.model import NoDraws
+from beholder.parts.codecs.contract import CodecConfig
 from beholder.parts.contracts import EncoderConfig, LanguageConfig
 from beholder.weights.files import open_weights
 from beholder.weights.layout import Binding
@@ -18,7 +19,7 @@ from beholder.weights.readers.read import Read
 
 def open_part(
     folder: str | Path,
-    read: Read[EncoderConfig] | Read[LanguageConfig],
+    read: Read[EncoderConfig] | Read[LanguageConfig] | Read[CodecConfig],
     prefix: str,
     *,
     dtype: torch.dtype | None = None,

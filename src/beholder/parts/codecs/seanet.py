@@ -24,6 +24,8 @@ from beholder.parts.codecs.quantizers import Codebooks
 from beholder.parts.contracts import Packed
 from beholder.parts.vision.views import by_size
 
+PADS = ("reflect", "constant", "replicate", "circular")
+
 
 @dataclass(frozen=True)
 class SeaNet(Config):
@@ -56,11 +58,14 @@ class SeaNet(Config):
 
     def __post_init__(self) -> None:
         for name, value, known in (
+            ("pad", self.pad, PADS),
             ("norm", self.norm, ("weight", "group")),
             ("act", self.act, ("elu", "snake")),
         ):
             if value not in known:
                 raise UnknownName(f"SeaNet {name}", value, known)
+        if self.filters < self.compress:
+            raise BeholderError(f"{self.filters} filters leave none when divided by compress={self.compress}")
         if self.trim != 1.0 and not self.causal:
             raise BeholderError(f"trim {self.trim} has a meaning for causal convolutions alone; set it to 1")
 

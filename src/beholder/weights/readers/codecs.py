@@ -11,7 +11,7 @@ from beholder.parts.codecs.quantizers import Codebooks
 from beholder.parts.codecs.seanet import SeaNet, SoundCodec
 from beholder.parts.codecs.vqgan import VqGan
 from beholder.weights.layouts import codecs as layouts
-from beholder.weights.readers.fields import Fields
+from beholder.weights.readers.fields import LARGEST, Fields
 from beholder.weights.readers.read import Read, Readers, Recorded, read_part
 
 COLOURS = 3
@@ -26,7 +26,7 @@ def read_codec(fields: Fields) -> Read[CodecConfig]:
 
 def _counts(fields: Fields, key: str, default: Sequence[int]) -> tuple[int, ...]:
     values = fields.get(key, list(default))
-    if not values or not all(type(value) is int and value > 0 for value in values):
+    if not values or not all(type(value) is int and 0 < value <= LARGEST for value in values):
         raise BeholderError(f"{fields.name}: {key} is {values!r}; expected a list of whole numbers above 0")
     return tuple(values)
 
