@@ -192,7 +192,7 @@ class Model(nn.Module):
             lengths, ids_BT.shape[1], starts=starts, device=ids_BT.device
         )
         positions = visibility.blocks_BT if batch.positions is None else batch.positions
-        no_words_BT = (ids_BT >= main.vocab_size) | (ids_BT < 0)
+        no_words_BT = (ids_BT >= main.num_readable) | (ids_BT < 0)
         self._check_ids(ids_BT, no_words_BT & (visibility.segments_BT != PADDING))
         words_BT = ids_BT.masked_fill(no_words_BT, 0)
         if batch.target_BT is not None:
@@ -217,7 +217,7 @@ class Model(nn.Module):
             row, column = no_words_BT.nonzero()[0].tolist()
             raise BeholderError(
                 f"row {row} has the id {int(ids_BT[row, column])} at position {column}, which is neither one of the "
-                f"{self.card.main.vocab_size if self.card.main else 0} words of {self.card.name} nor a placeholder; "
+                f"{self.card.main.num_readable if self.card.main else 0} words of {self.card.name} nor a placeholder; "
                 "use the tokenizer that belongs to it"
             )
 

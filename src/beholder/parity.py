@@ -21,6 +21,7 @@ from beholder.model import Batch, Model, Output
 from beholder.parts.codecs.contract import Codec
 from beholder.parts.contracts import AudioConfig, Packed
 from beholder.parts.language.state import State
+from beholder.planning import placed
 from beholder.weights.files import open_weights
 from beholder.weights.open import Opened, open_official
 from beholder.weights.readers.read import Recorded
@@ -96,7 +97,7 @@ def planned_batch(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
                 "the inputs give picture sizes but the checkpoint has no preprocessor_config.json"
             )
         for size, tiles in zip(sizes.tolist(), pixels, strict=True):
-            plan = plan_picture((size[0], size[1]), branch.geometry, *grids, branch.name)
+            plan = placed(model.card, plan_picture((size[0], size[1]), branch.geometry, *grids, branch.name))
             plans.append(plan)
             views.extend(tiles[: len(plan.views)])
     else:
@@ -105,9 +106,10 @@ def planned_batch(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
             views = [view[:, :rows, :columns] for view, (rows, columns) in zip(views, sizes, strict=True)]
         for view in views:
             size = (view.shape[-2], view.shape[-1])
-            planned = View(size, (), Box(0, 0, size[1], size[0]))
+            view_plan = View(size, (), Box(0, 0, size[1], size[0]))
             out = (grids[1](grids[0](size)),)
-            plans.append(PicturePlan(branch.name, size, (planned,), out, (in_order(out),)))
+            planned = PicturePlan(branch.name, size, (view_plan,), out, (in_order(out),))
+            plans.append(placed(model.card, planned))
     rows = 1 if ids_BT is None else len(ids_BT)
     return Batch(ids_BT, lengths, {branch.name: views}, _per_row(model, plans, ids_BT, rows))
 

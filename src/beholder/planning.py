@@ -107,13 +107,21 @@ def branch_plan(card: Card, branch: Branch, size: Size) -> PicturePlan:
             f"{card.name} does not say how pictures are cut and scaled; its folder lacks preprocessor_config.json"
         )
     connector = branch.connector
-    return plan_picture(
+    planned = plan_picture(
         (int(size[0]), int(size[1])),
         branch.geometry,
         branch.encoders[0].grid,
         (lambda grid: grid) if connector is None else connector.grid,
         branch.name,
     )
+    return placed(card, planned)
+
+
+def placed(card: Card, planned: PicturePlan) -> PicturePlan:
+    """The plan with what the card's fusions put into the prompt."""
+    for fusion in card.fusion:
+        planned = fusion.placed(planned)
+    return planned
 
 
 def prompt_plan(card: Card, size: Size) -> PicturePlan:

@@ -128,6 +128,19 @@ class Features:
 
 
 @dataclass(frozen=True, eq=False)
+class Media(Features):
+    """A run of `placeholders` tokens that stands for the features in `order`: they are attended to from there on and take
+    no place in the sequence themselves (Flamingo, 2204.14198).
+    """
+
+    placeholders: int = 1
+
+    @property
+    def num_tokens(self) -> int:
+        return self.placeholders
+
+
+@dataclass(frozen=True, eq=False)
 class PicturePlan:
     """What one picture becomes in one branch. `grids` are the connector's output grids, one per view."""
 

@@ -137,7 +137,8 @@ class LanguageInputs:
     visibility:     who sees whom, by segment, parent and block
     lengths:        tokens in each row; None where every row is full
     routes_BT:      0 for text, a modality number elsewhere; layer parts may act on some routes only
-    cross:          name -> (tokens (B, N, D), media id (B, N), media id of queries (B, T)) for cross-attention
+    cross:          branch -> (tokens (B, N, D), what marks see (B, M, N), marks of queries (B, T)) for cross-attention; a
+                    token's mark is the number of the last run of placeholders before it, and mark 0 that of tokens before all
     memory:         what cross-attention of every layer reads, an encoder's output (B, S, D)
     memory_keep:    (B, S) booleans, False where the memory is padding; None where nothing is
     target_BT, target_lengths: an encoder-decoder's own tokens, where ids are the encoder's
@@ -220,6 +221,11 @@ class LanguageConfig(Config):
         return False
 
     @property
+    def num_readable(self) -> int:
+        """How many ids have a vector; the last may be ids that are never written."""
+        return self.vocab_size
+
+    @property
     def feature_dim(self) -> int:
         """Width that branches' features must have to meet this part."""
         return self.dim
@@ -263,6 +269,10 @@ class FusionConfig(Config):
     def placeholder(self) -> tuple[str, int] | None:
         """(branch, token id) whose positions in the prompt stand for features; None where there are none."""
         return None
+
+    def placed(self, plan: PicturePlan) -> PicturePlan:
+        """The plan of a picture with what this fusion puts into the prompt for it."""
+        return plan
 
     def build(self, language: LanguageConfig | None) -> Fusion:
         raise NotImplementedError

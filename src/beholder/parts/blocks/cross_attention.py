@@ -28,13 +28,24 @@ class CrossAttention(Attention):
         return MemoryAttention(self, dim, index, kv_dim=self.memory_dim)
 
 
-class MemoryAttention(SelfAttention):
+class FeatureAttention(SelfAttention):
+    """Queries of one kind of token, keys and values of another, which a caller may keep."""
+
+    def queries(self, x_BTD: Tensor, step: Step) -> Tensor:
+        """(B, H, T, K)."""
+        return self._prepare(self.q(x_BTD), self.q_norm, step)
+
+    def keys(self, memory_BSD: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        """Keys and values, (B, H, S, K) each."""
+        return self._prepare(self.k(memory_BSD), self.k_norm, step), self.split(self.v(memory_BSD))
+
+
+class MemoryAttention(FeatureAttention):
     """Queries from the decoder, keys and values from the memory, made once for each request."""
 
     def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
-        q_BHTK = self._prepare(self.q(x_BTD), self.q_norm, step)
         k_BHSK, v_BHSK = self._memory(step)
-        return self.merge(self.attend(q_BHTK, k_BHSK, v_BHSK, step.memory_mask()))
+        return self.merge(self.attend(self.queries(x_BTD, step), k_BHSK, v_BHSK, step.memory_mask()))
 
     def _memory(self, step: Step) -> tuple[Tensor, Tensor]:
         kept = step.state.cross_attention(self.index).values if step.state is not None else {}
@@ -43,6 +54,5 @@ class MemoryAttention(SelfAttention):
                 raise BeholderError(
                     "a decoder that reads an encoder's output was given none; give it what the encoder reads, or memory"
                 )
-            k, v = self.k(step.memory_BSD), self.v(step.memory_BSD)
-            kept["keys"], kept["values"] = self._prepare(k, self.k_norm, step), self.split(v)
+            kept["keys"], kept["values"] = self.keys(step.memory_BSD, step)
         return kept["keys"], kept["values"]

@@ -52,9 +52,9 @@ class SpliceFusion(Fusion):
         places_BT = draft.ids_BT == self.config.token_id
         branch = branches.get(self.config.branch)
         plans = branch.plans if branch else ((),) * len(draft.ids_BT)
-        self._check(places_BT, plans)
+        check_places(places_BT, plans, self.config.at)
         if branch is not None:
-            _check_views(branch)
+            check_views(branch)
         if branch is None:
             return draft
         features_ND = self._in_prompt_order(branch)
@@ -62,19 +62,6 @@ class SpliceFusion(Fusion):
         embeddings_BTD[places_BT] = features_ND.to(embeddings_BTD.dtype)
         routes_BT = torch.zeros_like(draft.ids_BT) if draft.routes_BT is None else draft.routes_BT
         return replace(draft, embeddings_BTD=embeddings_BTD, routes_BT=routes_BT.masked_fill(places_BT, 1))
-
-    def _check(self, places_BT: Tensor, plans: Sequence[Sequence[PicturePlan]]) -> None:
-        if len(plans) != len(places_BT):
-            raise BeholderError(
-                f"{len(plans)} rows have plans of pictures, {len(places_BT)} have ids; give one a row"
-            )
-        for row, (places_T, pictures) in enumerate(zip(places_BT, plans, strict=True)):
-            got, want = int(places_T.sum()), sum(plan.num_tokens for plan in pictures)
-            if got != want:
-                raise BeholderError(
-                    f"row {row} has {got} {self.config.at} placeholders but its {len(pictures)} pictures give {want} "
-                    "tokens; check the prompt and the geometry"
-                )
 
     def _in_prompt_order(self, branch: BranchOutput) -> Tensor:
         """Every picture's tokens in the order its plan puts them in the prompt, (N, D)."""
@@ -95,7 +82,22 @@ class SpliceFusion(Fusion):
         return torch.cat(ordered) if ordered else branch.packed.tokens_ND[:0]
 
 
-def _check_views(branch: BranchOutput) -> None:
+def check_places(places_BT: Tensor, plans: Sequence[Sequence[PicturePlan]], at: str) -> None:
+    """Every row has as many placeholders, written `at`, as its pictures need; raises `BeholderError` otherwise."""
+    if len(plans) != len(places_BT):
+        raise BeholderError(
+            f"{len(plans)} rows have plans of pictures, {len(places_BT)} have ids; give one a row"
+        )
+    for row, (places_T, pictures) in enumerate(zip(places_BT, plans, strict=True)):
+        got, want = int(places_T.sum()), sum(plan.num_tokens for plan in pictures)
+        if got != want:
+            raise BeholderError(
+                f"row {row} has {got} {at} placeholders but its {len(pictures)} pictures give {want} tokens; check the "
+                "prompt and the geometry"
+            )
+
+
+def check_views(branch: BranchOutput) -> None:
     """The views that were encoded are those that the plans speak of, grid by grid."""
     planned = tuple(grid for row in branch.plans for plan in row for grid in plan.grids)
     if branch.packed.grids != planned:

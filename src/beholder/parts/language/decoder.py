@@ -16,7 +16,7 @@ from beholder.parts.blocks.cross_attention import CrossAttention
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.relative import shared_bias
 from beholder.parts.blocks.step import MixerConfig, MlpConfig, Step
-from beholder.parts.blocks.transformer import Arrangement, LayerKind, TransformerLayer, run_layers
+from beholder.parts.blocks.transformer import Arrangement, LayerKind, build_layers, layer_kinds, run_layers
 from beholder.parts.contracts import Language, LanguageConfig, LanguageInputs, LanguageOutput, LayerParts
 from beholder.parts.language.embedding import TokenEmbedding
 from beholder.parts.language.state import State
@@ -51,24 +51,21 @@ class Decoder(LanguageConfig):
     cross: CrossAttention | None = None
 
     def __post_init__(self) -> None:
-        wrong = [kind for kind in self.pattern if not 0 <= kind <= len(self.others)]
-        if wrong:
+        layer_kinds(LayerKind(), self.others, self.pattern, 0)
+        if self.tied and self.embedding.extra:
             raise BeholderError(
-                f"a pattern names kind {wrong[0]} of layer, but there are {len(self.others)} others"
+                "words that are never written have no scores; set tied=False or embedding.extra=0"
             )
+
+    @property
+    def num_readable(self) -> int:
+        return self.vocab_size + self.embedding.extra
 
     @property
     def layers(self) -> tuple[LayerKind, ...]:
         """Every layer's mixer, MLP and arrangement."""
         usual = LayerKind(self.attention, self.mlp, self.arrangement)
-        kinds = (usual, *(self._filled(kind) for kind in self.others))
-        pattern = self.pattern or (0,)
-        return tuple(kinds[pattern[layer % len(pattern)]] for layer in range(self.num_layers))
-
-    def _filled(self, kind: LayerKind) -> LayerKind:
-        return LayerKind(
-            kind.mixer or self.attention, kind.mlp or self.mlp, kind.arrangement or self.arrangement
-        )
+        return layer_kinds(usual, self.others, self.pattern, self.num_layers)
 
     def tiny(self) -> Decoder:
         """As many layers as there are kinds, two at least where there were two."""
@@ -89,10 +86,7 @@ class DecoderModel(Language):
         self.config = config
         self.embedding = config.embedding.build(config.vocab_size, config.dim, config.context)
         self.relative = shared_bias(config.attention)
-        self.blocks = nn.ModuleList(
-            TransformerLayer(config.dim, *_parts_of(kind), index=index, norm=config.norm, cross=config.cross)
-            for index, kind in enumerate(config.layers)
-        )
+        self.blocks = nn.ModuleList(build_layers(config.dim, config.layers, config.norm, config.cross))
         self.norm = config.norm.build(config.dim) if config.final_norm else nn.Identity()
         width = config.embedding.width or config.dim
         self.unproject = nn.Linear(config.dim, width, bias=False) if config.embedding.width else None
@@ -152,8 +146,3 @@ def remembered(inputs: LanguageInputs, state: State | None) -> tuple[Tensor | No
     if inputs.memory is not None:
         state.memory, state.memory_keep = inputs.memory, inputs.memory_keep
     return state.memory, state.memory_keep
-
-
-def _parts_of(kind: LayerKind) -> tuple[MixerConfig, MlpConfig | None, Arrangement]:
-    assert kind.mixer is not None and kind.arrangement is not None
-    return kind.mixer, kind.mlp, kind.arrangement

@@ -24,7 +24,8 @@ class TokenEmbedding(Config):
     matrix brings its vectors to the model's width (OPT-350m); late: positions, kinds and norm come before that matrix, which
     then has a bias (ALBERT, ELECTRA). positions: `learned` vectors that are added, or `sinusoidal` ones, with wavelengths
     as fairseq's or as those of 2017's transformer; offset: the row of position 0 (OPT's 2). segments: kinds of token with
-    a vector each (BERT's token types; all tokens are of kind 0 unless told otherwise).
+    a vector each (BERT's token types; all tokens are of kind 0 unless told otherwise). extra: words behind the vocabulary
+    that are read and never written (Llama 3.2's picture).
     """
 
     scale: float = 1.0
@@ -34,6 +35,7 @@ class TokenEmbedding(Config):
     offset: int = 0
     segments: int = 0
     late: bool = False
+    extra: int = 0
 
     def __post_init__(self) -> None:
         if self.positions not in POSITIONS:
@@ -54,7 +56,7 @@ class TokenEmbedder(nn.Module):
         super().__init__()
         self.config = config
         width = config.width or dim
-        self.weight = nn.Parameter(torch.empty(vocab_size, width).normal_())
+        self.weight = nn.Parameter(torch.empty(vocab_size + config.extra, width).normal_())
         self.projection = nn.Linear(width, dim, bias=config.late) if config.width else None
         self.rows = context + config.offset
         inner = width if config.late else dim

@@ -1,0 +1,107 @@
+"""The Perceiver resampler: learned latents attend to a view's features and to themselves (Flamingo, 2204.14198).
+
+V views, N feature tokens of a view, L latents, D width, H heads, K head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from beholder.errors import BeholderError
+from beholder.media.plan import Grid
+from beholder.parts.blocks.attention import Attention
+from beholder.parts.blocks.cross_attention import FeatureAttention
+from beholder.parts.blocks.masks import AttentionMask
+from beholder.parts.blocks.mlp import FeedForward
+from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.positions import learned
+from beholder.parts.blocks.step import Step
+from beholder.parts.connectors.projections import Linear
+from beholder.parts.contracts import Connector, ConnectorConfig, Packed
+from beholder.parts.vision.views import by_size
+
+
+@dataclass(frozen=True)
+class Resampler(ConnectorConfig):
+    """`latents` tokens for each view, however many features it has, in the width of the features; `project`: brought to
+    the language model's by a matrix. expand, act: of the MLPs. frames: a vector is added to the features of each of so
+    many frames, 0 for none.
+    """
+
+    latents: int = 64
+    depth: int = 6
+    attention: Attention = Attention(num_heads=8, head_dim=64)
+    act: str = "gelu"
+    expand: int = 4
+    norm: Norm = Norm()
+    frames: int = 0
+    project: bool = False
+
+    def grid(self, grid: Grid) -> Grid:
+        return Grid(1, 1, self.latents)
+
+    def tiny(self) -> Resampler:
+        return super().tiny().but(latents=3, depth=2, frames=min(self.frames, 4), expand=2)
+
+    def build(self, in_dim: int, out_dim: int) -> Connector:
+        return PerceiverResampler(self, in_dim, out_dim)
+
+
+class PerceiverResampler(Connector):
+    """Views of any number of tokens, V L tokens come out."""
+
+    def __init__(self, config: Resampler, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.latents = learned(config.latents, in_dim)
+        self.frames = learned(config.frames, in_dim) if config.frames else None
+        self.blocks = nn.ModuleList(ResamplerLayer(config, in_dim) for _ in range(config.depth))
+        self.norm = config.norm.build(in_dim)
+        self.project = Linear().build(in_dim, out_dim) if config.project else None
+
+    def forward(self, packed: Packed, context: Mapping[str, Any] | None = None) -> Packed:
+        views = [
+            tokens_ND if self.frames is None else self._placed(tokens_ND, grid)
+            for tokens_ND, grid in zip(packed.split(), packed.grids, strict=True)
+        ]
+        tokens_ND = torch.cat(by_size(views, self._resample)) if views else packed.tokens_ND
+        given = Packed(tokens_ND, tuple(self.config.grid(grid) for grid in packed.grids))
+        return given if self.project is None else self.project(given)
+
+    def _placed(self, tokens_ND: Tensor, grid: Grid) -> Tensor:
+        assert self.frames is not None
+        if grid.frames > len(self.frames):
+            raise BeholderError(
+                f"a clip of {grid.frames} frames; this resampler knows {len(self.frames)}, so give fewer"
+            )
+        return tokens_ND + self.frames[: grid.frames].repeat_interleave(grid.height * grid.width, 0)
+
+    def _resample(self, features_VND: Tensor) -> Tensor:
+        latents_VLD = self.latents.expand(len(features_VND), -1, -1)
+        for block in self.blocks:
+            latents_VLD = block(latents_VLD, features_VND)
+        return self.norm(latents_VLD)
+
+
+class ResamplerLayer(nn.Module):
+    """Latents (V, L, D) and features (V, N, D) -> latents."""
+
+    def __init__(self, config: Resampler, dim: int) -> None:
+        super().__init__()
+        self.norm_features, self.norm1, self.norm2 = (config.norm.build(dim) for _ in range(3))
+        self.attn = FeatureAttention(config.attention, dim)
+        self.mlp = FeedForward(config.expand * dim, config.act, bias=False).build(dim)
+
+    def forward(self, latents_VLD: Tensor, features_VND: Tensor) -> Tensor:
+        own_VLD = self.norm1(latents_VLD)
+        all_VSD = torch.cat((self.norm_features(features_VND), own_VLD), 1)
+        attn, step = self.attn, Step()
+        keys_VHSK, values_VHSK = attn.keys(all_VSD, step)
+        heads_VHLK = attn.attend(attn.queries(own_VLD, step), keys_VHSK, values_VHSK, AttentionMask())
+        latents_VLD = latents_VLD + attn.merge(heads_VHLK)
+        return latents_VLD + self.mlp(self.norm2(latents_VLD))
