@@ -1,7 +1,8 @@
 """Who sees whom in self-attention: one rule for causal text, prefixes, bidirectional pictures, packing and siblings.
 
 Key k is visible to query q when segment(k) is segment(q) or one of its ancestors, and block(k) <= block(q); a window w
-asks besides that block(q) - block(k) < w. Padding has segment -1 and is neither seen nor sees.
+asks besides that block(q) - block(k) < w. Where both ways are seen, blocks count for windows alone, by their distance
+to either side. Padding has segment -1 and is neither seen nor sees.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ PADDING = -1
 class Visibility:
     """segments_BT, blocks_BT: integers per token; parents[s]: the segment above s, or -1 for none.
 
-    plain: True when every row is one causal segment without padding, so that kernels need no mask.
+    plain: True when every row is one segment without padding, so that kernels need no mask. both_ways: not causal.
     """
 
     segments_BT: Tensor
     blocks_BT: Tensor
     parents: tuple[int, ...] = (PADDING,)
     plain: bool = False
+    both_ways: bool = False
 
     @classmethod
     def causal(
@@ -77,7 +79,7 @@ class AttentionMask:
         """The cheapest mask that is right for queries that stand at the end of `keys`."""
         num_queries, num_keys = queries.blocks_BT.shape[1], keys.blocks_BT.shape[1]
         if keys.plain and (window is None or num_keys <= window):
-            if num_queries == 1:
+            if num_queries == 1 or queries.both_ways:
                 return cls()
             if num_queries == num_keys:
                 return cls(causal=True)
@@ -119,6 +121,7 @@ def dense_mask(
     query_BT1, key_B1S = queries.segments_BT[:, :, None], key_segments_BS[:, None, :]
     related = sees_SS[query_BT1.clamp(min=0), key_B1S.clamp(min=0)] & (query_BT1 >= 0) & (key_B1S >= 0)
     distance_BTS = queries.blocks_BT[:, :, None] - key_blocks_BS[:, None, :]
+    distance_BTS = distance_BTS.abs() if queries.both_ways else distance_BTS
     mask_BTS = related & (distance_BTS >= 0)
     if window is not None:
         mask_BTS &= distance_BTS < window

@@ -29,7 +29,7 @@ class Arrangement(Config):
     `both` x + n'(f(n(x))) (Gemma 2); `normed` n(x) + f(n(x)) (MiniMax).
     parallel: both halves read the layer's input (GPT-J), through one norm or each through its own (GPT-NeoX).
     skip, scale: x counts `skip` times, what a half gives `scale` times. layer_scale: the latter by a learned vector
-    (CaiT, 2103.17239) that starts at this value.
+    (CaiT, 2103.17239) that starts at this value. bare_mixer: the mixer reads x without a norm (ModernBERT's first layer).
     """
 
     placement: str = "pre"
@@ -37,6 +37,7 @@ class Arrangement(Config):
     skip: float = 1.0
     scale: float = 1.0
     layer_scale: float | None = None
+    bare_mixer: bool = False
 
     def __post_init__(self) -> None:
         if self.placement not in PLACEMENTS:
@@ -60,6 +61,36 @@ class LayerKind(Config):
     mixer: MixerConfig | None = None
     mlp: MlpConfig | None = None
     arrangement: Arrangement | None = None
+
+
+def layer_kinds(
+    usual: LayerKind, others: Sequence[LayerKind], pattern: Sequence[int], count: int
+) -> tuple[LayerKind, ...]:
+    """What each of `count` layers is: layer i the usual one where pattern[i] is 0, else others[pattern[i] - 1] with what is
+    usual where that says nothing. A shorter pattern repeats. Raises `BeholderError` for a kind that there is not.
+    """
+    wrong = [kind for kind in pattern if not 0 <= kind <= len(others)]
+    if wrong:
+        raise BeholderError(f"a pattern names kind {wrong[0]} of layer, but there are {len(others)} others")
+    filled = (
+        LayerKind(kind.mixer or usual.mixer, kind.mlp or usual.mlp, kind.arrangement or usual.arrangement)
+        for kind in others
+    )
+    kinds, pattern = (usual, *filled), pattern or (0,)
+    return tuple(kinds[pattern[layer % len(pattern)]] for layer in range(count))
+
+
+def build_layers(
+    dim: int, kinds: Sequence[LayerKind], norm: Norm, cross: MixerConfig | None = None
+) -> list[TransformerLayer]:
+    """The layers of a stack, whose kinds say everything."""
+    layers = []
+    for index, kind in enumerate(kinds):
+        assert kind.mixer is not None and kind.arrangement is not None
+        layers.append(
+            TransformerLayer(dim, kind.mixer, kind.mlp, kind.arrangement, norm=norm, cross=cross, index=index)
+        )
+    return layers
 
 
 class TransformerLayer(nn.Module):
@@ -87,7 +118,7 @@ class TransformerLayer(nn.Module):
             )
         self.arrangement = arrangement
         halves = 1 if mlp is None else 2
-        self.norm1 = norm.build(dim) if arrangement.norms_input else None
+        self.norm1 = norm.build(dim) if arrangement.norms_input and not arrangement.bare_mixer else None
         self.attn = mixer.build(dim, index)
         self.after1 = norm.build(dim) if arrangement.norms_output else None
         self.cross_norm = norm.build(dim) if cross is not None and arrangement.norms_input else None

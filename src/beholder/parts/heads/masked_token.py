@@ -26,6 +26,7 @@ class MaskedToken(HeadConfig):
     output: ClassVar[str] = "words"
     act: str = "gelu"
     norm: Norm = Norm("layer", 1e-12)
+    dense_bias: bool = True
 
     def build(self, language: LanguageConfig | None) -> Head:
         if not isinstance(language, TextEncoder):
@@ -39,7 +40,7 @@ class MaskedTokenHead(Head):
     def __init__(self, config: MaskedToken, language: TextEncoder) -> None:
         super().__init__()
         width = language.embedding.width or language.dim
-        self.dense = nn.Linear(language.dim, width)
+        self.dense = nn.Linear(language.dim, width, bias=config.dense_bias)
         self.norm = config.norm.build(width)
         self.bias = nn.Parameter(torch.zeros(language.vocab_size))
         self.act = activation(config.act)

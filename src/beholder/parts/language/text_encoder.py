@@ -7,7 +7,7 @@ B rows, T positions, D width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from beholder.errors import BeholderError, UnknownName
 from beholder.parts.blocks.activations import activation
 from beholder.parts.blocks.attention import Attention
-from beholder.parts.blocks.masks import PADDING, Visibility
+from beholder.parts.blocks.masks import PADDING
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.relative import shared_bias
 from beholder.parts.blocks.step import MlpConfig, Step
-from beholder.parts.blocks.transformer import Arrangement, TransformerLayer, run_layers
+from beholder.parts.blocks.transformer import Arrangement, LayerKind, build_layers, layer_kinds, run_layers
 from beholder.parts.contracts import Language, LanguageConfig, LanguageInputs, LanguageOutput, LayerParts
 from beholder.parts.language.embedding import TokenEmbedding
 from beholder.parts.language.state import State
@@ -33,7 +33,7 @@ class TextEncoder(LanguageConfig):
     `end_id`; `highest` of the largest id, as CLIP checkpoints with the old end id 2 do; `last` of the last position;
     `first` of the first (BERT's CLS); `mean` of all. projection: width of the pooled vector, 0 to leave it as it is;
     projection_act: after it (BERT's tanh). final_norm: after the last layer. one_layer: all layers are the same one
-    (ALBERT, 1909.11942).
+    (ALBERT, 1909.11942). others, pattern: kinds of layer, as in `Decoder`.
     """
 
     vocab_size: int
@@ -53,6 +53,8 @@ class TextEncoder(LanguageConfig):
     projection_bias: bool = False
     projection_act: str | None = None
     one_layer: bool = False
+    others: tuple[LayerKind, ...] = ()
+    pattern: tuple[int, ...] = ()
 
     @property
     def feature_dim(self) -> int:
@@ -65,10 +67,20 @@ class TextEncoder(LanguageConfig):
     def __post_init__(self) -> None:
         if self.pool not in POOLS:
             raise UnknownName("text pool", str(self.pool), [str(name) for name in POOLS])
+        layer_kinds(LayerKind(), self.others, self.pattern, 0)
+
+    @property
+    def layers(self) -> tuple[LayerKind, ...]:
+        """Every layer's mixer, MLP and arrangement; of one for all, that one."""
+        usual = LayerKind(self.attention, self.mlp, self.arrangement)
+        return layer_kinds(usual, self.others, self.pattern, 1 if self.one_layer else self.num_layers)
 
     def tiny(self) -> TextEncoder:
-        small = super().tiny().but(vocab_size=512, dim=32, num_layers=2, context=16, end_id=2)
-        return small.but(projection=self.projection and 32)
+        kinds = tuple(dict.fromkeys(self.pattern[: self.num_layers]))
+        small = (
+            super().tiny().but(vocab_size=512, dim=32, num_layers=max(2, len(kinds)), context=16, end_id=2)
+        )
+        return small.but(projection=self.projection and 32, pattern=kinds)
 
     def build(self) -> TextEncoderModel:
         return TextEncoderModel(self)
@@ -82,12 +94,7 @@ class TextEncoderModel(Language):
         self.config = config
         self.embedding = config.embedding.build(config.vocab_size, config.dim, config.context)
         self.relative = shared_bias(config.attention)
-        layers = [
-            TransformerLayer(
-                config.dim, config.attention, config.mlp, config.arrangement, norm=config.norm, index=index
-            )
-            for index in range(1 if config.one_layer else config.num_layers)
-        ]
+        layers = build_layers(config.dim, config.layers, config.norm)
         self.blocks = nn.ModuleList(layers * config.num_layers if config.one_layer else layers)
         self.norm = config.norm.build(config.dim) if config.final_norm else nn.Identity()
         self.projection: nn.Module = nn.Identity()
@@ -117,10 +124,9 @@ class TextEncoderModel(Language):
                 f"a text of {length} tokens; this text tower reads at most {self.config.context}"
             )
         x_BTD = self.embedding.place(x_BTD, inputs.positions, inputs.kinds_BT)
-        step = Step(x_BTD.dtype, seen, positions=inputs.positions, inputs=inputs)
         if not self.config.causal:
-            blocks_BT = torch.zeros_like(seen.blocks_BT)
-            step.queries = None if seen.plain else Visibility(seen.segments_BT, blocks_BT, seen.parents)
+            seen = replace(seen, both_ways=True)
+        step = Step(x_BTD.dtype, seen, positions=inputs.positions, inputs=inputs)
         if self.relative is not None:
             step.bias_BHTS = self.relative(inputs.positions, inputs.positions)
         x_BTD, kept = run_layers(self.blocks, x_BTD, step, layer_parts, taps)
