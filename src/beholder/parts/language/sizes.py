@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
@@ -10,90 +12,62 @@ from beholder.parts.blocks.rotary_scaling import Llama3Scaling
 from beholder.parts.language.decoder import Decoder
 from beholder.parts.language.text_encoder import TextEncoder
 
-# meta-llama/Llama-2-7b-hf config.json
-LLAMA_2_7B = Decoder(
-    vocab_size=32000,
-    dim=4096,
-    num_layers=32,
-    attention=Attention(num_heads=32, rotary=Rotary()),
-    mlp=FeedForward(hidden=11008, act="silu", gated=True, bias=False),
-)
-LLAMA_2_13B = LLAMA_2_7B.but(
-    dim=5120,
-    num_layers=40,
-    attention=LLAMA_2_7B.attention.but(num_heads=40),
-    **{"mlp.hidden": 13824},
-)
-LLAMA_2_70B = LLAMA_2_7B.but(
-    dim=8192,
-    num_layers=80,
-    attention=LLAMA_2_7B.attention.but(num_heads=64, num_kv_heads=8),
-    **{"mlp.hidden": 28672},
-)
+SHORT = {
+    "eps": "norm.eps",
+    "theta": "attention.rotary.theta",
+    "scaling": "attention.rotary.scaling",
+    "qkv_bias": "attention.qkv_bias",
+}
 
-# meta-llama/Meta-Llama-3-8B and -3.1-8B config.json
-LLAMA_3_8B = LLAMA_2_7B.but(
-    vocab_size=128256,
-    attention=Attention(num_heads=32, num_kv_heads=8, rotary=Rotary(theta=500000.0)),
-    **{"mlp.hidden": 14336},
-    context=8192,
-)
-LLAMA_3_70B = LLAMA_2_70B.but(
-    vocab_size=128256, attention=LLAMA_3_8B.attention.but(num_heads=64), context=8192
-)
+
+def llama(
+    vocab_size: int,
+    dim: int,
+    num_layers: int,
+    num_heads: int,
+    hidden: int,
+    kv_heads: int | None = None,
+    head_dim: int | None = None,
+    /,
+    **changes: Any,
+) -> Decoder:
+    """A row of this table. changes: to further fields, as in `but`, or by the names in `SHORT`."""
+    width = head_dim if head_dim != dim // num_heads else None
+    mlp = FeedForward(hidden, act="silu", gated=True, bias=False)
+    row = Decoder(
+        vocab_size,
+        dim,
+        num_layers,
+        Attention(num_heads, kv_heads, width, rotary=Rotary()),
+        mlp,
+        Norm("rms", 1e-5),
+    )
+    return row.but(**{SHORT.get(name, name): value for name, value in changes.items()})
+
+
+# meta-llama/Llama-2-7b-hf, Meta-Llama-3-8B and Meta-Llama-3.1-8B config.json, and their larger siblings
+LLAMA_2_7B = llama(32000, 4096, 32, 32, 11008)
+LLAMA_2_13B = llama(32000, 5120, 40, 40, 13824)
+LLAMA_2_70B = llama(32000, 8192, 80, 64, 28672, 8)
+LLAMA_3_8B = llama(128256, 4096, 32, 32, 14336, 8, theta=500000.0, context=8192)
+LLAMA_3_70B = llama(128256, 8192, 80, 64, 28672, 8, theta=500000.0, context=8192)
 LLAMA_3_1_SCALING = Llama3Scaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_length=8192)
-LLAMA_3_1_8B = LLAMA_3_8B.but(
-    attention=LLAMA_3_8B.attention.but(rotary=Rotary(theta=500000.0, scaling=LLAMA_3_1_SCALING)),
-    context=131072,
-)
+LLAMA_3_1_8B = LLAMA_3_8B.but(**{"attention.rotary.scaling": LLAMA_3_1_SCALING}, context=131072)
 
 # mistralai/Mistral-7B-v0.1 and Mistral-7B-Instruct-v0.2 config.json
-MISTRAL_7B = LLAMA_2_7B.but(
-    attention=Attention(num_heads=32, num_kv_heads=8, rotary=Rotary(), window=4096),
-    **{"mlp.hidden": 14336},
-    context=32768,
-)
-MISTRAL_7B_V02 = MISTRAL_7B.but(
-    attention=MISTRAL_7B.attention.but(rotary=Rotary(theta=1000000.0), window=None)
-)
+MISTRAL_7B = llama(32000, 4096, 32, 32, 14336, 8, context=32768, **{"attention.window": 4096})
+MISTRAL_7B_V02 = llama(32000, 4096, 32, 32, 14336, 8, theta=1000000.0, context=32768)
 
 # 01-ai/Yi-6B-Chat and Yi-34B config.json
-YI_6B = LLAMA_2_7B.but(
-    vocab_size=64000, attention=Attention(num_heads=32, num_kv_heads=4, rotary=Rotary(theta=5000000.0))
-)
-YI_34B = YI_6B.but(
-    dim=7168,
-    num_layers=60,
-    attention=YI_6B.attention.but(num_heads=56, num_kv_heads=8),
-    **{"mlp.hidden": 20480},
-)
+YI_6B = llama(64000, 4096, 32, 32, 11008, 4, theta=5000000.0)
+YI_34B = llama(64000, 7168, 60, 56, 20480, 8, theta=5000000.0)
 
 # HuggingFaceTB/SmolLM2-135M, -360M and -1.7B config.json
-SMOLLM2_135M = LLAMA_2_7B.but(
-    vocab_size=49152,
-    dim=576,
-    num_layers=30,
-    attention=Attention(num_heads=9, num_kv_heads=3, rotary=Rotary(theta=100000.0)),
-    **{"mlp.hidden": 1536},
-    tied=True,
-    context=8192,
-)
-SMOLLM2_360M = SMOLLM2_135M.but(
-    dim=960,
-    num_layers=32,
-    attention=SMOLLM2_135M.attention.but(num_heads=15, num_kv_heads=5),
-    **{"mlp.hidden": 2560},
-)
-SMOLLM2_1_7B = SMOLLM2_135M.but(
-    dim=2048,
-    num_layers=24,
-    attention=Attention(num_heads=32, rotary=Rotary(theta=130000.0)),
-    **{"mlp.hidden": 8192},
-)
+SMOLLM2_135M = llama(49152, 576, 30, 9, 1536, 3, theta=100000.0, tied=True, context=8192)
+SMOLLM2_360M = llama(49152, 960, 32, 15, 2560, 5, theta=100000.0, tied=True, context=8192)
+SMOLLM2_1_7B = llama(49152, 2048, 24, 32, 8192, theta=130000.0, tied=True, context=8192)
 # text_config of HuggingFaceTB/SmolVLM-Instruct config.json: the same model after training on longer texts
-SMOLLM2_1_7B_16K = SMOLLM2_1_7B.but(
-    attention=Attention(num_heads=32, rotary=Rotary(theta=273768.0)), context=16384
-)
+SMOLLM2_1_7B_16K = SMOLLM2_1_7B.but(**{"attention.rotary.theta": 273768.0}, context=16384)
 
 # Text towers of openai/CLIP (ViT-B and ViT-L)
 CLIP_TEXT_512 = TextEncoder(

@@ -16,7 +16,7 @@ from beholder.parts.blocks.rotary_scaling import LinearScaling, LongRope, Rotary
 from beholder.parts.blocks.transformer import Arrangement, LayerKind
 from beholder.parts.language.decoder import Decoder
 from beholder.parts.language.embedding import TokenEmbedding
-from beholder.parts.language.sizes_llama import llama
+from beholder.parts.language.sizes import llama
 
 
 def _gemma(vocab_size: int, dim: int, layers: int, heads: tuple[int, int, int], hidden: int) -> Decoder:

@@ -7,46 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from beholder.parts.blocks.attention import Attention
-from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
-from beholder.parts.blocks.positions import QueryScale, Rotary
+from beholder.parts.blocks.positions import QueryScale
 from beholder.parts.blocks.rotary_scaling import DynamicScaling, Llama3Scaling, SteppedScaling
 from beholder.parts.language import sizes
 from beholder.parts.language.decoder import Decoder
-
-SHORT = {
-    "eps": "norm.eps",
-    "theta": "attention.rotary.theta",
-    "scaling": "attention.rotary.scaling",
-    "qkv_bias": "attention.qkv_bias",
-}
-
-
-def llama(
-    vocab_size: int,
-    dim: int,
-    num_layers: int,
-    num_heads: int,
-    hidden: int,
-    kv_heads: int | None = None,
-    head_dim: int | None = None,
-    /,
-    **changes: Any,
-) -> Decoder:
-    """A row of this table. changes: to further fields, as in `but`, or by the names in `SHORT`."""
-    width = head_dim if head_dim != dim // num_heads else None
-    mlp = FeedForward(hidden, act="silu", gated=True, bias=False)
-    row = Decoder(
-        vocab_size,
-        dim,
-        num_layers,
-        Attention(num_heads, kv_heads, width, rotary=Rotary()),
-        mlp,
-        Norm("rms", 1e-5),
-    )
-    return row.but(**{SHORT.get(name, name): value for name, value in changes.items()})
-
+from beholder.parts.language.sizes import llama
 
 # LLaMA (2302.13971, table 2), and Vicuna 1.1 and 1.3 trained from it
 LLAMA_7B = llama(32000, 4096, 32, 32, 11008, eps=1e-6, context=2048)
