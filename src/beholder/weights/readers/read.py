@@ -119,7 +119,7 @@ def rotary(
     older = settings.raw("type")
     settings.raw("max_position_embeddings")  # the model's own once more
     kind = settings.raw("rope_type") or older or "default"
-    if kind not in SCALINGS:
+    if not isinstance(kind, str) or kind not in SCALINGS:
         raise UnknownName(f"{fields.name}: rope type", str(kind), SCALINGS)
     original = settings.count(
         "original_max_position_embeddings", fields.count("original_max_position_embeddings", context)
