@@ -19,6 +19,7 @@ from beholder.parts.blocks.masks import Visibility
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.relative import RelativeBuckets
+from beholder.parts.blocks.step import Step
 from beholder.parts.blocks.transformer import Arrangement, TransformerLayer
 from beholder.parts.contracts import LanguageInputs
 from beholder.parts.heads.masked_token import MaskedToken
@@ -49,6 +50,8 @@ COUNTS = {
     "XLM_R_LARGE": 559_890_432,
     "MPNET_BASE": 109_486_464,
     "DISTILBERT_BASE": 66_362_880,
+    "MODERN_BERT_BASE": 149_014_272,
+    "MODERN_BERT_LARGE": 394_781_696,
     "T5_SMALL": 60_506_624,
     "T5_BASE": 222_903_552,
     "T5_LARGE": 737_668_096,
@@ -369,6 +372,35 @@ def test_words_behind_masks_read_the_token_table():
     assert torch.allclose(output.heads["words"], words, atol=1e-5)
     with pytest.raises(BeholderError, match="needs a text encoder"):
         build(card(T5, MaskedToken()))
+
+
+@pytest.mark.parametrize("window", [1, 3, 40])
+def test_windows_reach_to_both_sides(window):
+    """One layer, so that what a token gives depends on its neighbours at less than `window` alone, padding aside."""
+    attention = BERT.attention.but(window=window)
+    model = build(card(BERT.but(num_layers=1, attention=attention), MaskedToken())).eval()
+    ids, lengths = rows([5, 6, 7, 8, 9, 10, 11, 12], [5, 6, 7, 8, 9])
+    changed = ids.clone()
+    changed[:, 3] = 20
+    with torch.no_grad():
+        before, after = (model(Batch(x, lengths)).language.hidden_BTD for x in (ids, changed))
+    moved = (before - after).abs().amax(-1) > 1e-6
+    for row, length in enumerate(lengths):
+        assert moved[row, :length].tolist() == [abs(place - 3) < window for place in range(length)]
+
+
+def test_a_bare_mixer_reads_the_path_itself():
+    config = sizes.MODERN_BERT_BASE.tiny()
+    model = build(card(config)).language
+    assert [block.norm1 is None for block in model.blocks] == [True, False, False]
+    assert [block.attn.config.window is None for block in model.blocks] == [True, False, True]
+    block, x = model.blocks[0], torch.randn(1, 1, 32)
+    step = Step(positions=torch.zeros(1, 1, dtype=torch.long))
+    y = x + block.attn.out(block.attn.v(x))  # one token sees itself alone
+    y = y + block.mlp(block.norm2(y))
+    assert torch.allclose(block(x, step), y, atol=1e-6)
+    with pytest.raises(BeholderError, match="a pattern names kind 4 of layer"):
+        config.but(pattern=(4,))
 
 
 def test_one_layer_for_all_is_stored_once():

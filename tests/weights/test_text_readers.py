@@ -99,6 +99,16 @@ MBART_LARGE_50 = {
     "decoder_start_token_id": 2,
     "tokenizer_class": "MBart50Tokenizer",
 }
+MODERN_BERT = {
+    "model_type": "modernbert",
+    "global_attn_every_n_layers": 3,
+    "global_rope_theta": 160000.0,
+    "local_rope_theta": 10000.0,
+    "layer_norm_eps": 1e-05,
+    "local_attention": 128,
+    "norm_eps": 1e-05,
+    "position_embedding_type": "absolute",
+}
 PUBLISHED: dict[str, tuple[dict[str, Any], LanguageConfig]] = {
     "t5-small": (T5_SMALL, sizes.T5_SMALL),
     "flan-t5-xxl": (FLAN_T5_XXL, sizes.FLAN_T5_XXL),
@@ -108,6 +118,17 @@ PUBLISHED: dict[str, tuple[dict[str, Any], LanguageConfig]] = {
     "roberta-base": (ROBERTA_BASE, sizes.ROBERTA_BASE),
     "xlm-roberta-large": (XLM_R_LARGE, sizes.XLM_R_LARGE),
     "mpnet-base": (MPNET_BASE, sizes.MPNET_BASE),
+    "modernbert-base": (MODERN_BERT, sizes.MODERN_BERT_BASE),
+    "modernbert-large": (
+        {
+            **MODERN_BERT,
+            "hidden_size": 1024,
+            "num_attention_heads": 16,
+            "num_hidden_layers": 28,
+            "intermediate_size": 2624,
+        },
+        sizes.MODERN_BERT_LARGE,
+    ),
     "distilbert": ({"model_type": "distilbert"}, sizes.DISTILBERT_BASE),
     "bart-large": (BART_LARGE, sizes.BART_LARGE),
     "mbart-large-50": (MBART_LARGE_50, sizes.MBART_LARGE_50),
@@ -116,6 +137,7 @@ PUBLISHED: dict[str, tuple[dict[str, Any], LanguageConfig]] = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_published_files_are_read_as_the_published_sizes(name: str) -> None:
     data, size = PUBLISHED[name]
     assert read_system(data, name=name).card.main == size

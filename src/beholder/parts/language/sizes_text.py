@@ -8,8 +8,9 @@ from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.cross_attention import CrossAttention
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.positions import Rotary
 from beholder.parts.blocks.relative import RelativeBuckets
-from beholder.parts.blocks.transformer import Arrangement
+from beholder.parts.blocks.transformer import Arrangement, LayerKind
 from beholder.parts.language.decoder import Decoder
 from beholder.parts.language.embedding import TokenEmbedding
 from beholder.parts.language.encoder_decoder import EncoderDecoder
@@ -62,6 +63,41 @@ MPNET_BASE = BERT_BASE.but(
 # distilbert/distilbert-base-uncased config.json
 DISTILBERT_BASE = BERT_BASE.but(
     num_layers=6, pool=None, projection=0, projection_act=None, **{"embedding.segments": 0}
+)
+
+# answerdotai/ModernBERT-base and -large config.json: every third layer sees the whole text, the first has no norm before it
+MODERN_NORM = Norm("layer", 1e-5, bias=False)
+MODERN_LOCAL = Attention(num_heads=12, rotary=Rotary(theta=10000.0), window=65)
+MODERN_FIRST = Arrangement(bare_mixer=True)
+MODERN_BERT_BASE = TextEncoder(
+    vocab_size=50368,
+    dim=768,
+    num_layers=22,
+    attention=MODERN_LOCAL.but(rotary=Rotary(theta=160000.0), window=None),
+    mlp=FeedForward(hidden=1152, gated=True, bias=False),
+    norm=MODERN_NORM,
+    embedding=TokenEmbedding(norm=MODERN_NORM),
+    context=8192,
+    causal=False,
+    pool=None,
+    projection=0,
+    others=(
+        LayerKind(MODERN_LOCAL),
+        LayerKind(arrangement=MODERN_FIRST),
+        LayerKind(MODERN_LOCAL, arrangement=MODERN_FIRST),
+    ),
+    pattern=(2, 1, 1) + (0, 1, 1) * 6 + (0,),
+)
+MODERN_BERT_LARGE = MODERN_BERT_BASE.but(
+    dim=1024,
+    num_layers=28,
+    **{"attention.num_heads": 16, "mlp.hidden": 2624},
+    others=(
+        LayerKind(MODERN_LOCAL.but(num_heads=16)),
+        LayerKind(arrangement=MODERN_FIRST),
+        LayerKind(MODERN_LOCAL.but(num_heads=16), arrangement=MODERN_FIRST),
+    ),
+    pattern=(2, 1, 1) + (0, 1, 1) * 8 + (0,),
 )
 
 # google-t5/t5-small, -base, -large, t5-3b and t5-11b config.json

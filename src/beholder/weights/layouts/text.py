@@ -161,6 +161,37 @@ NOMIC_BERT = Layout(
 )
 
 
+# transformers: models/modernbert/modeling_modernbert.py
+MODERN_BERT = Layout(
+    {
+        "embeddings.tok_embeddings.weight": "embedding.weight",
+        **{
+            f"layers.{{}}.attn.Wqkv.{leaf}": Split(
+                tuple(f"blocks.{{}}.attn.{name}.{leaf}" for name in ("q", "k", "v"))
+            )
+            for leaf in ("weight", "bias")
+        },
+        **{
+            f"layers.{{}}.mlp.Wi.{leaf}": Split(
+                (f"blocks.{{}}.mlp.gate.{leaf}", f"blocks.{{}}.mlp.up.{leaf}")
+            )
+            for leaf in ("weight", "bias")
+        },
+        **affine(
+            {
+                "embeddings.norm": "embedding.norm",
+                "layers.{}.attn_norm": "blocks.{}.norm1",
+                "layers.{}.attn.Wo": "blocks.{}.attn.out",
+                "layers.{}.mlp_norm": "blocks.{}.norm2",
+                "layers.{}.mlp.Wo": "blocks.{}.mlp.down",
+                "final_norm": "norm",
+            }
+        ),
+    },
+    name="transformers ModernBERT",
+)
+
+
 def masked_token(dense: str, norm: str, decoder: str, bias: str) -> Layout:
     """A head over masks; the weights of `decoder` are the token table once more, and its bias may be a copy of `bias`."""
     copy: Rules = {} if bias == f"{decoder}.bias" else {f"{decoder}.bias": Tied("bias")}

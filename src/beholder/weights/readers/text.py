@@ -11,7 +11,7 @@ from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.relative import RelativeBuckets
-from beholder.parts.blocks.transformer import Arrangement
+from beholder.parts.blocks.transformer import Arrangement, LayerKind
 from beholder.parts.heads.masked_token import MaskedToken
 from beholder.parts.language.embedding import TokenEmbedding
 from beholder.parts.language.text_encoder import TextEncoder
@@ -21,13 +21,23 @@ from beholder.weights.layouts.text import (
     ALBERT,
     BERT,
     DISTILBERT,
+    MODERN_BERT,
     MPNET,
     NOMIC_BERT,
     TEXT_TOWER,
     masked_token,
 )
 from beholder.weights.readers.fields import Fields
-from beholder.weights.readers.read import Read, Readers, Recorded, activation_name, head_dim, rotary
+from beholder.weights.readers.read import (
+    FULL,
+    SLIDING,
+    Read,
+    Readers,
+    Recorded,
+    activation_name,
+    head_dim,
+    rotary,
+)
 
 
 def _text_tower(
@@ -131,7 +141,9 @@ def _bert(fields: Fields, kind: BertKind = BERT_KIND, *, vocab: int = 30522) -> 
     return _with_head(fields, encoder, kind)
 
 
-def _with_head(fields: Fields, encoder: TextEncoder, kind: BertKind) -> Read[TextEncoder]:
+def _with_head(
+    fields: Fields, encoder: TextEncoder, kind: BertKind, head: MaskedToken | None = None
+) -> Read[TextEncoder]:
     """The bare model, or with scores of words behind masks, and then without its pooler."""
     body = ("", kind.body)
     tied = fields.get("tie_word_embeddings", True)
@@ -146,9 +158,8 @@ def _with_head(fields: Fields, encoder: TextEncoder, kind: BertKind) -> Read[Tex
     encoder = encoder.but(pool=None, projection=0, projection_act=None)
     assert isinstance(encoder.mlp, FeedForward)
     layout = kind.layout.but(NO_POOLER)
-    head = masked_token(kind.dense, kind.norm, kind.decoder, kind.bias)
     rest = (
-        Binding(kind.head, "heads.0.", head),
+        Binding(kind.head, "heads.0.", masked_token(kind.dense, kind.norm, kind.decoder, kind.bias)),
         Binding(f"{kind.head}{kind.decoder}.", "languages.main.", TIED_HEAD),
         Binding("cls.seq_relationship.", "heads.0.", Layout({"*": None})),
     )
@@ -156,7 +167,7 @@ def _with_head(fields: Fields, encoder: TextEncoder, kind: BertKind) -> Read[Tex
         "hidden states": Recorded(f"hook/{kind.body}encoder/last_hidden_state"),
         "logits": Recorded("logits"),
     }
-    heads = (MaskedToken(encoder.mlp.act, encoder.norm),)
+    heads = (head or MaskedToken(encoder.mlp.act, encoder.norm),)
     return Read(encoder, layout, body=(kind.body,), stages=stages, heads=heads, rest=rest)
 
 
@@ -238,6 +249,71 @@ def _nomic_bert(fields: Fields) -> Read[TextEncoder]:
 NOMIC = BertKind("nomic_bert.", NOMIC_BERT, pooler=False)
 
 
+def _modern_bert(fields: Fields) -> Read[TextEncoder]:
+    """Norms before the halves but for the first mixer's, rotary positions, windows of `local_attention` tokens to both sides
+    in most layers (2412.13663).
+    """
+    dim, layers = fields.count("hidden_size", 768), fields.layers("num_hidden_layers", 22)
+    context = fields.count("max_position_embeddings", 8192)
+    norm = Norm("layer", fields.positive("norm_eps", 1e-5), bias=fields.get("norm_bias", False))
+    every, bias = fields.count("global_attn_every_n_layers", 3), fields.get("attention_bias", False)
+    kinds = fields.get("layer_types", []) or [SLIDING if layer % every else FULL for layer in range(layers)]
+    turns = {
+        kind: rotary(fields, context, theta=fields.positive(key, theta), layers=kind)
+        for kind, key, theta in (
+            (FULL, "global_rope_theta", 160000.0),
+            (SLIDING, "local_rope_theta", 10000.0),
+        )
+    }
+    attention = Attention(
+        fields.count("num_attention_heads", 12), qkv_bias=bias, out_bias=bias, rotary=turns[FULL]
+    )
+    window = fields.count("local_attention", 128) // 2 + 1
+    bare = LayerKind(arrangement=Arrangement(bare_mixer=True))
+    near = LayerKind(attention.but(rotary=turns[SLIDING], window=window))
+    act = activation_name(fields, "hidden_activation", "gelu")
+    encoder = TextEncoder(
+        vocab_size=fields.count("vocab_size", 50368),
+        dim=dim,
+        num_layers=layers,
+        attention=attention,
+        mlp=FeedForward(
+            fields.count("intermediate_size", 1152), act, gated=True, bias=fields.get("mlp_bias", False)
+        ),
+        norm=norm,
+        embedding=TokenEmbedding(norm=norm),
+        context=context,
+        causal=False,
+        pool=None,
+        projection=0,
+        others=(near, bare, replace(near, arrangement=bare.arrangement)),
+        pattern=tuple(int(kind == SLIDING) + 2 * (layer == 0) for layer, kind in enumerate(kinds)),
+    )
+    for key in MODERN_UNREAD:
+        fields.raw(key)
+    head = MaskedToken(
+        activation_name(fields, "classifier_activation", "gelu"), norm, fields.get("classifier_bias", False)
+    )
+    return _with_head(fields, encoder, MODERN, head)
+
+
+MODERN_UNREAD = (
+    "classifier_pooling",
+    "cls_token_id",
+    "decoder_bias",
+    "deterministic_flash_attn",
+    "initializer_cutoff_factor",
+    "layer_norm_eps",
+    "mlp_dropout",
+    "position_embedding_type",
+    "reference_compile",
+    "repad_logits_with_grad",
+    "sparse_pred_ignore_index",
+    "sparse_prediction",
+)
+MODERN = BertKind("model.", MODERN_BERT, head="", dense="head.dense", norm="head.norm", bias="decoder.bias")
+
+
 def _assuming(fields: Fields, defaults: Mapping[str, Any]) -> Fields:
     """`fields` with other defaults; what is read of them counts as read."""
     keys = (*BERT_FIELDS, *defaults)
@@ -274,4 +350,5 @@ READERS: Readers = {
     "electra": _electra,
     "albert": _albert,
     "nomic_bert": _nomic_bert,
+    "modernbert": _modern_bert,
 }
