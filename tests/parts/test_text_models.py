@@ -12,6 +12,7 @@ from beholder.cards.schema import Card
 from beholder.errors import BeholderError, UnknownName
 from beholder.generate.loop import answers, generate
 from beholder.generate.sampling import Sampling
+from beholder.media.plan import Box, Grid, PicturePlan, View
 from beholder.model import Batch, NoDraws, build
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.cross_attention import CrossAttention
@@ -22,6 +23,7 @@ from beholder.parts.blocks.relative import RelativeBuckets
 from beholder.parts.blocks.step import Step
 from beholder.parts.blocks.transformer import Arrangement, TransformerLayer
 from beholder.parts.contracts import LanguageInputs
+from beholder.parts.fusion.memory import Memory
 from beholder.parts.heads.masked_token import MaskedToken
 from beholder.parts.heads.next_token import NextToken
 from beholder.parts.language import sizes_text as sizes
@@ -29,7 +31,7 @@ from beholder.parts.language.embedding import TokenEmbedding
 from beholder.parts.language.encoder_decoder import EncoderDecoder
 from beholder.parts.language.state import State
 from beholder.train.collate import Collator
-from tests.toys import CHAT, byte_tokenizer
+from tests.toys import CHAT, VIT, byte_tokenizer
 
 T5 = sizes.T5_SMALL.tiny()
 UMT5 = sizes.UMT5_SMALL.tiny()
@@ -219,6 +221,47 @@ def test_cross_attention_stands_between_the_halves():
         x = layer.after2(x + layer.mlp.down(layer.mlp.up(x).relu()))
         ours = model(decoder_inputs(model, ids, memory=memory)).hidden_BTD[0]
     assert torch.allclose(ours, x, atol=1e-5)
+
+
+SEES = Card(
+    name="toy-captions",
+    vision=VIT,
+    fusion=(Memory(),),
+    language=sizes.BART_BASE.tiny().decoder,
+    heads=(NextToken(),),
+)
+ROW = PicturePlan("image", (28, 28), (View((28, 28), (), Box(0, 0, 28, 28)),), (Grid(1, 2, 2),), ())
+
+
+def test_a_branch_s_features_can_be_the_memory():
+    """Rows of one and of two pictures: each row's captions are those of the row alone, step by step and at once."""
+    model, pictures = build(SEES, seed=2), [torch.randn(3, 28, 28) for _ in range(3)]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    ids = torch.tensor([[1, 9], [1, 9]])
+    both = Batch(ids, None, {"image": pictures}, ((ROW,), (ROW, ROW)))
+    samplings = [Sampling(max_tokens=6)] * 2
+    together = answers(generate(model, both, samplings, eos_ids=(), decode=Silent))
+    for row, mine in enumerate((pictures[:1], pictures[1:])):
+        written = [1, 9]
+        for _ in range(6):
+            batch = Batch(torch.tensor([written]), None, {"image": mine}, ((ROW,) * len(mine),))
+            with torch.no_grad():
+                written.append(int(model(batch).heads["text"][0, -1].argmax()))
+        assert together[row].ids == tuple(written[2:])
+    other = Batch(ids, None, {"image": [-picture for picture in pictures]}, both.plans)
+    assert not torch.allclose(model(other).heads["text"], model(both).heads["text"], atol=1e-2)
+
+
+def test_every_row_needs_memory():
+    model, picture = build(SEES), torch.randn(3, 28, 28)
+    with pytest.raises(BeholderError, match=r"1 views of branch image for 2 rows, whose plans hold \[1, 0\]"):
+        model(Batch(torch.tensor([[1], [1]]), None, {"image": [picture]}, ((ROW,), ())))
+    with pytest.raises(BeholderError, match="reads an encoder's output was given none"):
+        model(Batch(torch.tensor([[1]])))
+    with pytest.raises(BeholderError, match="Memory needs a decoder with cross-attention"):
+        build(SEES.but(language=SEES.main.but(cross=None)))
 
 
 def test_parallel_halves_leave_no_place_for_it():
