@@ -217,6 +217,20 @@ def test_names_of_2018_load_and_next_sentence_heads_are_left_out(tmp_path: Path)
     assert words[0].shape == (1, 4, 60) and torch.equal(*words)
 
 
+def test_a_discriminator_is_read_as_the_bare_encoder(tmp_path: Path) -> None:
+    """google/electra-base-discriminator as published."""
+    config = {**TINY_BERT, "model_type": "electra", "embedding_size": 16}
+    more = {f"discriminator_predictions.dense.{leaf}": torch.zeros(32) for leaf in ("weight", "bias")}
+    official_folder(tmp_path / "e", config)
+    bare = load(tmp_path / "e").forward_planned(IDS).language.hidden_BTD
+    tensors = load_file(tmp_path / "e" / "model.safetensors")
+    inner = {f"electra.{name}": tensor for name, tensor in tensors.items()}
+    save_file({**inner, **more}, tmp_path / "e" / "model.safetensors", {"format": "pt"})
+    config["architectures"] = ["ElectraForPreTraining"]
+    (tmp_path / "e" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert torch.equal(load(tmp_path / "e").forward_planned(IDS).language.hidden_BTD, bare)
+
+
 def test_an_output_matrix_of_its_own(tmp_path: Path) -> None:
     """T5 1.1 and Flan-T5: `tie_word_embeddings` false. Copies of the token table may stand in the file."""
     config = {**TINY_T5, "tie_word_embeddings": False}

@@ -274,6 +274,8 @@ seq2seq_family(
 seq2seq_family("m2m_100_unscaled", model_type="m2m_100", scale_embedding=False, activation_function="gelu")
 encoder_family("mpnet_mlm", model_type="mpnet", class_name="MPNetForMaskedLM")
 encoder_family("xlm_roberta_mlm", model_type="xlm-roberta", class_name="XLMRobertaForMaskedLM", pad_token_id=1)
+encoder_family("electra_mlm", model_type="electra", class_name="ElectraForMaskedLM", embedding_size=24)
+encoder_family("albert_mlm", model_type="albert", class_name="AlbertForMaskedLM", embedding_size=24)
 encoder_family(
     "distilbert_mlm",
     model_type="distilbert",

@@ -205,3 +205,10 @@ def masked_token(dense: str, norm: str, decoder: str, bias: str) -> Layout:
         },
         name="transformers masked tokens",
     )
+
+
+# Heads that only training used: whether a sentence follows another, the order of two, words that were replaced
+IDLE_HEADS = Layout(
+    {"cls.seq_relationship.*": None, "sop_classifier.*": None, "discriminator_predictions.*": None},
+    name="heads over sentences and replaced words",
+)

@@ -21,6 +21,7 @@ from beholder.weights.layouts.text import (
     ALBERT,
     BERT,
     DISTILBERT,
+    IDLE_HEADS,
     MODERN_BERT,
     MPNET,
     NOMIC_BERT,
@@ -97,6 +98,16 @@ class BertKind:
 
 ROBERTA = BertKind("roberta.", padded=True)
 BERT_KIND = BertKind("bert.", head="cls.predictions.", dense="transform.dense", norm="transform.LayerNorm")
+ELECTRA = BertKind(
+    "electra.",
+    head="",
+    dense="generator_predictions.dense",
+    norm="generator_predictions.LayerNorm",
+    decoder="generator_lm_head",
+    bias="generator_lm_head.bias",
+    pooler=False,
+)
+ALBERT_KIND = BertKind("albert.", ALBERT, head="predictions.", norm="LayerNorm")
 MPNET_KIND = BertKind("mpnet.", MPNET)
 DISTILBERT_KIND = BertKind(
     "distilbert.",
@@ -145,33 +156,35 @@ def _with_head(
     fields: Fields, encoder: TextEncoder, kind: BertKind, head: MaskedToken | None = None
 ) -> Read[TextEncoder]:
     """The bare model, or with scores of words behind masks, and then without its pooler."""
-    body = ("", kind.body)
+    body, classes = ("", kind.body), " ".join(fields.raw("architectures") or ())
     tied = fields.get("tie_word_embeddings", True)
     pooling = fields.raw("sentence_pooling")
     if pooling is not None:  # of a sentence-transformers folder, which has no use for the pooler
         encoder = encoder.but(pool=pooling, projection=0, projection_act=None)
         return Read(encoder, kind.layout.but(NO_POOLER), body=body)
-    if "ForMaskedLM" not in " ".join(fields.raw("architectures") or ()):
-        return Read(encoder, kind.layout, body=body)
+    if "ForMaskedLM" not in classes and ("ForPreTraining" not in classes or kind is ELECTRA):
+        return Read(encoder, kind.layout, body=body, rest=(IDLE,))
     if not tied:
         raise BeholderError(f"{fields.name}: tie_word_embeddings must be true for a head over masks")
     encoder = encoder.but(pool=None, projection=0, projection_act=None)
     assert isinstance(encoder.mlp, FeedForward)
-    layout = kind.layout.but(NO_POOLER)
+    words = masked_token(kind.dense, kind.norm, kind.decoder, kind.bias)
     rest = (
-        Binding(kind.head, "heads.0.", masked_token(kind.dense, kind.norm, kind.decoder, kind.bias)),
+        Binding(kind.head, "heads.0.", words),
         Binding(f"{kind.head}{kind.decoder}.", "languages.main.", TIED_HEAD),
-        Binding("cls.seq_relationship.", "heads.0.", Layout({"*": None})),
+        IDLE,
     )
     stages = {
         "hidden states": Recorded(f"hook/{kind.body}encoder/last_hidden_state"),
         "logits": Recorded("logits"),
     }
     heads = (head or MaskedToken(encoder.mlp.act, encoder.norm),)
+    layout = kind.layout.but(NO_POOLER)
     return Read(encoder, layout, body=(kind.body,), stages=stages, heads=heads, rest=rest)
 
 
-NO_POOLER = {"pooler.dense.weight": None, "pooler.dense.bias": None}
+NO_POOLER = {f"pooler.{name}": None for name in ("dense.weight", "dense.bias", "weight", "bias")}
+IDLE = Binding("", "heads.0.", IDLE_HEADS)
 
 
 def _mpnet(fields: Fields) -> Read[TextEncoder]:
@@ -209,7 +222,7 @@ def _electra(fields: Fields) -> Read[TextEncoder]:
         fields.raw(key)
     narrow = fields.count("embedding_size", 128)
     sizes = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024}
-    read = _bert(_assuming(fields, sizes), BertKind("electra.", pooler=False))
+    read = _bert(_assuming(fields, sizes), ELECTRA)
     config = read.config
     if narrow != config.dim:
         config = config.but(**{"embedding.width": narrow, "embedding.late": True})
@@ -224,7 +237,7 @@ def _albert(fields: Fields) -> Read[TextEncoder]:
         fields.raw(training)
     narrow = fields.count("embedding_size", 128)
     sizes = {"vocab_size": 30000, "hidden_size": 4096, "num_attention_heads": 64, "intermediate_size": 16384}
-    read = _bert(_assuming(fields, {**sizes, "hidden_act": "gelu_new"}), BertKind("albert.", ALBERT))
+    read = _bert(_assuming(fields, {**sizes, "hidden_act": "gelu_new"}), ALBERT_KIND)
     config = read.config.but(one_layer=True, **{"embedding.width": narrow, "embedding.late": True})
     return replace(read, config=config)
 
