@@ -449,9 +449,52 @@ def idefics(sizes):
     )
     model = build_model("IdeficsForVisionText2Text", config)
     inputs = sizes.prompt([sizes.vocab, sizes.vocab + 1, sizes.vocab])  # ids of the additional vocabulary
-    image_attention_mask = torch.ones(1, inputs["input_ids"].shape[1], 1, dtype=torch.long)
-    image_attention_mask[:, :3] = 0
-    inputs.update(pixel_values=sizes.randn(1, 1, 3, 28, 28), image_attention_mask=image_attention_mask)
+    # As the processor makes it: a token sees the last picture before it.
+    pictures = (inputs["input_ids"] == sizes.vocab + 1).long().cumsum(1)
+    inputs.update(pixel_values=sizes.randn(1, 1, 3, 28, 28), image_attention_mask=pictures[:, :, None])
+    return Case(model, inputs, gen=True)
+
+
+@family("idefics_resampler", "vlm")
+def idefics_resampler(sizes):
+    """With a resampler, norms of queries and keys, layers every two, gates for each channel, and two pictures."""
+    config = make_config(
+        "idefics",
+        vocab_size=sizes.vocab,
+        additional_vocab_size=2,
+        hidden_size=sizes.hidden,
+        intermediate_size=sizes.intermediate,
+        num_hidden_layers=4,
+        num_attention_heads=sizes.heads,
+        cross_layer_interval=2,
+        qk_layer_norms=True,
+        use_resampler=True,
+        alpha_type="vector",
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        max_position_embeddings=64,
+        vision_config=dict(
+            embed_dim=48,
+            image_size=28,
+            patch_size=14,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=64,
+        ),
+        perceiver_config=dict(
+            resampler_n_latents=3,
+            resampler_depth=2,
+            resampler_n_heads=4,
+            resampler_head_dim=8,
+            qk_layer_norms_perceiver=True,
+        ),
+    )
+    model = build_model("IdeficsForVisionText2Text", config)
+    inputs = sizes.prompt([sizes.vocab + 1, sizes.vocab, 9, 21, sizes.vocab + 1])
+    seen = (inputs["input_ids"] == sizes.vocab + 1).long().cumsum(1)
+    latest = torch.stack([seen == 1, seen == 2], -1).long()
+    inputs.update(pixel_values=sizes.randn(1, 2, 3, 28, 28), image_attention_mask=latest)
     return Case(model, inputs, gen=True)
 
 
