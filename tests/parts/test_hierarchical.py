@@ -240,6 +240,7 @@ def test_views_an_encoder_cannot_take(config, size, words):
         (lambda: sizes.FOCALNET_T.but(levels=(3,)), BeholderError, "unequal counts of stages"),
         (lambda: sizes.HIERA_T.but(windows=(8,)), BeholderError, "unequal counts of stages"),
         (lambda: sizes.SAM_B.but(window=0), BeholderError, "give their size"),
+        (lambda: sizes.SAM_B.but(image_size=8), BeholderError, "less than one patch of 16"),
         (
             lambda: sizes.SWIN_T.but(width=100).build(),
             BeholderError,

@@ -54,8 +54,12 @@ class VitDet(StagedConfig):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dim", self.neck or self.width)
-        if self.windowed and not self.window:
-            raise BeholderError(f"layers {self.windowed} look at windows, but window is 0; give their size")
+        if self.image_size < self.patch:
+            raise BeholderError(f"{self.image_size} pixels per side are less than one patch of {self.patch}")
+        if self.windowed and self.window < 1:
+            raise BeholderError(
+                f"layers {self.windowed} look at windows, but window is {self.window}; give their size"
+            )
 
     @property
     def taps(self) -> tuple[int, ...]:
