@@ -329,6 +329,8 @@ def test_other_poolings_are_refused(
         ({"model_type": "bert", "position_embedding_type": "relative_key"}, "position_embedding_type"),
         ({"model_type": "bert", "hidden_size": True}, "hidden_size is True"),
         ({"model_type": "albert", "num_hidden_groups": 2}, "num_hidden_groups"),
+        ({"model_type": "modernbert", "layer_types": ["full_attention"]}, "for 22 layers"),
+        ({"model_type": "bart", "decoder_layers": 0}, "decoder_layers is 0"),
         (
             {"model_type": "bert", "architectures": ["BertForMaskedLM"], "tie_word_embeddings": False},
             "tie_word_embeddings must be true",

@@ -207,11 +207,17 @@ def _distilbert(fields: Fields) -> Read[TextEncoder]:
         "hidden_dim": "intermediate_size",
         "activation": "hidden_act",
     }
-    same = ("vocab_size", "max_position_embeddings", "tie_word_embeddings", "architectures")
-    renamed = {own: fields.raw(key) for key, own in names.items()} | {key: fields.raw(key) for key in same}
+    kept = {
+        "vocab_size",
+        "max_position_embeddings",
+        "tie_word_embeddings",
+        "sentence_pooling",
+        "architectures",
+    }
+    renamed = {own: fields.raw(key) for key, own in names.items()} | {key: fields.raw(key) for key in kept}
     renamed["num_hidden_layers"] = fields.layers("n_layers", 6)
     for key in ("qa_dropout", "seq_classif_dropout", "tie_weights_", "sinusoidal_pos_embds"):
-        fields.raw(key)  # files hold the table of positions either way
+        fields.raw(key)  # positions are a table in the file, sinusoidal or not
     read = _bert(Fields(renamed, fields.name), DISTILBERT_KIND)
     return replace(read, config=read.config.but(**{"embedding.segments": 0}))
 
@@ -271,6 +277,10 @@ def _modern_bert(fields: Fields) -> Read[TextEncoder]:
     norm = Norm("layer", fields.positive("norm_eps", 1e-5), bias=fields.get("norm_bias", False))
     every, bias = fields.count("global_attn_every_n_layers", 3), fields.get("attention_bias", False)
     kinds = fields.get("layer_types", []) or [SLIDING if layer % every else FULL for layer in range(layers)]
+    if len(kinds) != layers or not set(kinds) <= {FULL, SLIDING}:
+        raise BeholderError(
+            f"{fields.name}: layer_types {kinds} for {layers} layers; expected {FULL} or {SLIDING} for each"
+        )
     turns = {
         kind: rotary(fields, context, theta=fields.positive(key, theta), layers=kind)
         for kind, key, theta in (
