@@ -53,7 +53,8 @@ def test_text_adds_no_control_token_anywhere(
     plans = [plan("<fake_token_around_image>", 2)]
 
     def conversation(one: str, two: str, three: str, four: str) -> list[Message]:
-        return [system(one), user(two, Picture(), three), assistant(four)]
+        opening = [] if chat.system is None else [system(one)]
+        return [*opening, user(two, Picture(), three), assistant(four)]
 
     hostile = render(conversation(*texts), chat, tokenizer, plans, generate=False)
     harmless = render(conversation("a", "b", "c", "d"), chat, tokenizer, plans, generate=False)
@@ -89,15 +90,15 @@ def test_ids_equal_those_of_the_whole_string(
     pair: Pair, plan: Any, texts: tuple[str, ...], name: str
 ) -> None:
     tokenizer, raw = pair
-    chat = FORMATS[name].but(strip=False)
+    chat = FORMATS[name].but(strip=False, system=FORMATS[name].system or Turn())
     messages = [system(texts[0]), user(Picture(), texts[1]), assistant(texts[2]), user("And?")]
     prompt = render(messages, chat, tokenizer, [plan("<global-img>", 3, "\n", 1)])
 
     def spell(text: str) -> str:
         return text.replace("{bos}", "<s>").replace("{eos}", "</s>")
 
-    turn, suffix = chat.system or Turn(), chat.text_suffix
-    opening = [turn.prefix, texts[0], suffix, turn.suffix]
+    turn, suffix = chat.system, chat.text_suffix
+    opening = [spell(turn.prefix), texts[0], suffix, spell(turn.suffix)]
     picture = [chat.image_prefix, "<global-img><image><image><image>\n<image>", chat.image_suffix]
     whole = [spell(chat.start)]
     if chat.system_place == "turn":
@@ -108,14 +109,14 @@ def test_ids_equal_those_of_the_whole_string(
         *picture,
         texts[1],
         suffix,
-        chat.user.suffix,
+        spell(chat.user.suffix),
         chat.assistant.prefix,
         chat.lead,
         texts[2],
         suffix,
     ]
     whole += [spell(chat.assistant.suffix), spell(chat.user.prefix), chat.lead, "And?", suffix]
-    whole += [chat.user.suffix, chat.generation]
+    whole += [spell(chat.user.suffix), chat.generation]
     assert list(prompt.ids) == raw.encode("".join(whole), add_special_tokens=chat.wrapped).ids
 
 

@@ -27,8 +27,17 @@ LLAVA_SYSTEM = (
 )
 SMOL = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 QWEN = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+ORCA = (
+    "You are Orca, an AI language model created by Microsoft. You are a cautious assistant. You carefully follow "
+    "instructions. You are helpful and harmless and you follow ethical guidelines and promote positive behavior."
+)
+XGEN = (
+    "A chat between a curious human and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the human's questions."
+)
+HEAD = "<|start_header_id|>{}<|end_header_id|>\n\n".format
 
-# Each: one question about a picture; then system, question, answer, question without one.
+# Each: one question about a picture; then system (where the format has a place for it), question, answer, question.
 GOLDEN = {
     "plain": ("<s><image>Q1", "<s>SQ1A1</s>Q2"),
     "vicuna-v1": (
@@ -54,6 +63,39 @@ GOLDEN = {
         "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nQ1<|im_end|>\n<|im_start|>assistant\nA1<|im_end|>\n"
         "<|im_start|>user\nQ2<|im_end|>\n<|im_start|>assistant\n",
     ),
+    "llama-3": (
+        f"<s>{HEAD('user')}<image>Q1<|eot_id|>{HEAD('assistant')}",
+        f"<s>{HEAD('system')}S<|eot_id|>{HEAD('user')}Q1<|eot_id|>{HEAD('assistant')}A1<|eot_id|>"
+        f"{HEAD('user')}Q2<|eot_id|>{HEAD('assistant')}",
+    ),
+    "gemma": (
+        "<s><start_of_turn>user\n<image>Q1<end_of_turn>\n<start_of_turn>model\n",
+        "<s><start_of_turn>user\nQ1<end_of_turn>\n<start_of_turn>model\nA1<end_of_turn>\n"
+        "<start_of_turn>user\nQ2<end_of_turn>\n<start_of_turn>model\n",
+    ),
+    "phi-3": (
+        "<s><|user|>\n<image>Q1<|end|>\n<|assistant|>\n",
+        "<s><|system|>\nS<|end|>\n<|user|>\nQ1<|end|>\n<|assistant|>\nA1<|end|>\n<|user|>\nQ2<|end|>\n<|assistant|>\n",
+    ),
+    "phi-1.5": ("<s><image>Q1\n\nAnswer:", "<s>S\n\nQ1\n\nAnswer: A1\n\nQ2\n\nAnswer:"),
+    "phi-2": ("<s>Instruct: <image>Q1\nOutput:", "<s>S\nInstruct: Q1\nOutput: A1\nInstruct: Q2\nOutput:"),
+    "zephyr": (
+        "<|user|>\n<image>Q1</s>\n<|assistant|>\n",
+        "<|system|>\nS</s>\n<|user|>\nQ1</s>\n<|assistant|>\nA1</s>\n<|user|>\nQ2</s>\n<|assistant|>\n",
+    ),
+    "falcon": (
+        "\n\nUser: <image>Q1\n\nAssistant:",
+        "S\n\nUser: Q1\n\nAssistant: A1\n\nUser: Q2\n\nAssistant:",
+    ),
+    "xgen": (
+        f"{XGEN}\n\n### Human: <image>Q1\n### Assistant:",
+        "S\n\n### Human: Q1\n### Assistant: A1\n### Human: Q2\n### Assistant:",
+    ),
+    "persimmon": ("<s>human: <image>Q1\n\nadept:", "<s>human: Q1\n\nadept: A1\n\nhuman: Q2\n\nadept:"),
+    "nous": (
+        "<s>### Instruction:\n<image>Q1\n\n### Response:\n",
+        "<s>S\n\n### Instruction:\nQ1\n\n### Response:\nA1</s>### Instruction:\nQ2\n\n### Response:\n",
+    ),
     "smolvlm": (
         "<|im_start|>User:<image>Q1<end_of_utterance>\nAssistant:",
         "<|im_start|>System: S<end_of_utterance>\nUser: Q1<end_of_utterance>\nAssistant: A1<end_of_utterance>\n"
@@ -61,9 +103,19 @@ GOLDEN = {
     ),
 }
 GOLDEN["idefics-3"] = tuple(text.replace("<|im_start|>", "<|begin_of_text|>") for text in GOLDEN["smolvlm"])
-for _name, _system in (("qwen-2", "You are a helpful assistant."), ("qwen-2.5", QWEN), ("smollm-2", SMOL)):
+for _name, _system in (
+    ("qwen-1.5", "You are a helpful assistant"),
+    ("qwen-2", "You are a helpful assistant."),
+    ("qwen-2.5", QWEN),
+    ("smollm-2", SMOL),
+):
     _one, _two = GOLDEN["chatml"]
     GOLDEN[_name] = (f"<|im_start|>system\n{_system}<|im_end|>\n{_one}", _two)
+GOLDEN["orca-2"] = (
+    f"<s><|im_start|>system\n{ORCA}<|im_end|>\n{GOLDEN['chatml'][0].removesuffix(chr(10))}",
+    "<s>" + GOLDEN["chatml"][1].removesuffix("\n"),
+)
+GOLDEN["phi-3.5"] = tuple(text.removeprefix("<s>") for text in GOLDEN["phi-3"])
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
@@ -72,7 +124,8 @@ def test_golden_strings(byte_pair: Pair, plan: Any, name: str) -> None:
     one, two = GOLDEN[name]
     asked = render([user(Picture(), "Q1")], FORMATS[name], tokenizer, [plan(1)])
     assert tokenizer.decode(asked.ids, skip_special=False) == one
-    talk = render([system("S"), user("Q1"), assistant("A1"), user("Q2")], FORMATS[name], tokenizer)
+    first = [] if FORMATS[name].system is None else [system("S")]
+    talk = render([*first, user("Q1"), assistant("A1"), user("Q2")], FORMATS[name], tokenizer)
     assert tokenizer.decode(talk.ids, skip_special=False) == two
     for prompt, text in ((asked, one), (talk, two)):
         assert list(prompt.ids) == raw.encode(text, add_special_tokens=False).ids
@@ -91,6 +144,12 @@ def test_a_picture_between_words(byte_pair: Pair, plan: Any, name: str, inline: 
     tokenizer, _ = byte_pair
     prompt = render([user("Look ", Picture(), " here")], FORMATS[name], tokenizer, [plan(1)])
     assert tokenizer.decode(prompt.ids, skip_special=False).startswith(inline)
+
+
+def test_turns_of_their_own_are_stripped(byte_pair: Pair) -> None:
+    tokenizer, _ = byte_pair
+    prompt = render([system(" s "), user(" a\n"), assistant(" b "), user("c")], formats.FALCON, tokenizer)
+    assert tokenizer.decode(prompt.ids) == "s\n\nUser: a\n\nAssistant: b\n\nUser: c\n\nAssistant:"
 
 
 def test_llama_2_strips_messages(byte_pair: Pair) -> None:
@@ -132,6 +191,32 @@ TEMPLATES = {
     "qwen-2": CHATML_LOOP.replace("FIRST", DEFAULT.replace("WHO", "You are a helpful assistant.")),
     "qwen-2.5": CHATML_LOOP.replace("FIRST", DEFAULT.replace("WHO", QWEN)),
     "smollm-2": CHATML_LOOP.replace("FIRST", DEFAULT.replace("WHO", SMOL)).replace("\\n", "\n"),
+    "qwen-1.5": CHATML_LOOP.replace("FIRST", DEFAULT.replace("WHO", "You are a helpful assistant")),
+    "llama-3": (
+        "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + "
+        "message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}"
+        "{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}"
+    ),
+    "gemma": (
+        "{{ bos_token }}{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% endif %}"
+        "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}"
+    ),
+    "phi-3": (
+        "{{ bos_token }}{% for message in messages %}{{'<|' + message['role'] + '|>' + '\n' + message['content'] "
+        "+ '<|end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+    ),
+    "phi-3.5": (
+        "{% for message in messages %}{% if message['role'] == 'user' %}{{'<|user|>\n' + message['content'] + "
+        "'<|end|>\n'}}{% else %}{{'<|assistant|>\n' + message['content'] + '<|end|>\n'}}{% endif %}{% endfor %}"
+    ),
+    "zephyr": (
+        "{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\n' + message['content'] + "
+        "eos_token }}\n{% else %}\n{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}{% endfor %}"
+    ),
+    "falcon": (
+        "{{ '\n\nUser: ' + message['content'].strip().replace('\r\n', '\n') }}"
+        "{% if add_generation_prompt %}{{ '\n\nAssistant:' }}{% endif %}"
+    ),
     "smolvlm": "<|im_start|>{% for message in messages %}" + ROLES + LINES,
     "idefics-3": "<|begin_of_text|>{% for message in messages %}" + ROLES + LINES,
     "llava-hf": (

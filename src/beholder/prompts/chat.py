@@ -242,9 +242,9 @@ class _Draft:
 def _system(draft: _Draft, parts: Sequence[object], chat: ChatFormat) -> None:
     assert chat.system is not None
     draft.trusted(chat.system.prefix)
-    for part in parts:
-        assert isinstance(part, Text)
-        draft.text(part.text)
+    texts = [part.text for part in parts if isinstance(part, Text)]
+    for text in _stripped(texts) if chat.strip and chat.system_place == "turn" else texts:
+        draft.text(text)
         draft.trusted(chat.text_suffix)
     draft.trusted(chat.system.suffix)
 

@@ -91,13 +91,132 @@ CHATML = ChatFormat(
     stops=("<|im_end|>",),
 )
 
-# tokenizer_config.json of Qwen2-7B-Instruct, Qwen2.5-7B-Instruct and SmolLM2-135M-Instruct.
+# tokenizer_config.json of Qwen2-7B-Instruct, Qwen2.5-7B-Instruct and SmolLM2-135M-Instruct; Qwen-7B-Chat's own code writes
+# what Qwen2's template does (make_context in qwen_generation_utils.py).
 QWEN_2 = CHATML.but(name="qwen-2", default_system="You are a helpful assistant.")
 QWEN_2_5 = CHATML.but(
     name="qwen-2.5", default_system="You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 )
 SMOLLM_2 = CHATML.but(
     name="smollm-2", default_system="You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+)
+# tokenizer_config.json of Qwen/Qwen1.5-72B.
+QWEN_1_5 = CHATML.but(name="qwen-1.5", default_system="You are a helpful assistant")
+# README of microsoft/Orca-2-13b: the model itself begins the answer's line.
+ORCA_2 = CHATML.but(
+    name="orca-2",
+    wrapped=True,
+    default_system="You are Orca, an AI language model created by Microsoft. You are a cautious assistant. "
+    "You carefully follow instructions. You are helpful and harmless and you follow ethical guidelines and promote "
+    "positive behavior.",
+    generation="<|im_start|>assistant",
+)
+
+# tokenizer_config.json of meta-llama/Meta-Llama-3-8B-Instruct.
+LLAMA_3 = ChatFormat(
+    "llama-3",
+    start="{bos}",
+    system=Turn("<|start_header_id|>system<|end_header_id|>\n\n", "<|eot_id|>"),
+    user=Turn("<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|>"),
+    assistant=Turn("<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>"),
+    generation="<|start_header_id|>assistant<|end_header_id|>\n\n",
+    strip=True,
+    stops=("<|eot_id|>",),
+)
+
+# tokenizer_config.json of google/gemma-7b-it, which refuses system messages.
+GEMMA = ChatFormat(
+    "gemma",
+    start="{bos}",
+    system=None,
+    user=Turn("<start_of_turn>user\n", "<end_of_turn>\n"),
+    assistant=Turn("<start_of_turn>model\n", "<end_of_turn>\n"),
+    generation="<start_of_turn>model\n",
+    strip=True,
+    alternate=True,
+    stops=("<end_of_turn>",),
+)
+
+# tokenizer_config.json of microsoft/Phi-3-mini-4k-instruct; that of Phi-3.5-mini-instruct begins without a token.
+PHI_3 = ChatFormat(
+    "phi-3",
+    start="{bos}",
+    system=Turn("<|system|>\n", "<|end|>\n"),
+    user=Turn("<|user|>\n", "<|end|>\n"),
+    assistant=Turn("<|assistant|>\n", "<|end|>\n"),
+    generation="<|assistant|>\n",
+    stops=("<|end|>",),
+)
+PHI_3_5 = PHI_3.but(name="phi-3.5", start="")
+
+# Model cards of microsoft/phi-1_5 and phi-2: questions are one turn.
+PHI_1_5 = ChatFormat(
+    "phi-1.5",
+    wrapped=True,
+    user=Turn("", "\n\n"),
+    assistant=Turn("Answer: ", "\n\n"),
+    generation="Answer:",
+    system=Turn("", "\n\n"),
+)
+PHI_2 = ChatFormat(
+    "phi-2",
+    wrapped=True,
+    user=Turn("Instruct: ", "\n"),
+    assistant=Turn("Output: ", "\n"),
+    generation="Output:",
+    system=Turn("", "\n"),
+)
+
+# tokenizer_config.json of HuggingFaceH4/zephyr-7b-beta.
+ZEPHYR = ChatFormat(
+    "zephyr",
+    system=Turn("<|system|>\n", "{eos}\n"),
+    user=Turn("<|user|>\n", "{eos}\n"),
+    assistant=Turn("<|assistant|>\n", "{eos}\n"),
+    generation="<|assistant|>\n",
+)
+
+# tokenizer_config.json of tiiuae/falcon-7b-instruct, which also joins paragraphs of messages into one.
+FALCON = ChatFormat(
+    "falcon",
+    user=Turn("\n\nUser: "),
+    assistant=Turn("\n\nAssistant: "),
+    generation="\n\nAssistant:",
+    strip=True,
+    alternate=True,
+    stops=("\nUser:",),
+)
+
+# lm-sys/FastChat fastchat/conversation.py, "xgen", of Salesforce/xgen-7b-8k-inst.
+XGEN = ChatFormat(
+    "xgen",
+    system=Turn("", "\n\n"),
+    user=Turn("### Human: ", "\n"),
+    assistant=Turn("### Assistant: ", "\n"),
+    default_system="A chat between a curious human and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the human's questions.",
+    generation="### Assistant:",
+    stops=("<|endoftext|>",),
+)
+
+# README of persimmon-ai-labs/adept-inference, for one question; further turns repeat it.
+PERSIMMON = ChatFormat(
+    "persimmon",
+    wrapped=True,
+    system=None,
+    user=Turn("human: ", "\n\n"),
+    assistant=Turn("adept: ", "\n\n"),
+    generation="adept:",
+)
+
+# Lightning-AI/litgpt litgpt/prompts.py, NousResearch; the model card of togethercomputer/StripedHyena-Nous-7B.
+NOUS = ChatFormat(
+    "nous",
+    wrapped=True,
+    system=Turn("", "\n\n"),
+    user=Turn("### Instruction:\n", "\n\n"),
+    assistant=Turn("### Response:\n", "{eos}"),
+    generation="### Response:\n",
 )
 
 # transformers processing_smolvlm.py, DEFAULT_CHAT_TEMPLATE.
@@ -129,6 +248,19 @@ FORMATS: dict[str, ChatFormat] = {
         QWEN_2,
         QWEN_2_5,
         SMOLLM_2,
+        QWEN_1_5,
+        ORCA_2,
+        LLAMA_3,
+        GEMMA,
+        PHI_3,
+        PHI_3_5,
+        PHI_1_5,
+        PHI_2,
+        ZEPHYR,
+        FALCON,
+        XGEN,
+        PERSIMMON,
+        NOUS,
         SMOLVLM,
         IDEFICS_3,
     )
@@ -154,6 +286,18 @@ _CHATML_LOOP = "'<|im_start|>' + message['role'] + '\n' + message['content'] + '
 _CHATML_LACKS = ("<image>", "<|vision_start|>", "selectattr")
 _DEFAULT_TO = "messages[0]['role'] != 'system'"
 _IDEFICS_LOOP = ("message['role']", "capitalize", "': '", "<end_of_utterance>\n", "'Assistant:'")
+_LLAMA_3_TURN = "'<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>'"
+_PHI_3_TURNS = (
+    ("'<|' + message['role'] + '|>' + '\n' + message['content'] + '<|end|>\n'", "'<|assistant|>\n'"),
+    (
+        "'<|user|>\n' + message['content'] + '<|end|>\n'",
+        "'<|assistant|>\n' + message['content'] + '<|end|>\n'",
+    ),
+    (
+        "'<|user|>' + '\n' + message['content'] + '<|end|>' + '\n' + '<|assistant|>' + '\n'",
+        "message['content'] + '<|end|>' + '\n'",
+    ),
+)
 
 _SIGNS = (
     _Sign(IDEFICS_3, (*_IDEFICS_LOOP, "<|begin_of_text|>")),
@@ -169,13 +313,28 @@ _SIGNS = (
     _Sign(MISTRAL, ("' [INST] ' + system_message + '\n\n'", "' ' + message['content'] + eos_token")),
     *(
         _Sign(chat, (_CHATML_LOOP, _DEFAULT_TO, f"system\n{chat.default_system}<|im_end|>"), _CHATML_LACKS)
-        for chat in (QWEN_2, QWEN_2_5, SMOLLM_2)
+        for chat in (QWEN_1_5, QWEN_2, QWEN_2_5, SMOLLM_2)
     ),
     _Sign(
         CHATML,
         (_CHATML_LOOP, "'<|im_start|>assistant\n'"),
         (*_CHATML_LACKS, "<|im_start|>system", _DEFAULT_TO),
     ),
+    _Sign(LLAMA_3, (_LLAMA_3_TURN, "set content = bos_token + content"), ("<|image|>",)),
+    _Sign(
+        GEMMA,
+        ("bos_token", "'<start_of_turn>' + role + '\n' + message['content'] | trim", "set role = 'model'"),
+    ),
+    *(_Sign(PHI_3, ("bos_token", *turns)) for turns in _PHI_3_TURNS),
+    *(_Sign(PHI_3_5, turns, ("bos_token", "<|image")) for turns in _PHI_3_TURNS),
+    _Sign(
+        ZEPHYR,
+        (
+            "'<|user|>\n' + message['content'] + eos_token",
+            "'<|assistant|>\n' + message['content'] + eos_token",
+        ),
+    ),
+    _Sign(FALCON, ("'\n\nUser: ' + message['content'].strip()", "'\n\nAssistant:'")),
 )
 
 
