@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from beholder.weights.layout import Layout
-from beholder.weights.layouts.hierarchical import joined_qkv
 from beholder.weights.layouts.rules import Rules, affine
 from beholder.weights.layouts.text import CLIP_LAYERS
 from beholder.weights.ops import Leading, Reshape, Split, Transpose
@@ -221,7 +220,7 @@ INTERN_VIT = Layout(
         "embeddings.class_embedding": Leading("cls", 2),
         "embeddings.position_embedding": Leading("positions"),
         **affine({"embeddings.patch_embedding": "patch"}),
-        **joined_qkv({"encoder.layers.{}.attn.qkv": "blocks.{}.attn"}),
+        **_split("encoder.layers.{}.attn.qkv.", "blocks.{}.attn"),
         **_layers(
             "encoder.layers",
             {
@@ -243,7 +242,7 @@ _QWEN: Rules = {
         {"patch_embed.proj": "patch", "post_conv_layernorm": "patch_norm", "post_layernorm": "post_norm"}
     ),
     "embeddings.position_embedding.weight": "positions",
-    **joined_qkv({"blocks.{}.attn.qkv": "blocks.{}.attn"}),
+    **_split("blocks.{}.attn.qkv.", "blocks.{}.attn"),
     **_layers("blocks", {"attn.proj": "attn.out", **NORMS}),
 }
 QWEN2_VL = Layout({**_QWEN, **_layers("blocks", FC)}, name="transformers Qwen2-VL ViT")
@@ -257,7 +256,7 @@ _TIMM: Rules = {
     "cls_token": Leading("cls", 2),
     "pos_embed": Leading("positions"),
     **affine({"patch_embed.proj": "patch", "norm_pre": "pre_norm", "norm": "post_norm"}),
-    **joined_qkv({"blocks.{}.attn.qkv": "blocks.{}.attn"}),
+    **_split("blocks.{}.attn.qkv.", "blocks.{}.attn"),
     **_layers("blocks", {"attn.proj": "attn.out", **NORMS}),
     **_scales("blocks", "ls1.gamma", "ls2.gamma"),
 }
