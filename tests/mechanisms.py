@@ -41,6 +41,10 @@ PARTIAL = "|".join(f"Rotary.share={share}" for share in (0.25, 0.4, 0.5, 0.75))
 AUDIO, SOUND = "tests/parts/test_audio.py", "tests/media/test_sound.py"
 CHAT, TOKENIZER = "tests/prompts/test_chat.py", "tests/prompts/test_tokenizer.py"
 
+VITS, PARITY = "tests/parts/test_vit.py", "tests/test_parity.py::test_outputs_are_equal"
+VIT_NAMES = "tests/parts/test_vit_names.py::test_publishers_names"
+NATIVE = "AxialRotary|Sinusoids|GridTable.resize=bilinear|GridTable.resize=bucketed"
+
 PROOFS: dict[str, Proof] = {
     "alibi": Proof(("Alibi",), f"{LAYERS}::test_alibi"),
     "anyres-tiling": Proof(("AnyRes",), f"{GEOMETRY}::test_anyres"),
@@ -52,21 +56,27 @@ PROOFS: dict[str, Proof] = {
         ("TextEncoder.causal=False", "Arrangement.placement=post"), f"{TEXTS}::test_pools"
     ),
     "bidirectional-text-encoder": Proof(("TextEncoder.causal=False",), f"{LANGUAGE}::test_a_causal_tower"),
+    "block-diagonal-attention": Proof((NATIVE,), f"{VITS}::test_attention_by_segment"),
     "bpe-tokenizer": Proof(("Decoder|TextEncoder",), TOKENIZER),
     "causal-decoder": Proof(("Decoder",), f"{LANGUAGE}::test_decoder_equals"),
     "causal-q-former": Proof(("QueryEncoder.causal=True",), f"{CODECS}::test_seed_with"),
     "causal-text-encoder": Proof(("TextEncoder.causal=True",), f"{LANGUAGE}::test_a_causal_tower"),
     "chat-template": Proof(("ChatFormat",), "tests/prompts/test_formats.py"),
+    "class-token": Proof(("ViT.cls=True",), f"{VISION}::test_vit_equals"),
     "clip-vit-encoder": Proof(("ViT.cls=True", "ViT.pre_norm=True"), f"{VISION}::test_vit_equals"),
+    "conv3d-patch-embed": Proof(("Patches.frames=2",), f"{VITS}::test_runs_of_frames"),
     "convnext-encoder": Proof(
         ("ConvNext",), f"{STAGED}::test_views_of_unequal_sizes_equal_each_alone[convnext"
     ),
     "davit-encoder": Proof(("DaVit",), f"{STAGED}::test_encoders_inside_systems"),
+    "dinov2-encoder": Proof(("ViT.mask_token=True", "Arrangement.layer_scale"), VIT_NAMES),
     "dynamic-ntk-rope": Proof(("DynamicScaling|SteppedScaling",), f"{DECODERS}::test_stepped"),
     "encoder-decoder-lm": Proof(("EncoderDecoder",), f"{TEXTS}::test_generation_equals"),
     "eot-pooling": Proof(
         ("TextEncoder.pool=highest|TextEncoder.pool=end",), f"{LANGUAGE}::test_text_tower_pools"
     ),
+    "eva-clip-vit-encoder": Proof(("ViT", "Attention.k_bias=False"), VIT_NAMES),
+    "fractional-position-bucketing": Proof(("GridTable.resize=bucketed",), f"{VISION}::test_bucketed"),
     "geglu": Proof(("FeedForward.act=gelu_tanh", "FeedForward.gated=True"), f"{ATTENTION}::test_gated"),
     "global-thumbnail": Proof(("AnyRes|Split",), f"{GEOMETRY}::test_every_view"),
     "gqa": Proof(("Attention.num_kv_heads",), f"{ATTENTION}::test_shared_keys"),
@@ -78,6 +88,9 @@ PROOFS: dict[str, Proof] = {
     "image-newline-token": Proof(("AnyRes|Split",), f"{GEOMETRY}"),
     "image-splitting": Proof(("Split",), f"{GEOMETRY}::test_split"),
     "imagebind-encoder": Proof(("ExtraKeyAttention",), f"{AUDIO}::test_imagebind_trunks"),
+    "internvit-encoder": Proof(("ViT.post_norm=False", "Arrangement.layer_scale"), VIT_NAMES),
+    "layerscale": Proof(("Arrangement.layer_scale",), VIT_NAMES),
+    "learned-1d-pos": Proof(("GridTable",), f"{VISION}::test_vit_equals"),
     "lightning-attention": Proof(("Lightning",), f"{MIXERS}::test_decayed"),
     "linear-projector": Proof(("PixelShuffle|Linear",), CONNECTORS),
     "local-global-attention": Proof(("Attention.window", "LayerKind"), f"{LAYERS}::test_layers_follow"),
@@ -86,6 +99,7 @@ PROOFS: dict[str, Proof] = {
     ),
     "logn-attention-scaling": Proof(("QueryScale",), f"{DECODERS}::test_queries_grow"),
     "longrope": Proof(("LongRope",), f"{DECODERS}::test_long_rope"),
+    "mae-vit-encoder": Proof(("ViT.cls=True",), f"{PARITY}[vit_mae_enc]"),
     "mamba-ssm": Proof(("Mamba|Mamba2",), f"{MIXERS}::test_mamba"),
     "map-attention-pooling": Proof(("ViT.pool=attention",), f"{VISION}::test_vit_equals"),
     "mean-pool-text-embedding": Proof(("TextEncoder.pool=mean",), f"{TEXTS}::test_pools"),
@@ -97,13 +111,18 @@ PROOFS: dict[str, Proof] = {
     "mqa": Proof(("Attention.num_kv_heads=1",), f"{ATTENTION}::test_shared_keys"),
     "multi-image-interleave": Proof(("Splice",), "tests/parts/test_fusion.py::test_several_pictures"),
     "mup-scaling": Proof(("TokenEmbedding.scale", "Arrangement.scale"), f"{OWN_CODE}[minicpm]"),
+    "native-resolution": Proof((NATIVE,), f"{VITS}::test_views_of_unequal"),
     "nfnet-encoder": Proof(("NfNet",), f"{STAGED}::test_nfnet"),
     "norm-reordering": Proof(("Arrangement.placement=after",), f"{LAYERS}::test_halves"),
     "pad-to-square": Proof(("Fixed.fit=pad",), f"{GEOMETRY}::test_odd_padding"),
     "parallel-attn-mlp": Proof(("Arrangement.parallel=one norm",), f"{OWN_CODE}[phi-msft]"),
     "partial-rope": Proof((PARTIAL,), f"{LAYERS}::test_a_share"),
+    "patch-n-pack": Proof((NATIVE,), f"{VITS}::test_views_of_unequal"),
     "penultimate-layer-features": Proof(("Take.layers=(-2,)",), f"{VISION}::test_depths"),
     "pixel-shuffle": Proof(("PixelShuffle",), f"{CONNECTORS}::test_pixel_shuffle"),
+    "pos-embed-interpolation": Proof(
+        ("GridTable.resize=bicubic|GridTable.resize=bilinear",), f"{VITS}::test_position_tables_resize"
+    ),
     "qk-norm": Proof(("Attention.qk_norm",), f"{LAYERS}::test_queries_and_keys"),
     "qkv-bias": Proof(("Attention.qkv_bias=True",), f"{OWN_CODE}[qwen]"),
     "quick-gelu": Proof(("FeedForward.act=quick_gelu",), f"{ATTENTION}::test_activations"),
@@ -114,6 +133,7 @@ PROOFS: dict[str, Proof] = {
     "resnet-encoder": Proof(("ResNet",), f"{STAGED}::test_a_classifier_gives"),
     "rmsnorm": Proof(("Norm.kind=rms",), f"{ATTENTION}::test_norms"),
     "rope": Proof(("Rotary",), f"{ATTENTION}::test_scores_depend"),
+    "rope-2d": Proof(("AxialRotary",), f"{VITS}::test_axial_rotary"),
     "rope-base-scaling": Proof(("Rotary",), f"{ATTENTION}::test_rotary_turns"),
     "rq-vae": Proof(("VqGan", "Codebooks.averages=means"), f"{CODECS}::test_rq_vae"),
     "rvq-audio-codec": Proof(("SoundCodec",), f"{CODECS}::test_speech_tokenizer"),
@@ -125,6 +145,7 @@ PROOFS: dict[str, Proof] = {
     "semantic-distilled-rvq": Proof(("SoundCodec.semantic",), f"{CODECS}::test_speech_tokenizer"),
     "sentencepiece-tokenizer": Proof(("Decoder|TextEncoder",), TOKENIZER),
     "siglip-vit-encoder": Proof(("ViT.cls=False", "ViT.pre_norm=False"), f"{VISION}::test_vit_equals"),
+    "sincos-2d-pos": Proof(("Sinusoids",), f"{PARITY}[aimv2_native]"),
     "sliding-window-attention": Proof(("Attention.window",), "tests/parts/test_masks.py::test_dense_mask"),
     "spectrogram-vq-tokenizer": Proof(("VitVqGan.channels=1",), f"{CODECS}::test_vit_vqgan"),
     "squared-relu-ffn": Proof(("FeedForward.act=relu2",), f"{ATTENTION}::test_activations"),
@@ -133,6 +154,7 @@ PROOFS: dict[str, Proof] = {
     "swin-encoder": Proof(("Swin",), f"{STAGED}::test_offsets"),
     "tile-tags-row-col": Proof(("Split",), f"{GEOMETRY}::test_split_prompt"),
     "tile-unpad": Proof(("AnyRes",), f"{GEOMETRY}::test_anyres"),
+    "unified-image-video-frames": Proof(("Patches.frames=2",), f"{VITS}::test_runs_of_frames"),
     "vit-encoder": Proof(("ViT",), f"{VISION}::test_vit_equals"),
     "vq-tokenizer": Proof(("VqGan|VitVqGan|Seed",), f"{CODECS}::test_vqgan_equals"),
     "wavlm-encoder": Proof(
@@ -141,6 +163,7 @@ PROOFS: dict[str, Proof] = {
     "whisper-encoder": Proof(
         ("FrameConvs.glu=False", "SignalTransformer"), "tests/weights/test_audio_readers.py::test_encoders_of"
     ),
+    "window-attention": Proof(("Windows",), f"{VITS}::test_layers_with_windows"),
     "zero-shot-classifier": Proof(("Similarity",), "tests/parts/test_heads.py::test_scores_are"),
 }
 
