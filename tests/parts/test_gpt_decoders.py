@@ -64,6 +64,7 @@ ROUNDED = {  # by their names, and what those leave out
     "MPT_30B": (29.5e9, 30.5e9),
     "MPT_1B": (1.25e9, 1.35e9),
     "FALCON_40B": (40e9, 42e9),
+    "FALCON_180B": (175e9, 185e9),
     "PERSIMMON_8B": (9.35e9, 9.45e9),  # 9.4B in its files: the name leaves a table of 262,144 tokens out
 }
 

@@ -111,6 +111,10 @@ for _name, _system in (
 ):
     _one, _two = GOLDEN["chatml"]
     GOLDEN[_name] = (f"<|im_start|>system\n{_system}<|im_end|>\n{_one}", _two)
+GOLDEN["yi-1.5"] = (
+    GOLDEN["chatml"][0],
+    GOLDEN["chatml"][1].replace("<|im_start|>system\nS<|im_end|>\n", "S"),
+)
 GOLDEN["orca-2"] = (
     f"<s><|im_start|>system\n{ORCA}<|im_end|>\n{GOLDEN['chatml'][0].removesuffix(chr(10))}",
     "<s>" + GOLDEN["chatml"][1].removesuffix("\n"),
@@ -192,6 +196,11 @@ TEMPLATES = {
     "qwen-2.5": CHATML_LOOP.replace("FIRST", DEFAULT.replace("WHO", QWEN)),
     "smollm-2": CHATML_LOOP.replace("FIRST", DEFAULT.replace("WHO", SMOL)).replace("\\n", "\n"),
     "qwen-1.5": CHATML_LOOP.replace("FIRST", DEFAULT.replace("WHO", "You are a helpful assistant")),
+    "yi-1.5": (
+        "{% if system_message is defined %}{{ system_message }}{% endif %}{% for message in messages %}"
+        "{% if message['role'] == 'user' %}{{ '<|im_start|>user\\n' + content + '<|im_end|>\\n<|im_start|>assistant\\n' }}"
+        "{% else %}{{ content + '<|im_end|>' + '\\n' }}{% endif %}{% endfor %}"
+    ),
     "llama-3": (
         "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + "
         "message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}"

@@ -102,6 +102,8 @@ SMOLLM_2 = CHATML.but(
 )
 # tokenizer_config.json of Qwen/Qwen1.5-72B.
 QWEN_1_5 = CHATML.but(name="qwen-1.5", default_system="You are a helpful assistant")
+# tokenizer_config.json of 01-ai/Yi-1.5-6B-Chat: a system message stands bare.
+YI_1_5 = CHATML.but(name="yi-1.5", system=Turn())
 # README of microsoft/Orca-2-13b: the model itself begins the answer's line.
 ORCA_2 = CHATML.but(
     name="orca-2",
@@ -249,6 +251,7 @@ FORMATS: dict[str, ChatFormat] = {
         QWEN_2_5,
         SMOLLM_2,
         QWEN_1_5,
+        YI_1_5,
         ORCA_2,
         LLAMA_3,
         GEMMA,
@@ -319,6 +322,14 @@ _SIGNS = (
         CHATML,
         (_CHATML_LOOP, "'<|im_start|>assistant\n'"),
         (*_CHATML_LACKS, "<|im_start|>system", _DEFAULT_TO),
+    ),
+    _Sign(
+        YI_1_5,
+        (
+            "{% if system_message is defined %}{{ system_message }}{% endif %}",
+            "'<|im_start|>user\n' + content + '<|im_end|>\n<|im_start|>assistant\n'",
+        ),
+        _CHATML_LACKS,
     ),
     _Sign(LLAMA_3, (_LLAMA_3_TURN, "set content = bos_token + content"), ("<|image|>",)),
     _Sign(

@@ -166,6 +166,13 @@ FALCON_40B = FALCON_7B.but(
     attention=Attention(num_heads=128, num_kv_heads=8, rotary=Rotary()),
     **{"mlp.hidden": 32768},
 )
+# 2311.16867, table 1 and section 4; Lightning-AI/litgpt: litgpt/config.py
+FALCON_180B = FALCON_40B.but(
+    dim=14848,
+    num_layers=80,
+    attention=Attention(num_heads=232, num_kv_heads=8, rotary=Rotary()),
+    **{"mlp.hidden": 59392},
+)
 FALCON_RW_1B = FALCON_7B.but(
     vocab_size=50304,
     dim=2048,
