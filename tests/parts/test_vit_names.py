@@ -4,10 +4,13 @@ have the publishers' names, and their weights through our layouts.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,6 +21,7 @@ from beholder.weights.layout import Binding, Layout, to_published
 from beholder.weights.layouts import vision as layouts
 from beholder.weights.lazy import lazy
 from beholder.weights.load import load_state, state_tensors
+from beholder.weights.open import open_official
 
 DIM, HEADS, LAYERS, HIDDEN, PATCH, SIDE = 32, 4, 2, 48, 7, 3
 
@@ -326,6 +330,21 @@ def test_rotary_tables_in_files_of_eva_are_dropped() -> None:
     }
     tensors = {key: lazy(key, value) for key, value in published.items()}
     load_state(model, tensors, (Binding("", "", layouts.EVA02_CLIP),))
+
+
+def test_an_encoder_out_of_masked_pretraining(oracle: Callable[[str], Path], tmp_path: Path) -> None:
+    """MAE's releases hold a decoder besides, which is left out."""
+    folder = oracle("vit_mae_enc")
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": ["ViTMAEForPreTraining"]}))
+    weights = {f"vit.{key}": value for key, value in load_file(folder / "model.safetensors").items()}
+    decoder = {
+        "decoder.mask_token": torch.zeros(1, 1, 8),
+        "decoder.decoder_layers.0.norm.weight": torch.ones(8),
+    }
+    save_file(weights | decoder, tmp_path / "model.safetensors")
+    ours, theirs = (open_official(path).model.state_dict() for path in (tmp_path, folder))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_queries_keys_and_values_of_qwen_vl_are_together_by_head() -> None:

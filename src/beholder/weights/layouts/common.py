@@ -16,6 +16,7 @@ LLAVA_PROJECTOR = Layout(
 IDEFICS3_CONNECTOR = Layout(
     {"modality_projection.proj.weight": "linear.weight"}, name="transformers Idefics3 connector"
 )
+PIXEL_DECODER = Layout({"decoder.*": None}, name="MAE's decoder of pixels, which pretraining alone uses")
 CLIP_SCALE = Layout({"logit_scale": "scale"}, name="CLIP scale")
 SIGLIP_SCALE = Layout(
     {"logit_scale": Reshape("scale", (1,)), "logit_bias": Reshape("bias", (1,))}, name="SigLIP scale and bias"

@@ -78,6 +78,8 @@ def _vision(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
         rest = (Binding("classifier.", "heads.0.linear.", common.AFFINE),)
         normed = Recorded(f"hook/{read.body[0]}layernorm", skip=config.front)
         stages = {"vision": normed, "labels": Recorded("logits")}
+    elif isinstance(config, ViT) and "ForPreTraining" in " ".join(fields.raw("architectures") or ()):
+        rest = (Binding("", VISION, common.PIXEL_DECODER),)
     card = Card(name=name, branches=(Branch((config,), geometry=geometry),), heads=heads)
     namings = tuple((Binding(body, VISION, read.layout, read.numbers), *rest) for body in read.body)
     return Reading(card, namings, stages)
