@@ -41,6 +41,7 @@ PARTIAL = "|".join(f"Rotary.share={share}" for share in (0.25, 0.4, 0.5, 0.75))
 AUDIO, SOUND = "tests/parts/test_audio.py", "tests/media/test_sound.py"
 CHAT, TOKENIZER = "tests/prompts/test_chat.py", "tests/prompts/test_tokenizer.py"
 
+LOOKS = "tests/parts/test_cross_attention.py"
 VITS, PARITY = "tests/parts/test_vit.py", "tests/test_parity.py::test_outputs_are_equal"
 VIT_NAMES = "tests/parts/test_vit_names.py::test_publishers_names"
 NATIVE = "AxialRotary|Sinusoids|GridTable.resize=bilinear|GridTable.resize=bucketed"
@@ -77,6 +78,7 @@ PROOFS: dict[str, Proof] = {
     ),
     "eva-clip-vit-encoder": Proof(("ViT", "Attention.k_bias=False"), VIT_NAMES),
     "fractional-position-bucketing": Proof(("GridTable.resize=bucketed",), f"{VISION}::test_bucketed"),
+    "gated-cross-attention": Proof(("GatedCross.gate",), f"{LOOKS}::test_zero_gates"),
     "geglu": Proof(("FeedForward.act=gelu_tanh", "FeedForward.gated=True"), f"{ATTENTION}::test_gated"),
     "global-thumbnail": Proof(("AnyRes|Split",), f"{GEOMETRY}::test_every_view"),
     "gqa": Proof(("Attention.num_kv_heads",), f"{ATTENTION}::test_shared_keys"),
@@ -87,6 +89,7 @@ PROOFS: dict[str, Proof] = {
     "hyena-gated-conv": Proof(("Hyena",), f"{MIXERS}::test_hyena"),
     "image-newline-token": Proof(("AnyRes|Split",), f"{GEOMETRY}"),
     "image-splitting": Proof(("Split",), f"{GEOMETRY}::test_split"),
+    "image-causal-xattn-mask": Proof(("GatedCross",), f"{LOOKS}::test_a_token_sees"),
     "imagebind-encoder": Proof(("ExtraKeyAttention",), f"{AUDIO}::test_imagebind_trunks"),
     "internvit-encoder": Proof(("ViT.post_norm=False", "Arrangement.layer_scale"), VIT_NAMES),
     "layerscale": Proof(("Arrangement.layer_scale",), VIT_NAMES),
@@ -109,7 +112,9 @@ PROOFS: dict[str, Proof] = {
     "modality-token-splicing": Proof(("Splice",), "tests/parts/test_fusion.py::test_features_stand"),
     "modified-resnet-attnpool": Proof(("ResNet.stride=averages",), f"{STAGED}::test_clip_resnet"),
     "mqa": Proof(("Attention.num_kv_heads=1",), f"{ATTENTION}::test_shared_keys"),
-    "multi-image-interleave": Proof(("Splice",), "tests/parts/test_fusion.py::test_several_pictures"),
+    "multi-image-interleave": Proof(
+        ("Splice|GatedCross",), "tests/parts/test_fusion.py::test_several_pictures"
+    ),
     "mup-scaling": Proof(("TokenEmbedding.scale", "Arrangement.scale"), f"{OWN_CODE}[minicpm]"),
     "native-resolution": Proof((NATIVE,), f"{VITS}::test_views_of_unequal"),
     "nfnet-encoder": Proof(("NfNet",), f"{STAGED}::test_nfnet"),
@@ -119,11 +124,12 @@ PROOFS: dict[str, Proof] = {
     "partial-rope": Proof((PARTIAL,), f"{LAYERS}::test_a_share"),
     "patch-n-pack": Proof((NATIVE,), f"{VITS}::test_views_of_unequal"),
     "penultimate-layer-features": Proof(("Take.layers=(-2,)",), f"{VISION}::test_depths"),
+    "perceiver-resampler": Proof(("Resampler",), f"{LOOKS}::test_the_resampler"),
     "pixel-shuffle": Proof(("PixelShuffle",), f"{CONNECTORS}::test_pixel_shuffle"),
     "pos-embed-interpolation": Proof(
         ("GridTable.resize=bicubic|GridTable.resize=bilinear",), f"{VITS}::test_position_tables_resize"
     ),
-    "qk-norm": Proof(("Attention.qk_norm",), f"{LAYERS}::test_queries_and_keys"),
+    "qk-norm": Proof(("Attention.qk_norm|CrossAttention.qk_norm",), f"{LAYERS}::test_queries_and_keys"),
     "qkv-bias": Proof(("Attention.qkv_bias=True",), f"{OWN_CODE}[qwen]"),
     "quick-gelu": Proof(("FeedForward.act=quick_gelu",), f"{ATTENTION}::test_activations"),
     "recurrent-state-decoding": Proof(
@@ -152,6 +158,7 @@ PROOFS: dict[str, Proof] = {
     "sub-layernorm": Proof(("Attention.inner_norm", "FeedForward.inner_norm"), f"{TEXTS}::test_sub_layer"),
     "swiglu-ffn": Proof(("FeedForward.act=silu", "FeedForward.gated=True"), f"{ATTENTION}::test_gated"),
     "swin-encoder": Proof(("Swin",), f"{STAGED}::test_offsets"),
+    "temporal-position-embedding": Proof(("Resampler.frames=8",), f"{LOOKS}::test_the_resampler"),
     "tile-tags-row-col": Proof(("Split",), f"{GEOMETRY}::test_split_prompt"),
     "tile-unpad": Proof(("AnyRes",), f"{GEOMETRY}::test_anyres"),
     "unified-image-video-frames": Proof(("Patches.frames=2",), f"{VITS}::test_runs_of_frames"),
@@ -164,6 +171,7 @@ PROOFS: dict[str, Proof] = {
         ("FrameConvs.glu=False", "SignalTransformer"), "tests/weights/test_audio_readers.py::test_encoders_of"
     ),
     "window-attention": Proof(("Windows",), f"{VITS}::test_layers_with_windows"),
+    "xattn-ffn-gated": Proof(("GatedCross.mlp", "GatedCross.gate"), f"{LOOKS}::test_the_gated_layer"),
     "zero-shot-classifier": Proof(("Similarity",), "tests/parts/test_heads.py::test_scores_are"),
 }
 
