@@ -21,6 +21,7 @@ from beholder.weights.open import read_folder_config, read_json
 
 ORACLE = Path(os.environ.get("BEHOLDER_ORACLE", Path(__file__).resolve().parent.parent / ".oracle"))
 NUMBERS_ALONE = {"head_dim", "num_kv_heads", "edge"}  # absent means a default number, not another computation
+LENGTHS_ALONE = {"short_factors", "long_factors"}  # one number for each pair of channels
 LABELS = {"name", "system", "paper", "licence", "prompt", "stages", "weights", "at", "image_size"}
 
 
@@ -56,7 +57,7 @@ def _choices(value: Any) -> Any:
                     kept[name] = "set"
                 continue
             if inner is not None:
-                kept[name] = _choices(inner)
+                kept[name] = "set" if name in LENGTHS_ALONE else _choices(inner)
         return kept
     if isinstance(value, tuple):
         if value and all(type(item) in (int, float) for item in value):

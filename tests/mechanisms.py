@@ -120,7 +120,7 @@ PROOFS: dict[str, Proof] = {
     "nfnet-encoder": Proof(("NfNet",), f"{STAGED}::test_nfnet"),
     "norm-reordering": Proof(("Arrangement.placement=after",), f"{LAYERS}::test_halves"),
     "pad-to-square": Proof(("Fixed.fit=pad",), f"{GEOMETRY}::test_odd_padding"),
-    "parallel-attn-mlp": Proof(("Arrangement.parallel=one norm",), f"{OWN_CODE}[phi-msft]"),
+    "parallel-attn-mlp": Proof(("Arrangement.parallel",), f"{LAYERS}::test_halves_are_joined"),
     "partial-rope": Proof((PARTIAL,), f"{LAYERS}::test_a_share"),
     "patch-n-pack": Proof((NATIVE,), f"{VITS}::test_views_of_unequal"),
     "penultimate-layer-features": Proof(("Take.layers=(-2,)",), f"{VISION}::test_depths"),

@@ -13,8 +13,9 @@ from beholder.cards import card
 from beholder.cards.schema import Card
 
 from . import matching
-from .evidence import Ledger
+from .evidence import LEDGER, Ledger, facts_of_system, unproved_mechanisms
 from .matching import pieces
+from .mechanisms import PROOFS, facts
 
 
 def note(ledger: Ledger, name: str, *, ok: bool, when: str = "call", **parameters: Any) -> None:
@@ -38,6 +39,17 @@ def test_a_reference_counts_when_all_its_tests_passed() -> None:
     assert ledger.families == {"llama"}
     assert ledger.proves("tests/x.py::a[l") and not ledger.proves("tests/x.py::a[c")
     assert not ledger.proves("tests/other.py")
+
+
+def test_what_one_size_has_is_proved_on_its_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LEDGER, "proves", lambda start: True)
+    shared = PROOFS["gqa"]
+    small, large = card("llama-2-7b"), card("llama-2-70b")
+    assert shared.holds(facts(large)) and not shared.holds(facts(small))
+    assert unproved_mechanisms(small) == unproved_mechanisms(large) == []
+    assert facts_of_system("llama-2") != facts_of_system("llama-3")
+    monkeypatch.setattr(LEDGER, "proves", lambda start: start != shared.test)
+    assert unproved_mechanisms(small) == unproved_mechanisms(large) == ["gqa"]
 
 
 LLAVA = card("llava-1.5-7b")

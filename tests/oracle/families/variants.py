@@ -197,6 +197,49 @@ decoder_family(
     rope_parameters=dict(rope_type="default", rope_theta=500.0, partial_rotary_factor=0.5),
 )
 decoder_family("gptj_tied", model_type="gptj", **GPT2_NAMES, rotary_dim=8, tie_word_embeddings=True)
+# Falcon's and Mamba's releases have one table for both ends.
+FALCON_TIED = dict(model_type="falcon", tie_word_embeddings=True, intermediate_size=DROP)
+decoder_family(
+    "falcon_mqa_tied",
+    new_decoder_architecture=False,
+    multi_query=True,
+    parallel_attn=True,
+    bias=False,
+    alibi=False,
+    **FALCON_TIED,
+    **NO_KV_HEADS,
+)
+decoder_family(
+    "falcon_new_tied",
+    new_decoder_architecture=True,
+    num_kv_heads=lambda sizes: sizes.kv_heads,
+    num_key_value_heads=DROP,
+    bias=False,
+    **FALCON_TIED,
+)
+decoder_family(
+    "falcon_rw_tied",
+    attention="sdpa",
+    new_decoder_architecture=False,
+    multi_query=False,
+    parallel_attn=False,
+    bias=True,
+    alibi=True,
+    **FALCON_TIED,
+    **NO_KV_HEADS,
+)
+decoder_family(
+    "mamba_tied",
+    model_type="mamba",
+    intermediate_size=DROP,
+    num_attention_heads=DROP,
+    num_key_value_heads=DROP,
+    max_position_embeddings=DROP,
+    state_size=8,
+    conv_kernel=4,
+    expand=2,
+    tie_word_embeddings=True,
+)
 decoder_family(
     "falcon_six_heads",
     model_type="falcon",
@@ -273,7 +316,9 @@ seq2seq_family(
 )
 seq2seq_family("m2m_100_unscaled", model_type="m2m_100", scale_embedding=False, activation_function="gelu")
 encoder_family("mpnet_mlm", model_type="mpnet", class_name="MPNetForMaskedLM")
-encoder_family("xlm_roberta_mlm", model_type="xlm-roberta", class_name="XLMRobertaForMaskedLM", pad_token_id=1)
+encoder_family(
+    "xlm_roberta_mlm", model_type="xlm-roberta", class_name="XLMRobertaForMaskedLM", pad_token_id=1
+)
 encoder_family("electra_mlm", model_type="electra", class_name="ElectraForMaskedLM", embedding_size=24)
 encoder_family("albert_mlm", model_type="albert", class_name="AlbertForMaskedLM", embedding_size=24)
 encoder_family(
