@@ -43,6 +43,7 @@ from beholder.prompts.tokenizer import Tokenizer
 from beholder.reply import Embeddings, Reply, Stream
 
 if TYPE_CHECKING:
+    from beholder.classify import Classes
     from beholder.weights.lazy import LazyTensor
     from beholder.weights.open import Opened
 
@@ -62,7 +63,7 @@ class _Prepared:
 
 
 class Pipeline:
-    """`ask`, `chat`, `stream` and `answer` with systems that write text; `embed` with those that compare.
+    """`ask`, `chat`, `stream` and `answer` with systems that write text; `embed` and `classify` with those that compare.
 
     model: built, with its weights. tokenizer: None for systems without text. chat: a prompt format in place
     of the card's.
@@ -153,6 +154,18 @@ class Pipeline:
             _unit(self._pooled(branches)) if sources else None,
             _unit(None if language is None else language.pooled_BD) if words else None,
         )
+
+    def classify(
+        self, pictures: Any, labels: Sequence[str], *, templates: str | Sequence[str] = "imagenet-7"
+    ) -> Classes:
+        """How probable each label is for each picture, by the likeness of the pictures and sentences about the labels.
+
+        templates: `imagenet-80`, `imagenet-7`, `photo` or `label`, or sentences with {} where the label goes. Raises
+        `BeholderError` for systems that do not compare pictures with texts.
+        """
+        from beholder.classify import classify
+
+        return classify(self, listed(pictures), labels, templates)
 
     def plan(self, pictures: Any = (), text: str = "") -> Plan:
         """What pictures and a question become, before anything is computed."""

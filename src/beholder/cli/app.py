@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from beholder.cli import ask, chat, doctor, facts, learn, parity, see, weights
+from beholder.cli import ask, chat, doctor, facts, learn, parity, see, vectors, weights
 
 HELP = "Vision-language systems from shared parts: ask them, look into them, compare, check and train them."
 EPILOG = "Each command takes --help; those that report also take --json."
@@ -25,10 +25,10 @@ PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Ask": {
         "ask": ask.ask,
         "chat": chat.chat,
-        "embed": ask.embed,
         "look": see.look,
         "plan": see.plan,
     },
+    "Compare": {"embed": vectors.embed, "search": vectors.search, "classify": vectors.classify},
     "Know": {"list": facts.list_systems, "show": facts.show, "compare": facts.compare},
     "Weights": {"pull": weights.pull, "convert": weights.convert, "parity": parity.parity},
     "Train and measure": {"train": learn.train, "eval": learn.evaluate},

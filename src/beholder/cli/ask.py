@@ -1,4 +1,4 @@
-"""`ask` answers a question about pictures; `embed` compares pictures and texts."""
+"""`ask` answers a question about pictures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from beholder.cli import options
 from beholder.cli.names import DEFAULT
-from beholder.cli.output import Json, console, note, print_json, visible
+from beholder.cli.output import Json, note, print_json, visible
 from beholder.errors import BeholderError
 
 if TYPE_CHECKING:
@@ -82,40 +82,6 @@ def ask(
         note(stats(stream.reply))
 
 
-def embed(
-    pictures: Annotated[
-        list[Path] | None, typer.Argument(metavar="PICTURE...", help="Picture files.")
-    ] = None,
-    text: Annotated[list[str] | None, typer.Option("--text", "-t", help="A text; may be repeated.")] = None,
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="A dual encoder, such as clip-b-32.")
-    ] = "clip-b-32",
-    device: options.Device = "cpu",
-    dtype: options.Dtype = None,
-    as_json: Json = False,
-) -> None:
-    """Compare pictures with texts: the system's own measure of likeness; with --json also the vectors."""
-    paths, texts = [str(path) for path in pictures or ()], list(text or ())
-    if not paths and not texts:
-        raise BeholderError("nothing to compare; give picture files, --text, or both")
-    loose = next((path for path in paths if not is_picture(path)), None)
-    if loose is not None:
-        raise BeholderError(f"{loose!r} is no picture; a text goes after --text")
-    sources = check_pictures(paths)
-    found = options.open_model(model, device, dtype).embed(images=sources, texts=texts)
-    if as_json:
-        print_json(
-            {"model": model, "pictures": paths, "texts": texts}
-            | {"image_vectors": found.images, "text_vectors": found.texts, "scores": found.scores}
-        )
-    elif found.scores is None:
-        vectors = [each for each in (found.images, found.texts) if each is not None]
-        count = sum(map(len, vectors))
-        print(f"{count} vector{'s'[: count != 1]} of width {vectors[0].shape[1]}; --json prints them")
-    else:
-        console().print(_scores(paths, texts, found.scores))
-
-
 def split_words(words: Sequence[str]) -> tuple[list[str], str]:
     """Pictures and the question, which is the last word. Raises `BeholderError` with what to write instead."""
     *pictures, question = words
@@ -182,18 +148,3 @@ def stats(reply: Reply) -> str:
         f"{times.total:.2f} s: pictures {times.media:.2f}, vision {times.vision:.2f}, prompt {times.prefill:.2f}, "
         f"answer {times.answer:.2f} ({reply.tokens_per_second:.1f} tokens/s)"
     )
-
-
-def _scores(paths: Sequence[str], texts: Sequence[str], scores_VB: Any) -> Any:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("picture", overflow="fold")
-    for words in texts:
-        table.add_column(Text(words), justify="right", overflow="fold")
-    for path, row in zip(paths, scores_VB.tolist(), strict=True):
-        best = max(row)
-        table.add_row(Text(Path(path).name), *(Text(f"{s:.2f}", "bold" if s == best else "") for s in row))
-    return table

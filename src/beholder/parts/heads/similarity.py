@@ -54,5 +54,9 @@ class SimilarityHead(Head):
         texts_BD = None if inputs.pooled_BD is None else F.normalize(inputs.pooled_BD, dim=-1)
         if images_VD is None or texts_BD is None:
             return Likeness(images_VD, texts_BD, None)
+        return Likeness(images_VD, texts_BD, self.compare(images_VD, texts_BD))
+
+    def compare(self, images_VD: Tensor, texts_BD: Tensor) -> Tensor:
+        """Scores (V, B) of unit vectors."""
         scores_VB = images_VD @ texts_BD.T * self.scale.exp()
-        return Likeness(images_VD, texts_BD, scores_VB if self.bias is None else scores_VB + self.bias)
+        return scores_VB if self.bias is None else scores_VB + self.bias
