@@ -444,6 +444,81 @@ def test_published_sizes_have_their_published_counts() -> None:
     assert round((count("QWEN2_VL") + merger) / 1e6) in (675, 676)
 
 
+RELEASED = {  # vision settings of released config.json files, which leave out what equals a default
+    "QWEN2_5_VL": {
+        "model_type": "qwen2_5_vl",
+        "hidden_size": 1280,
+        "in_chans": 3,
+        "spatial_patch_size": 14,
+        "tokens_per_second": 2,
+    },
+    "QWEN2_5_VL_72B": {
+        "model_type": "qwen2_5_vl",
+        "hidden_size": 1280,
+        "intermediate_size": 3456,
+        "out_hidden_size": 8192,
+    },
+    "QWEN2_VL": {"model_type": "qwen2_vl", "in_chans": 3, "spatial_patch_size": 14},
+    "PIXTRAL": {"model_type": "pixtral", "head_dim": 64, "hidden_act": "silu"},
+    "INTERN_VIT_6B_448": {
+        "model_type": "intern_vit_6b",
+        "image_size": 448,
+        "num_hidden_layers": 45,
+        "qkv_bias": False,
+        "qk_normalization": True,
+    },
+    "MLCD_BIGG_14_336": {"model_type": "mlcd_vision_model"},
+    "DINOV2_L_14": {
+        "model_type": "dinov2",
+        "hidden_size": 1024,
+        "image_size": 518,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+    },
+    "DINOV2_G_14": {
+        "model_type": "dinov2",
+        "hidden_size": 1536,
+        "image_size": 518,
+        "num_hidden_layers": 40,
+        "num_attention_heads": 24,
+        "use_swiglu_ffn": True,
+    },
+    "DINOV3_S_16": {"model_type": "dinov3_vit", "num_register_tokens": 4},
+    "SIGLIP2_B_16_NAFLEX": {"model_type": "siglip2_vision_model"},
+}
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_released_settings_are_the_published_sizes(name: str) -> None:
+    assert read_vit(Fields(RELEASED[name])).config == getattr(sizes, name)
+
+
+def test_settings_that_do_not_fit_are_one_clear_line() -> None:
+    for settings, message in (
+        ({"model_type": "siglip2_vision_model", "num_patches": 200}, "num_patches is 200; expected a square"),
+        ({"model_type": "qwen2_5_vl_vision", "window_size": 20}, "window_size holds no patch"),
+        (
+            {
+                "model_type": "beit",
+                "use_relative_position_bias": True,
+                "use_shared_relative_position_bias": True,
+            },
+            "shared or each layer's own, not both",
+        ),
+        ({"model_type": "internvl_vision", "norm_type": "batch_norm"}, "norm_type is 'batch_norm'"),
+        (
+            {"model_type": "internvl_vision", "norm_type": "rms_norm", "use_mean_pooling": False},
+            "a LayerNorm behind",
+        ),
+        ({"model_type": "dinov3_vit", "num_register_tokens": -1}, "num_register_tokens is -1"),
+        ({"model_type": "ijepa", "architectures": ["IJepaForImageClassification"]}, "bare encoder"),
+        ({"model_type": "pixtral", "rope_parameters": {"rope_type": "yarn"}}, "rope_type is 'yarn'"),
+        ({"model_type": "vit", "image_size": [224, 112]}, "only squares"),
+    ):
+        with pytest.raises(BeholderError, match=message):
+            read_vit(Fields(settings))
+
+
 def test_published_sizes_survive_as_data_and_tiny() -> None:
     for name, config in vars(sizes).items():
         if isinstance(config, ViT):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from beholder.weights.layout import Layout
 from beholder.weights.layouts.rules import Rules, affine
 from beholder.weights.layouts.text import CLIP_LAYERS
-from beholder.weights.ops import Leading, Reshape, Split, Transpose
+from beholder.weights.ops import Leading, Reshape, RopePermute, Split, Transpose
 
 QKV = ("q", "k", "v")
 
@@ -178,6 +178,32 @@ AIMV2 = Layout(
     },
     name="transformers AIMv2",
 )
+# apple/ml-aim: aim-v2/python/aim/v2/torch
+AIMV2_ORIGINAL = Layout(
+    {
+        "preprocessor.pos_embed": Leading("positions"),
+        **affine(
+            {
+                "preprocessor.patchifier.proj": "patch",
+                "preprocessor.patchifier.norm": "patch_norm",
+                "trunk.post_trunk_norm": "post_norm",
+            }
+        ),
+        **_split("trunk.blocks.{}.attn.qkv.", "blocks.{}.attn"),
+        **_layers(
+            "trunk.blocks",
+            {
+                "attn.proj": "attn.out",
+                "norm_1": "norm1",
+                "norm_2": "norm2",
+                "mlp.fc1": "mlp.gate",
+                "mlp.fc2": "mlp.down",
+                "mlp.fc3": "mlp.up",
+            },
+        ),
+    },
+    name="AIMv2",
+)
 # transformers: models/pixtral/modeling_pixtral.py
 PIXTRAL = Layout(
     {
@@ -193,6 +219,31 @@ PIXTRAL = Layout(
         ),
     },
     name="transformers Pixtral ViT",
+)
+# mistralai/mistral-inference: src/mistral_inference/vision_encoder.py; channels that turn together are neighbours there
+PIXTRAL_ORIGINAL = Layout(
+    {
+        **affine({"patch_conv": "patch", "ln_pre": "pre_norm"}),
+        **{
+            f"transformer.layers.{{}}.attention.w{part}.weight": RopePermute(
+                f"blocks.{{}}.attn.{part}.weight", "num_heads"
+            )
+            for part in "qk"
+        },
+        **_layers(
+            "transformer.layers",
+            {
+                "attention.wv": "attn.v",
+                "attention.wo": "attn.out",
+                "attention_norm": "norm1",
+                "ffn_norm": "norm2",
+                "feed_forward.w1": "mlp.gate",
+                "feed_forward.w2": "mlp.down",
+                "feed_forward.w3": "mlp.up",
+            },
+        ),
+    },
+    name="Pixtral ViT",
 )
 # transformers: models/internvl/modeling_internvl.py
 INTERNVL = Layout(

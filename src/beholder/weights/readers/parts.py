@@ -48,6 +48,7 @@ LANGUAGE: Readers = {
 }
 AUDIO: Readers = {**audio.READERS}
 VISION: Readers = {**vision.READERS, **hierarchical.READERS}
+INSIDE: Readers = {**VISION, **vision.INSIDE}  # encoders as the files of systems name them
 
 
 def read_language(fields: Fields) -> Read[LanguageConfig]:
@@ -73,7 +74,7 @@ def read_text_encoder(fields: Fields) -> Read[TextEncoder]:
 
 def read_encoder(fields: Fields) -> Read[EncoderConfig]:
     """An encoder of pictures; raises `UnknownName` for an unknown type."""
-    return read_part(fields, VISION)
+    return read_part(fields, INSIDE)
 
 
 def read_audio(fields: Fields) -> Read[SignalTransformer]:
@@ -83,7 +84,7 @@ def read_audio(fields: Fields) -> Read[SignalTransformer]:
 
 def read_vit(fields: Fields) -> Read[ViT]:
     """A vision transformer; raises `UnknownName` for a type that is none."""
-    read = read_part(fields, VISION)
+    read = read_part(fields, INSIDE)
     if not isinstance(read.config, ViT):
         raise BeholderError(f"{fields.name}: model_type {fields.raw('model_type')!r} is not a plain ViT")
     return read

@@ -342,7 +342,9 @@ def _intern_vit_original(fields: Fields) -> Read[ViT]:
     """InternViT as OpenGVLab releases it (`intern_vit_6b`, whatever the size)."""
     scale = fields.get("initializer_factor", 0.1)
     vit = _vit(fields, image_size=224, patch=14, dim=3200, hidden=12800, heads=25, act="gelu", eps=1e-6)
-    vit = replace(vit, num_layers=fields.layers("num_hidden_layers", 48), post_norm=False, pool="cls")
+    vit = replace(
+        vit, num_layers=fields.layers("num_hidden_layers", 48), post_norm=False, cls=True, pool="cls"
+    )
     norms = fields.get("qk_normalization", True)
     vit = _interned(
         fields,
@@ -468,3 +470,5 @@ READERS: Readers = {
     "qwen2_5_vl_vision": _qwen2_5_vl,
     "glm4v_vision": _glm4v,
 }
+# The released files of these systems call their encoder as the whole.
+INSIDE: Readers = {"qwen2_vl": _qwen2_vl, "qwen2_5_vl": _qwen2_5_vl, "glm4v": _glm4v}
