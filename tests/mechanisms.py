@@ -129,6 +129,7 @@ PROOFS: dict[str, Proof] = {
     "pos-embed-interpolation": Proof(
         ("GridTable.resize=bicubic|GridTable.resize=bilinear",), f"{VITS}::test_position_tables_resize"
     ),
+    "prompt-ensembling": Proof(("Similarity",), "tests/test_classify.py::test_an_ensemble"),
     "qk-norm": Proof(("Attention.qk_norm|CrossAttention.qk_norm",), f"{LAYERS}::test_queries_and_keys"),
     "qkv-bias": Proof(("Attention.qkv_bias=True",), f"{OWN_CODE}[qwen]"),
     "quick-gelu": Proof(("FeedForward.act=quick_gelu",), f"{ATTENTION}::test_activations"),

@@ -82,7 +82,8 @@ class BranchModule(nn.Module):
         self.others = nn.ModuleList(others)
         self.connector = None
         if config.connector is not None:
-            in_dim = config.encoders[0].out_dim
+            first = config.encoders[0]
+            in_dim = first.pooled_dim if config.connector.reads_pooled else first.out_dim
             self.connector = config.connector.build(in_dim, in_dim if out_dim is None else out_dim)
 
     def encode(self, views: Sequence[Tensor], columns: Sequence[int] | None = None) -> tuple[Packed, ...]:

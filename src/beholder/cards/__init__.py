@@ -12,7 +12,17 @@ if TYPE_CHECKING:
 
 # module -> names of its cards
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "clip": ("clip-b-32", "clip-b-16", "clip-l-14", "clip-l-14-336"),
+    "clip": (
+        "clip-b-32",
+        "clip-b-16",
+        "clip-l-14",
+        "clip-l-14-336",
+        "clip-rn50",
+        "clip-rn101",
+        "clip-rn50x4",
+        "clip-rn50x16",
+        "clip-rn50x64",
+    ),
     "idefics": ("idefics-9b", "idefics-80b"),
     "idefics3": ("idefics3-8b", "smolvlm-2.2b", "smolvlm-500m", "smolvlm-256m"),
     "llava": (

@@ -7,6 +7,7 @@ from beholder.parts.fusion.towers import Towers
 from beholder.parts.heads.similarity import Similarity
 from beholder.parts.language import sizes as language
 from beholder.parts.vision import sizes as vision
+from beholder.parts.vision import sizes_hierarchical as resnets
 
 CLIP_B_32 = Card(
     name="clip-b-32",
@@ -35,4 +36,32 @@ CLIP_L_14_336 = CLIP_L_14.but(
     vision=vision.CLIP_L_14_336,
     images=Fixed(size=(336, 336), fit="crop", mean=CLIP_MEAN, std=CLIP_STD),
     weights=(Source("hub", "openai/clip-vit-large-patch14-336"),),
+)
+
+# The residual nets pool by attention, straight into the shared space. clip/clip.py has no safetensors of them.
+CLIP_RN50 = CLIP_B_32.but(
+    name="clip-rn50",
+    vision=resnets.CLIP_RN50,
+    connector=Pooled(project=False),
+    language=language.CLIP_TEXT_512_TO_1024,
+    weights=(),
+)
+CLIP_RN101 = CLIP_RN50.but(name="clip-rn101", vision=resnets.CLIP_RN101, language=language.CLIP_TEXT_512)
+CLIP_RN50X4 = CLIP_RN50.but(
+    name="clip-rn50x4",
+    vision=resnets.CLIP_RN50X4,
+    images=Fixed(size=(288, 288), fit="crop", mean=CLIP_MEAN, std=CLIP_STD),
+    language=language.CLIP_TEXT_640,
+)
+CLIP_RN50X16 = CLIP_RN50.but(
+    name="clip-rn50x16",
+    vision=resnets.CLIP_RN50X16,
+    images=Fixed(size=(384, 384), fit="crop", mean=CLIP_MEAN, std=CLIP_STD),
+    language=language.CLIP_TEXT_768,
+)
+CLIP_RN50X64 = CLIP_RN50.but(
+    name="clip-rn50x64",
+    vision=resnets.CLIP_RN50X64,
+    images=Fixed(size=(448, 448), fit="crop", mean=CLIP_MEAN, std=CLIP_STD),
+    language=language.CLIP_TEXT_1024,
 )

@@ -59,6 +59,11 @@ class EncoderConfig(Config):
         """Width of `Packed.tokens_ND`, after taps are joined."""
         return self.dim
 
+    @property
+    def pooled_dim(self) -> int:
+        """Width of `Packed.pooled_VD`."""
+        return self.dim
+
     def build(self) -> Encoder:
         raise NotImplementedError
 

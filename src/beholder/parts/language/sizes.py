@@ -85,6 +85,13 @@ CLIP_TEXT_768 = CLIP_TEXT_512.but(
     projection=768,
 )
 
+# Those beside the residual nets and the larger towers of OpenCLIP: text_cfg of mlfoundations/open_clip model_configs
+CLIP_TEXT_512_TO_1024 = CLIP_TEXT_512.but(projection=1024)
+CLIP_TEXT_640 = CLIP_TEXT_512.but(dim=640, projection=640, **{"attention.num_heads": 10, "mlp.hidden": 2560})
+CLIP_TEXT_1024 = CLIP_TEXT_512.but(
+    dim=1024, projection=1024, **{"attention.num_heads": 16, "mlp.hidden": 4096}
+)
+
 # Text towers of SigLIP, of the same width as its picture tower
 SIGLIP_TEXT_768 = TextEncoder(
     vocab_size=32000,

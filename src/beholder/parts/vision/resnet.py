@@ -56,7 +56,6 @@ class ResNet(StagedConfig):
 
     @property
     def pooled_dim(self) -> int:
-        """Width of the pooled vectors."""
         return self.pool_dim or self.dim
 
     def sides(self, length: int) -> tuple[int, ...]:
@@ -86,7 +85,7 @@ class ResNet(StagedConfig):
             depths=(1,) * len(dims),
             stem=8,
             pool_heads=heads,
-            pool_dim=self.pool_dim and 24,
+            pool_dim=self.pool_dim and 32,
         )
 
     def build(self) -> ResNetModel:

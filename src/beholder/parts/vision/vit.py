@@ -112,6 +112,10 @@ class ViT(VisionConfig):
     def out_dim(self) -> int:
         return self.dim * len(self.take.layers)
 
+    @property
+    def pooled_dim(self) -> int:
+        return self.dim * (2 if self.pool == "cls and mean" else 1)
+
     def depth(self, layer: int) -> int:
         """A depth counted from either end, as one from 0 (embeddings) to `num_layers`."""
         return layer % (self.num_layers + 1)
