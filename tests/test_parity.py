@@ -42,7 +42,9 @@ def test_outputs_are_equal(family: str, oracle: Callable[[str], Path]) -> None:
     assert any(found >= stages for stages in EXPECTED[group]), f"{group}: only {found}"
 
 
-@pytest.mark.parametrize("family", ["clip", "siglip", "llava_padded", "llava_next", "idefics3", "smolvlm"])
+@pytest.mark.parametrize(
+    "family", ["clip", "siglip", "llava_padded", "llava_next", "idefics3", "smolvlm", "mllama"]
+)
 def test_pixels_are_equal(family: str, oracle: Callable[[str], Path]) -> None:
     assert "pixels" in {result.stage for result in compare_folder(oracle(family))}
 

@@ -6,6 +6,7 @@ already expanded) and `reference.safetensors` (its outputs). Tolerance: largest 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +15,15 @@ import torch
 from torch import Tensor
 
 from beholder.errors import BeholderError
+from beholder.media.canvas import Canvas
 from beholder.media.geometry import plan_picture
 from beholder.media.pixels import load_views
 from beholder.media.plan import Box, PicturePlan, View, in_order
 from beholder.model import Batch, Model, Output
 from beholder.parts.codecs.contract import Codec
-from beholder.parts.contracts import AudioConfig, Packed
+from beholder.parts.contracts import AudioConfig, EncoderConfig, Packed
 from beholder.parts.language.state import State
+from beholder.parts.vision.tiled_vit import TiledViT
 from beholder.planning import placed
 from beholder.weights.files import open_weights
 from beholder.weights.open import Opened, open_official
@@ -66,7 +69,7 @@ def compare_folder(folder: str | Path, *, tolerance: float = TOLERANCE) -> list[
         if recorded.name in reference and stage in ours:
             theirs = reference[recorded.name].load()
             side = "decoder_" if "decoder_input_ids" in inputs and stage == "logits" else ""
-            mask_BT = inputs.get(f"{side}attention_mask")
+            mask_BT = _tokens_mask(inputs, side)
             results.append(_compare(stage, recorded, ours[stage], theirs, mask_BT, tolerance))
     if not results:
         raise BeholderError(f"{folder}: the reference holds none of the stages {', '.join(opened.stages)}")
@@ -82,7 +85,9 @@ def planned_batch(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
         inputs.get("decoder_input_ids"), inputs.get("decoder_attention_mask")
     )
     kinds_BT, _ = _left_aligned(inputs.get("token_type_ids"), inputs.get("attention_mask"))
-    pixels = inputs.get("pixel_values")
+    pixels, sizes = inputs.get("pixel_values"), inputs.get("image_sizes")
+    if "visual_embeds" in inputs:
+        pixels, sizes = _regions(inputs)
     if pixels is None:
         words = Batch(ids_BT, lengths, target_BT=target_BT, target_lengths=target_lengths, kinds_BT=kinds_BT)
         return _sounds(model, inputs, target_BT) or words
@@ -90,7 +95,8 @@ def planned_batch(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
     grids = (branch.encoders[0].grid, branch.connector.grid if branch.connector else lambda grid: grid)
     plans: list[PicturePlan] = []
     views: list[Tensor] = []
-    sizes = inputs.get("image_sizes")
+    if pixels.ndim == 3:
+        pixels = _patches(pixels)
     if sizes is not None and pixels.ndim == 5:
         if branch.geometry is None:
             raise BeholderError(
@@ -104,14 +110,50 @@ def planned_batch(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
         views.extend(pixels.flatten(0, -4))
         if sizes is not None:
             views = [view[:, :rows, :columns] for view, (rows, columns) in zip(views, sizes, strict=True)]
+        if "aspect_ratio_ids" in inputs:
+            views = _canvases(branch.encoders[0], pixels, inputs["aspect_ratio_ids"])
         for view in views:
             size = (view.shape[-2], view.shape[-1])
             view_plan = View(size, (), Box(0, 0, size[1], size[0]))
             out = (grids[1](grids[0](size)),)
-            planned = PicturePlan(branch.name, size, (view_plan,), out, (in_order(out),))
-            plans.append(placed(model.card, planned))
+            canvas = branch.geometry if isinstance(branch.geometry, Canvas) else None
+            pieces = (in_order(out),) if canvas is None else canvas.pieces((view_plan,), out)
+            plans.append(placed(model.card, PicturePlan(branch.name, size, (view_plan,), out, pieces)))
     rows = 1 if ids_BT is None else len(ids_BT)
     return Batch(ids_BT, lengths, {branch.name: views}, _per_row(model, plans, ids_BT, rows))
+
+
+def _regions(inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Features of regions (V, N, D) as views (V, D, 1, N) with their sizes, padding cut off."""
+    features_VND = inputs["visual_embeds"]
+    keep_VN = inputs.get("visual_attention_mask", torch.ones(features_VND.shape[:2]))
+    counts_V = keep_VN.sum(1).long()
+    return features_VND.transpose(1, 2)[:, :, None], torch.stack((torch.ones_like(counts_V), counts_V), 1)
+
+
+def _tokens_mask(inputs: Mapping[str, Tensor], side: str) -> Tensor | None:
+    """Which tokens are no padding, features that stand behind the words included."""
+    mask_BT = inputs.get(f"{side}attention_mask")
+    regions_BN = inputs.get("visual_attention_mask")
+    return mask_BT if mask_BT is None or regions_BN is None or side else torch.cat((mask_BT, regions_BN), 1)
+
+
+def _patches(numbers_BNP: Tensor) -> Tensor:
+    """Patches whose pixels were recorded row by row, channels together, as views of one patch, (B N, 3, p, p)."""
+    side = math.isqrt(numbers_BNP.shape[-1] // 3)
+    return numbers_BNP.reshape(-1, side, side, 3).permute(0, 3, 1, 2)
+
+
+def _canvases(encoder: EncoderConfig, pixels: Tensor, shapes: Tensor) -> list[Tensor]:
+    """Tiles (rows, pictures, L, 3, h, w) put together; shapes: the number of each picture's, 0 for none."""
+    assert isinstance(encoder, TiledViT)
+    views = []
+    for tiles, number in zip(pixels.flatten(0, 1), shapes.flatten().tolist(), strict=True):
+        if number:
+            rows, columns = encoder.shapes[number - 1]
+            grid = tiles[: rows * columns].unflatten(0, (rows, columns))
+            views.append(grid.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2))
+    return views
 
 
 def _sounds(model: Model, inputs: Mapping[str, Tensor], ids_BT: Tensor | None) -> Batch | None:
@@ -138,6 +180,9 @@ def _per_row(
 ) -> tuple[tuple[PicturePlan, ...], ...]:
     """Pictures dealt out to rows by the number of placeholders each row has."""
     placeholder = next((p for p in (fusion.placeholder() for fusion in model.card.fusion) if p), None)
+    if any(fusion.by_row for fusion in model.card.fusion) and len(plans) % rows == 0:
+        each = len(plans) // rows
+        return tuple(tuple(plans[row * each : (row + 1) * each]) for row in range(rows))
     if placeholder is None or ids_BT is None:
         return (tuple(plans),) + ((),) * (rows - 1)
     dealt, rest = [], list(plans)
@@ -180,7 +225,9 @@ def _stages(model: Model, batch: Batch, reference: Mapping[str, object]) -> dict
             ours["memory"] = output.language.memory
         if output.language.pooled_BD is not None:
             ours["text vectors"] = output.language.pooled_BD
-    ours |= {name: output.heads[name] for name in ("ctc", "labels") if name in output.heads}
+    ours |= {
+        name: output.heads[name] for name in ("ctc", "labels", "answers", "matching") if name in output.heads
+    }
     if "words" in output.heads:
         ours["logits"] = output.heads["words"]
     if "text" in output.heads:
@@ -282,8 +329,16 @@ def _pixels(folder: Path, opened: Opened) -> list[StageResult]:
     worst, shape = 0.0, tuple[int, ...]()
     for index in range(sum(name.startswith("image_") for name in recorded)):
         picture = recorded[f"image_{index}"].load().numpy()
-        theirs = recorded[f"out_{index}/pixel_values"].load().flatten(0, -4)
-        ours = torch.stack(load_views(picture, geometry.views(picture.shape[:2]), geometry))
+        names = (f"out_{index}/pixel_values", f"out_{index}/images")
+        theirs = recorded[next(name for name in names if name in recorded)].load().flatten(0, -4)
+        views = load_views(picture, geometry.views(picture.shape[:2]), geometry)
+        shape_ids = f"out_{index}/aspect_ratio_ids"
+        if shape_ids in recorded:
+            encoder = opened.model.card.branches[0].encoders[0]
+            theirs = torch.stack(_canvases(encoder, theirs[None, None], recorded[shape_ids].load()))
+        ours = torch.stack(views)
+        if names[0] not in recorded:  # padded to the largest picture, which the model does not see
+            theirs = theirs[..., : ours.shape[-2], : ours.shape[-1]]
         if ours.shape != theirs.shape:
             raise BeholderError(f"picture {index}: ours is {tuple(ours.shape)}, theirs {tuple(theirs.shape)}")
         grey_levels = (

@@ -163,9 +163,10 @@ def test_a_picture_may_come_later(sees):
     assert torch.allclose(torch.cat((first, rest), 1), logits(model, [ids], views), atol=1e-5)
 
 
+@pytest.mark.parametrize("blind", ["mlp", "all", "nothing"])
 @torch.no_grad()
-def test_rows_with_unequal_numbers_of_pictures_equal_each_alone():
-    model = made(SEES)
+def test_rows_with_unequal_numbers_of_pictures_equal_each_alone(blind):
+    model = made(SEES.but(fusion=(CROSS.but(blind=blind),)))
     rows = [[7, 5, 9, 5, 11], [8, 12], [5, 5, 5, 13, 14, 15]]
     views, used = pictures(5), 0
     together = logits(model, rows, views)

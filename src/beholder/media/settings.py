@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from beholder.errors import BeholderError, UnknownName
+from beholder.media.canvas import Canvas
 from beholder.media.geometry import (
     CLIP_MEAN,
     CLIP_STD,
@@ -20,6 +21,7 @@ from beholder.media.geometry import (
     Geometry,
     Split,
 )
+from beholder.media.native import Native
 from beholder.media.plan import Size
 from beholder.media.resize import FILTERS
 
@@ -213,6 +215,30 @@ def _idefics3(settings: Settings) -> Geometry:
     return Split(tile=tile, longest=longest, splits=splits, **colours)
 
 
+def _fuyu(settings: Settings) -> Geometry:
+    """The breaks of rows are the official `FuyuProcessor`'s."""
+    colours = settings.colours("bilinear", HALF, HALF)
+    size, cell = settings.size("size", (1080, 1920)), settings.size("patch_size", (30, 30))
+    if not isinstance(size, tuple) or not isinstance(cell, tuple) or cell[0] != cell[1]:
+        raise settings.error(
+            f"size {size} and patch_size {cell}; expected heights and widths, and square patches"
+        )
+    settings.require("do_pad", True)
+    settings.require("padding_mode", "constant")
+    grey = int(settings.take("padding_value", 1.0))
+    return Native(cell=cell[0], size=size, background=(grey,) * 3, newline="|NEWLINE|", **colours)
+
+
+def _mllama(settings: Settings) -> Geometry:
+    colours = settings.colours("bilinear", HALF, HALF)
+    settings.require("do_pad", True)
+    height, width = _square(settings.size("size", (224, 224)))
+    if height != width:
+        raise settings.error(f"tiles of {height} x {width} pixels are not square")
+    _same_tile(settings, height)
+    return Canvas(tile=height, tiles=int(settings.take("max_image_tiles", 4)), **colours)
+
+
 def _same_tile(settings: Settings, tile: int) -> None:
     in_model = settings.model.get("vision_config", {}).get("image_size", tile)
     if in_model != tile:
@@ -241,6 +267,8 @@ READERS: dict[str, Callable[[Settings], Geometry]] = {
     "DeiTImageProcessor": _vit,
     "BeitImageProcessor": _vit,
     "LlavaNextImageProcessor": _llava_next,
+    "FuyuImageProcessor": _fuyu,
     "Idefics3ImageProcessor": _idefics3,
     "SmolVLMImageProcessor": _idefics3,
+    "MllamaImageProcessor": _mllama,
 }

@@ -69,6 +69,10 @@ class Step:
             )
         return self._masks[window]
 
+    def set_mask(self, mask: AttentionMask, window: int | None = None) -> None:
+        """What `mask` shall give where visibility alone does not decide it."""
+        self._masks[window] = mask
+
     def memory_mask(self) -> AttentionMask:
         """Which of the memory's tokens may be seen."""
         keep_BS = self.memory_keep_BS

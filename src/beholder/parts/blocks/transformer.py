@@ -29,7 +29,8 @@ class Arrangement(Config):
     `both` x + n'(f(n(x))) (Gemma 2); `normed` n(x) + f(n(x)) (MiniMax).
     parallel: both halves read the layer's input (GPT-J), through one norm or each through its own (GPT-NeoX).
     skip, scale: x counts `skip` times, what a half gives `scale` times. layer_scale: the latter by a learned vector
-    (CaiT, 2103.17239) that starts at this value. bare_mixer: the mixer reads x without a norm (ModernBERT's first layer).
+    (CaiT, 2103.17239) that starts at this value; gate: by tanh of a learned number that does.
+    bare_mixer: the mixer reads x without a norm (ModernBERT's first layer).
     """
 
     placement: str = "pre"
@@ -37,6 +38,7 @@ class Arrangement(Config):
     skip: float = 1.0
     scale: float = 1.0
     layer_scale: float | None = None
+    gate: float | None = None
     bare_mixer: bool = False
 
     def __post_init__(self) -> None:
@@ -44,6 +46,14 @@ class Arrangement(Config):
             raise UnknownName("placement of norms", self.placement, PLACEMENTS)
         if self.parallel not in PARALLEL:
             raise UnknownName("parallel halves", str(self.parallel), [str(name) for name in PARALLEL])
+        if self.gate is not None and self.layer_scale is not None:
+            raise BeholderError("halves are scaled by a gate or by a vector; set one of gate and layer_scale")
+
+    def scales(self, dim: int) -> nn.Parameter | None:
+        """What a half is multiplied with, where anything learned is."""
+        if self.gate is not None:
+            return nn.Parameter(torch.full((1,), self.gate))
+        return None if self.layer_scale is None else nn.Parameter(torch.full((dim,), self.layer_scale))
 
     @property
     def norms_input(self) -> bool:
@@ -128,9 +138,8 @@ class TransformerLayer(nn.Module):
         self.norm2 = norm.build(dim) if own_norm2 else None
         self.mlp = mlp.build(dim) if mlp is not None else None
         self.after2 = norm.build(dim) if arrangement.norms_output and halves == 2 else None
-        start = arrangement.layer_scale
-        self.scale1 = nn.Parameter(torch.full((dim,), start)) if start is not None else None
-        self.scale2 = nn.Parameter(torch.full((dim,), start)) if start is not None and halves == 2 else None
+        self.scale1 = arrangement.scales(dim)
+        self.scale2 = arrangement.scales(dim) if halves == 2 else None
 
     def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
         if "before" in parts:
@@ -172,7 +181,7 @@ class TransformerLayer(nn.Module):
         if after is not None and how.placement != "post":
             given_BTD = after(given_BTD)
         if scale is not None:
-            given_BTD = given_BTD * scale
+            given_BTD = given_BTD * (scale if how.gate is None else scale.tanh())
         if how.scale != 1.0:
             given_BTD = given_BTD * how.scale
         path_BTD = normed_BTD if how.placement == "normed" else x_BTD

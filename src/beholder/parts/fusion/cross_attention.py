@@ -197,6 +197,8 @@ def features_seen(
     count = 1 + max(map(len, media))
     sees_BMN = torch.zeros(len(rows), count, tokens_BND.shape[1], dtype=torch.bool, device=tokens_BND.device)
     for row, pieces in enumerate(media):
+        if config.blind == "all":
+            sees_BMN[row, 0, : len(rows[row])] = True
         for mark, (start, piece) in enumerate(pieces, 1):
             sees_BMN[row, mark, torch.from_numpy(piece.order).to(tokens_BND.device) + start] = True
             together = config.token_id is None or (
@@ -225,9 +227,9 @@ class MediaLayer(nn.Module):
         inputs: LanguageInputs,
         state: State | None,
         keys_of: Callable[[Tensor], tuple[Tensor, Tensor]],
-    ) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Keys and values (B, H, S, K), and (B, T, S) booleans; None where the rows have had no picture. keys_of: makes the
-        first two of new features (B, N, D).
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+        """Keys and values (B, H, S, K), (B, T, S) booleans, and (B, T) of tokens before all pictures; None where the rows have
+        had no picture. keys_of: makes the first two of new features (B, N, D).
         """
         kept = Tensors() if state is None else state.cross_attention(self.index)
         cross = inputs.cross.get(self.branch)
@@ -236,9 +238,11 @@ class MediaLayer(nn.Module):
                 return None
             sees_BMN = kept.values["seen"][:, None]
             marks_BT = torch.zeros_like(inputs.ids_BT)
+            early_BT = marks_BT > 0
         else:
             tokens_BND, sees_BMN, marks_BT = cross
             keys, values = keys_of(tokens_BND)
+            early_BT = (marks_BT == 0) & (not kept.values)
             if kept.values:
                 sees_BMN = self._joined(kept.values["seen"], sees_BMN)
                 keys = torch.cat((kept.values["keys"], keys), 2)
@@ -247,7 +251,7 @@ class MediaLayer(nn.Module):
             rows_B = torch.arange(len(last_B), device=last_B.device)
             kept.values |= {"keys": keys, "values": values, "seen": sees_BMN[rows_B, last_B]}
         places = marks_BT[:, :, None].expand(-1, -1, sees_BMN.shape[-1])
-        return kept.values["keys"], kept.values["values"], sees_BMN.gather(1, places)
+        return kept.values["keys"], kept.values["values"], sees_BMN.gather(1, places), early_BT
 
     def _joined(self, seen_BS: Tensor, sees_BMN: Tensor) -> Tensor:
         """What marks see of kept and of new keys: mark 0 goes on seeing what the last tokens saw."""
@@ -286,15 +290,13 @@ class GatedLayer(MediaLayer):
         found = self.look(inputs, state, self._keys)
         if found is None:
             return x_BTD if self.blind != "mlp" else self._feed(x_BTD, None)
-        keys_BHSK, values_BHSK, allowed_BTS = found
-        blind_BT1 = ~allowed_BTS.any(-1, keepdim=True)
-        mask = AttentionMask(allowed_B1TS=(allowed_BTS | blind_BT1)[:, None])
+        keys_BHSK, values_BHSK, allowed_BTS, early_BT = found
+        none_BT1 = ~allowed_BTS.any(-1, keepdim=True)
+        mask = AttentionMask(allowed_B1TS=(allowed_BTS | none_BT1)[:, None])
         q_BHTK = self.attn.queries(self.norm1(x_BTD), Step())
         y_BTD = self.attn.merge(self.attn.attend(q_BHTK, keys_BHSK, values_BHSK, mask))
-        if self.blind != "all":
-            y_BTD = y_BTD.masked_fill(blind_BT1, 0.0)
-        x_BTD = x_BTD + _gated(y_BTD, self.gate1)
-        return self._feed(x_BTD, None if self.blind == "mlp" else blind_BT1)
+        x_BTD = x_BTD + _gated(y_BTD.masked_fill(none_BT1, 0.0), self.gate1)
+        return self._feed(x_BTD, None if self.blind == "mlp" else none_BT1 | early_BT[:, :, None])
 
     def _keys(self, tokens_BND: Tensor) -> tuple[Tensor, Tensor]:
         return self.attn.keys(

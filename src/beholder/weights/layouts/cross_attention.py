@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from beholder.weights.layout import Layout
-from beholder.weights.layouts.decoders import DECODER
+from beholder.weights.layouts.decoders import DECODER, USUAL
 from beholder.weights.layouts.rules import Rules, affine
-from beholder.weights.ops import Fuse, Leading, Split
+from beholder.weights.ops import Fuse, Leading, Reshape, Split
 
 _PROJECTIONS = {"q_proj": "q", "k_proj": "k", "v_proj": "v"}
 
@@ -103,4 +103,50 @@ FLAMINGO_RESAMPLER = Layout(
         ),
     },
     name="OpenFlamingo resampler",
+)
+
+# transformers: models/mllama/modeling_mllama.py; single layers, as those of two kinds are numbered together
+MLLAMA_SELF = Layout(
+    affine({name: own for own, name in USUAL.items()}), name="transformers Mllama self-attention"
+)
+MLLAMA_CROSS = Layout(
+    {
+        "cross_attn_attn_gate": "gate1",
+        "cross_attn_mlp_gate": "gate2",
+        **_under(
+            "cross_attn.", "attn.", _PROJECTIONS | {"o_proj": "out", "q_norm": "q_norm", "k_norm": "k_norm"}
+        ),
+        **_under("", "", {**_FEEDS, **_NORMS}),
+    },
+    name="transformers Mllama cross-attention",
+)
+MLLAMA_WORDS = Layout(
+    {"embed_tokens.weight": "embedding.weight", "norm.weight": "norm.weight"},
+    name="transformers Mllama words",
+)
+_TILE_LAYER = {
+    **_NORMS,
+    **{f"self_attn.{key}": f"attn.{own}" for key, own in (_PROJECTIONS | {"o_proj": "out"}).items()},
+    "mlp.fc1": "mlp.up",
+    "mlp.fc2": "mlp.down",
+}
+# numbers: kinds, the shapes of canvases and none
+MLLAMA_VISION = Layout(
+    {
+        "class_embedding": "cls",
+        "patch_embedding.weight": "patch.weight",
+        "gated_positional_embedding.embedding": "positions",
+        "gated_positional_embedding.gate": "position_gate",
+        "gated_positional_embedding.tile_embedding.weight": Reshape("tile_positions", ("kinds", -1)),
+        "pre_tile_positional_embedding.embedding.weight": Reshape("before", ("kinds", -1)),
+        "pre_tile_positional_embedding.gate": "before_gate",
+        "post_tile_positional_embedding.embedding.weight": Reshape("behind", ("kinds", -1)),
+        "post_tile_positional_embedding.gate": "behind_gate",
+        **affine({"layernorm_pre": "pre_norm", "layernorm_post": "post_norm"}),
+        **_under("transformer.layers.{}.", "blocks.{}.", _TILE_LAYER),
+        **_under("global_transformer.layers.{}.", "wide.{}.", _TILE_LAYER),
+        "global_transformer.layers.{}.gate_attn": "wide.{}.scale1",
+        "global_transformer.layers.{}.gate_ffn": "wide.{}.scale2",
+    },
+    name="transformers Mllama encoder",
 )

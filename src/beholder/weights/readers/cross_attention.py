@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 from beholder.cards.schema import Card
 from beholder.errors import BeholderError, UnknownName
@@ -11,19 +12,23 @@ from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.cross_attention import CrossAttention
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
+from beholder.parts.connectors.projections import Linear
 from beholder.parts.connectors.resampler import Resampler
 from beholder.parts.fusion.cross_attention import GatedCross, Layers
 from beholder.parts.heads.next_token import NextToken
 from beholder.parts.language.decoder import Decoder
+from beholder.parts.language.embedding import TokenEmbedding
 from beholder.parts.vision.patches import Patches
+from beholder.parts.vision.tiled_vit import TiledViT
 from beholder.parts.vision.vit import Take, ViT
 from beholder.weights.layout import Binding
+from beholder.weights.layouts import common
 from beholder.weights.layouts import cross_attention as layouts
 from beholder.weights.layouts.decoders import DECODER
 from beholder.weights.layouts.vision import VIT
 from beholder.weights.readers.decoders import DecoderDefaults, attention_of, decoder
 from beholder.weights.readers.fields import Fields
-from beholder.weights.readers.hierarchical import side
+from beholder.weights.readers.hierarchical import indices, side
 from beholder.weights.readers.read import Read, Recorded, activation_name
 from beholder.weights.readers.reading import (
     CONNECTOR,
@@ -160,4 +165,127 @@ def _more_words(fields: Fields, own: Decoder) -> tuple[Decoder, Naming]:
     return own.but(vocab_size=own.vocab_size + more), (words,)
 
 
-READERS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {"idefics": _idefics}
+SHAPES_OF_FOUR = [[1, 1], [1, 2], [1, 3], [1, 4], [2, 1], [2, 2], [3, 1], [4, 1]]
+MLLAMA = DecoderDefaults(
+    vocab_size=128256,
+    hidden=14336,
+    num_layers=40,
+    num_kv_heads=8,
+    context=131072,
+    eps=1e-5,
+    theta=500000.0,
+)
+
+
+def _mllama_vision(fields: Fields) -> TiledViT:
+    """Depths are counted from the first layer's output, which files call 0."""
+    heads = fields.count("attention_heads", fields.count("num_attention_heads", 16))
+    layers = fields.layers("num_hidden_layers", 32)
+    vision = TiledViT(
+        image_size=side(fields, "image_size", 448),
+        patch=side(fields, "patch_size", 14),
+        dim=fields.count("hidden_size", 1280),
+        num_layers=layers,
+        num_global=fields.layers("num_global_layers", 8),
+        attention=Attention(heads),
+        mlp=FeedForward(
+            fields.count("intermediate_size", 5120), activation_name(fields, "hidden_act", "gelu")
+        ),
+        norm=Norm("layer", fields.positive("norm_eps", 1e-5)),
+        tiles=fields.count("max_num_tiles", 4),
+        take=tuple(1 + depth for depth in indices(fields, "intermediate_layers_indices", [3, 7, 15, 23, 30])),
+    )
+    shapes = fields.get("supported_aspect_ratios", SHAPES_OF_FOUR)
+    if [list(shape) for shape in vision.shapes] != shapes:
+        raise BeholderError(
+            f"{fields.name}: supported_aspect_ratios are {shapes}, not all shapes of up to {vision.tiles} tiles"
+        )
+    if vision.out_dim != fields.count("vision_output_dim", 7680):
+        raise BeholderError(
+            f"{fields.name}: vision_output_dim is not the {vision.out_dim} of the joined depths"
+        )
+    fields.finish()
+    return vision
+
+
+def _mllama(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
+    vision = _mllama_vision(fields.part("vision_config"))
+    text = fields.part("text_config")
+    own = decoder(text, MLLAMA)
+    looking = indices(text, "cross_attention_layers", [3, 8, 13, 18, 23, 28, 33, 38])
+    text.finish()
+    heads = attention_of(own).but(rotary=None, qk_norm=own.norm)
+    fusion = GatedCross(
+        token_id=fields.get("image_token_index", fields.get("image_token_id", 128256)),
+        attention=_over(heads, own.dim).but(memory_dim=None),
+        mlp=own.mlp,
+        norm=own.norm,
+        layers=_behind(looking, own.num_layers),
+        slot="after",
+        sees="run",
+        blind="all",
+    )
+    language = own.but(num_layers=own.num_layers - len(looking), embedding=TokenEmbedding(extra=8))
+    card = Card(
+        name=name,
+        vision=vision,
+        connector=Linear(),
+        images=geometry,
+        fusion=(fusion,),
+        language=language,
+        heads=(NextToken(),),
+    )
+    namings = tuple(
+        _mllama_naming(vision, looking, own.num_layers, *prefixes)
+        for prefixes in (
+            ("", "language_model.model.", "language_model.lm_head."),
+            ("model.", "model.language_model.", "lm_head."),
+        )
+    )
+    stages = {
+        "vision": Recorded("hook/model.vision_model/last_hidden_state"),
+        "connector": Recorded("hook/model.multi_modal_projector"),
+        **text_stages(),
+    }
+    return Reading(card, namings, stages)
+
+
+def _behind(looking: Sequence[int], num_layers: int) -> Layers:
+    """The own layers behind which those that look stand, where all layers are numbered together."""
+    numbers = tuple(layer - 1 - place for place, layer in enumerate(looking))
+    fits = numbers and numbers[0] >= 0 and looking[-1] < num_layers
+    if not fits or any(a >= b for a, b in pairwise(numbers)):
+        raise BeholderError(
+            f"config.json: cross_attention_layers {list(looking)} of {num_layers} layers; expected rising numbers, each "
+            "behind a layer that does not look"
+        )
+    every = numbers[1] - numbers[0] if len(numbers) > 1 else num_layers
+    regular = Layers(every=every, first=numbers[0])
+    return regular if regular.of(num_layers - len(looking)) == numbers else Layers(numbers=numbers)
+
+
+def _mllama_naming(
+    vision: TiledViT, looking: Sequence[int], num_layers: int, outer: str, body: str, head: str
+) -> Naming:
+    """Published layers are numbered together, ours by kind."""
+    layers = []
+    for layer in range(num_layers):
+        before = sum(other < layer for other in looking)
+        prefix = f"{body}layers.{layer}."
+        if layer in looking:
+            layers.append(Binding(prefix, f"{FUSION}layers.{before}.", layouts.MLLAMA_CROSS))
+        else:
+            layers.append(Binding(prefix, f"{LANGUAGE}blocks.{layer - before}.", layouts.MLLAMA_SELF))
+    return (
+        Binding(outer + "vision_model.", VISION, layouts.MLLAMA_VISION, {"kinds": len(vision.shapes) + 1}),
+        Binding(outer + "multi_modal_projector.", CONNECTOR + "linear.", common.AFFINE),
+        Binding(body, LANGUAGE, layouts.MLLAMA_WORDS),
+        Binding(head, LANGUAGE + "head.", common.WEIGHT),
+        *layers,
+    )
+
+
+READERS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
+    "idefics": _idefics,
+    "mllama": _mllama,
+}
