@@ -1,4 +1,5 @@
-"""Classification by texts (2103.00020, section 3.1): the label whose sentences are most like the picture.
+"""Classification by texts (2103.00020, section 3.1): the label whose sentences are most like the picture. And by the labels
+that a system was trained for.
 
 V pictures, L labels, B sentences, D width.
 """
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 
 from beholder.errors import BeholderError
+from beholder.parts.contracts import HeadInputs
+from beholder.parts.heads.labels import LabelsHead
 from beholder.parts.heads.similarity import SimilarityHead
 from beholder.prompts.templates import sentences, templates_of
 
@@ -24,8 +27,8 @@ TEXTS_AT_ONCE = 256
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """probabilities (V, L): of each label for each picture. Where systems were trained to tell pairs apart (SigLIP) each
-    is a probability of its own; elsewhere those of a picture add up to 1.
+    """probabilities (V, L): of each label for each picture. Where systems were trained to tell pairs apart (SigLIP), or to
+    give several labels, each is a probability of its own; elsewhere those of a picture add up to 1.
     """
 
     labels: tuple[str, ...]
@@ -63,9 +66,19 @@ def label_vectors(pipeline: Pipeline, labels: Sequence[str], templates: str | Se
 
 
 def classify(
-    pipeline: Pipeline, pictures: Sequence[object], labels: Sequence[str], templates: str | Sequence[str]
+    pipeline: Pipeline,
+    pictures: Sequence[object],
+    labels: Sequence[str] | None,
+    templates: str | Sequence[str],
 ) -> Classes:
     """How probable each label is for each picture; see `Pipeline.classify`."""
+    own = next((head for head in pipeline.model.heads if isinstance(head, LabelsHead)), None)
+    if own is not None and labels is None:
+        return _by_its_own(pipeline, pictures, own)
+    if own is not None:
+        raise BeholderError(f"{pipeline.card.name} has {own.config.count} labels of its own; give no others")
+    if labels is None:
+        raise BeholderError(f"{pipeline.card.name} has no labels of its own; give some")
     labels = tuple(labels)
     if not labels or not all(isinstance(label, str) and label.strip() for label in labels):
         raise BeholderError("labels are words, at least one of them; an empty one says nothing")
@@ -86,3 +99,11 @@ def classify(
         scores_VL = head.compare(images, texts).float()
         odds_VL = scores_VL.sigmoid() if head.bias is not None else scores_VL.softmax(-1)
     return Classes(labels, odds_VL.cpu().numpy())
+
+
+def _by_its_own(pipeline: Pipeline, pictures: Sequence[object], head: LabelsHead) -> Classes:
+    """By the labels that the system was trained for."""
+    with torch.inference_mode():
+        branches = pipeline.encode_pictures(pictures)
+        odds_VL = head.probabilities(head(HeadInputs(branches=branches)).float())
+    return Classes(head.config.words, odds_VL.cpu().numpy())

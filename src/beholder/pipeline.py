@@ -144,7 +144,7 @@ class Pipeline:
         if not sources and not words:
             raise BeholderError("nothing to embed; give images=[...] or texts=[...]")
         with torch.inference_mode():
-            branches = self._encode_pictures(sources) if sources else {}
+            branches = self.encode_pictures(sources) if sources else {}
             language = self._read_texts(words) if words else None
             heads = self.model.apply_heads(Batch(), branches, language)
         likeness = heads.get("similarity")
@@ -156,16 +156,37 @@ class Pipeline:
         )
 
     def classify(
-        self, pictures: Any, labels: Sequence[str], *, templates: str | Sequence[str] = "imagenet-7"
+        self,
+        pictures: Any,
+        labels: Sequence[str] | None = None,
+        *,
+        templates: str | Sequence[str] = "imagenet-7",
     ) -> Classes:
-        """How probable each label is for each picture, by the likeness of the pictures and sentences about the labels.
+        """How probable each label is for each picture: by the likeness of the pictures and sentences about the labels, or
+        without `labels` by those that the system was trained for.
 
         templates: `imagenet-80`, `imagenet-7`, `photo` or `label`, or sentences with {} where the label goes. Raises
-        `BeholderError` for systems that do not compare pictures with texts.
+        `BeholderError` for systems that neither compare pictures with texts nor have labels.
         """
         from beholder.classify import classify
 
         return classify(self, listed(pictures), labels, templates)
+
+    def encode_pictures(self, sources: Sequence[Any]) -> dict[str, BranchOutput]:
+        """Features of pictures that are not part of a prompt, so many at a time. Sources are those of `ask`."""
+        check_pictures(self.card, len(sources))
+        branch, tokens, grids, pooled, plans = image_branches(self.card)[0], [], [], [], []
+        for first in range(0, len(sources), VIEWS_AT_ONCE):
+            pictures = decode_many(sources[first : first + VIEWS_AT_ONCE])
+            planned = [branch_plan(self.card, branch, picture.shape[:2]) for picture in pictures]
+            views = self._views(pictures, [[planned]])[branch.name]
+            packed = self.model.branch(branch.name)(views)
+            tokens.append(packed.tokens_ND)
+            grids += packed.grids
+            plans += planned
+            pooled += [] if packed.pooled_VD is None else [packed.pooled_VD]
+        packed = Packed(torch.cat(tokens), tuple(grids), pooled_VD=torch.cat(pooled) if pooled else None)
+        return {branch.name: BranchOutput(packed, (tuple(plans),))}
 
     def plan(self, pictures: Any = (), text: str = "") -> Plan:
         """What pictures and a question become, before anything is computed."""
@@ -232,8 +253,12 @@ class Pipeline:
         self, conversations: Sequence[Messages], sampling: Sampling
     ) -> tuple[_Prepared, Iterator[Piece]]:
         if not self._writes_text:
+            has_labels = "labels" in {head.output for head in self.card.heads}
+            instead = (
+                "tell its labels with classify" if has_labels else "compare pictures and texts with embed"
+            )
             raise BeholderError(
-                f"{self.card.name} writes no text and cannot answer; compare pictures and texts with embed, or ask a "
+                f"{self.card.name} writes no text and cannot answer; {instead}, or ask a "
                 "system with a language model, such as mini"
             )
         prepared = self._prepare([parse(messages) for messages in conversations])
@@ -298,21 +323,6 @@ class Pipeline:
                 loaded = load_pictures(pictures, plans, branch.geometry)
                 views[branch.name] = [view.to(self.model.device) for picture in loaded for view in picture]
         return views
-
-    def _encode_pictures(self, sources: Sequence[Any]) -> dict[str, BranchOutput]:
-        """Features of pictures that are not part of a prompt, so many at a time."""
-        branch, tokens, grids, pooled, plans = image_branches(self.card)[0], [], [], [], []
-        for first in range(0, len(sources), VIEWS_AT_ONCE):
-            pictures = decode_many(sources[first : first + VIEWS_AT_ONCE])
-            planned = [branch_plan(self.card, branch, picture.shape[:2]) for picture in pictures]
-            views = self._views(pictures, [[planned]])[branch.name]
-            packed = self.model.branch(branch.name)(views)
-            tokens.append(packed.tokens_ND)
-            grids += packed.grids
-            plans += planned
-            pooled += [] if packed.pooled_VD is None else [packed.pooled_VD]
-        packed = Packed(torch.cat(tokens), tuple(grids), pooled_VD=torch.cat(pooled) if pooled else None)
-        return {branch.name: BranchOutput(packed, (tuple(plans),))}
 
     def _read_texts(self, words: Sequence[str]) -> LanguageOutput:
         """Texts through the text tower, each by itself."""

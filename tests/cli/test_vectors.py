@@ -111,6 +111,23 @@ def test_classify_gives_the_probabilities_of_the_library(
 
 
 @pytest.mark.parity
+def test_a_classifier_tells_its_own_labels(run: Run, cat: Path, tmp_path: Path) -> None:
+    from beholder.model import build
+    from beholder.pipeline import Pipeline
+    from tests.test_labels import CARD, NAMES
+
+    folder = Pipeline(build(CARD, seed=3)).save(tmp_path / "labelled")
+    wanted = beholder.load(folder).classify(cat).top(2)[0]
+    told = run("classify", cat, "--model", folder, "--top", "2", "--json").json
+    assert told["templates"] == [] and [row["label"] for row in told["pictures"][0]["labels"]] == [
+        name for name, _ in wanted
+    ]
+    table = run("classify", cat, "--model", folder)
+    assert table.code == 0 and all(name in table.out for name in NAMES)
+    run("classify", cat, "--label", "cat", "--model", folder).assert_refused("3 labels of its own")
+    run("ask", cat, "What is it?", "--model", folder).assert_refused("labelled", "labels with classify")
+
+
 def test_published_checkpoints_search_and_classify(
     run: Run, oracle: Callable[[str], Path], folder: Path, cat: Path
 ) -> None:

@@ -33,7 +33,8 @@ DualEncoder = Annotated[
 
 def embed(
     pictures: Annotated[
-        list[Path] | None, typer.Argument(metavar="PICTURE...", help="Picture files; with --out also folders of them.")
+        list[Path] | None,
+        typer.Argument(metavar="PICTURE...", help="Picture files; with --out also folders of them."),
     ] = None,
     text: Annotated[list[str] | None, typer.Option("--text", "-t", help="A text; may be repeated.")] = None,
     texts: Annotated[Path | None, typer.Option(help="A file with a text on each line.")] = None,
@@ -203,11 +204,12 @@ def classify(
     dtype: options.Dtype = None,
     as_json: Json = False,
 ) -> None:
-    """Tell which of some labels fit pictures best. Any words can be labels; nothing is trained for them."""
+    """Tell which labels fit pictures best. Any words can be labels of a dual encoder; a classifier has its own."""
+    from beholder.cli.names import open_card
     from beholder.prompts.templates import templates_of
 
     words = [*(label or ()), *(lines_of(labels) if labels is not None else ())]
-    if not words:
+    if not words and "labels" not in {head.output for head in open_card(model).heads}:
         raise BeholderError("no labels; give --label WORDS for each, or --labels FILE")
     given: str | list[str] = templates or "imagenet-7"
     if isinstance(given, list) and len(given) == 1:
@@ -215,14 +217,14 @@ def classify(
     templates_of(given)
     paths = [str(path) for path in pictures]
     sources = check_pictures(paths)
-    found = options.open_model(model, device, dtype).classify(sources, words, templates=given)
+    found = options.open_model(model, device, dtype).classify(sources, words or None, templates=given)
     best = found.top(top)
     if as_json:
         rows = [
             {"picture": path, "labels": [{"label": word, "probability": odds} for word, odds in row]}
             for path, row in zip(paths, best, strict=True)
         ]
-        print_json({"model": model, "templates": templates_of(given), "pictures": rows})
+        print_json({"model": model, "templates": templates_of(given) if words else [], "pictures": rows})
         return
     console().print(_classes(paths, best))
 

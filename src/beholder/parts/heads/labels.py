@@ -20,7 +20,9 @@ from beholder.parts.language.state import State
 
 @dataclass(frozen=True)
 class Labels(HeadConfig):
-    """One label or several of each view. dim: of the branch's pooled vectors. norm: of them before the matrix."""
+    """One label of each view, or `several`, each with a probability of its own. dim: of the branch's pooled vectors. norm: of
+    them before the matrix. names: of the labels, in the order of their scores, () where nobody says.
+    """
 
     output: ClassVar[str] = "labels"
     reads_text: ClassVar[bool] = False
@@ -28,9 +30,23 @@ class Labels(HeadConfig):
     count: int
     branch: str = "image"
     norm: Norm | None = None
+    several: bool = False
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.names and len(self.names) != self.count:
+            raise BeholderError(
+                f"{self.count} labels have {len(self.names)} names; give one for each, or none"
+            )
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Names of the labels, or their numbers."""
+        return self.names or tuple(f"label {number}" for number in range(self.count))
 
     def tiny(self) -> Labels:
-        return super().tiny().but(dim=32, count=min(self.count, 8))
+        count = min(self.count, 8)
+        return super().tiny().but(dim=32, count=count, names=self.names[:count])
 
     def build(self, language: LanguageConfig | None) -> Head:
         return LabelsHead(self)
@@ -52,6 +68,10 @@ class LabelsHead(Head):
                 f"labels are read from pooled vectors; set pool= on branch {self.config.branch}"
             )
         return self.linear(pooled_VD if self.norm is None else self.norm(pooled_VD))
+
+    def probabilities(self, scores_VC: Tensor) -> Tensor:
+        """(V, C), of each label."""
+        return scores_VC.sigmoid() if self.config.several else scores_VC.softmax(-1)
 
 
 @dataclass(frozen=True)

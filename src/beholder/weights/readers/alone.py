@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from beholder.cards.schema import Branch, Card, CodecPart
+from beholder.errors import BeholderError
 from beholder.media.geometry import Geometry
+from beholder.parts.blocks.norms import Norm
 from beholder.parts.connectors.projections import Pooled
 from beholder.parts.contracts import HeadConfig
 from beholder.parts.heads.labels import Ctc, Labels
@@ -13,6 +15,7 @@ from beholder.parts.heads.next_token import NextToken
 from beholder.parts.language.decoder import Decoder
 from beholder.parts.language.encoder_decoder import EncoderDecoder
 from beholder.parts.language.text_encoder import TextEncoder
+from beholder.parts.vision.stages import StagedConfig
 from beholder.parts.vision.vit import ViT
 from beholder.weights.layout import Binding, Layout
 from beholder.weights.layouts import common
@@ -66,23 +69,48 @@ def _text_tower(fields: Fields, name: str, _: Geometry | None) -> Reading:
 
 
 def _vision(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
-    """An encoder of pictures, a plain ViT with its labels where the file has them."""
+    """An encoder of pictures, with its labels where the file has them."""
     read = read_encoder(fields)
-    config = read.config
+    config, layout = read.config, read.layout
+    classes = " ".join(fields.raw("architectures") or ())
     heads: tuple[HeadConfig, ...] = ()
     rest: Naming = ()
     stages = read.stages or {"vision": Recorded("last_hidden_state"), "pooled": Recorded("pooler_output")}
-    if isinstance(config, ViT) and "ForImageClassification" in " ".join(fields.raw("architectures") or ()):
-        width = config.dim * (2 if config.pool == "cls and mean" else 1)
-        heads = (Labels(width, len(fields.get("id2label", {})) or 2),)
-        rest = (Binding("classifier.", "heads.0.linear.", common.AFFINE),)
-        normed = Recorded(f"hook/{read.body[0]}layernorm", skip=config.front)
-        stages = {"vision": normed, "labels": Recorded("logits")}
-    elif isinstance(config, ViT) and "ForPreTraining" in " ".join(fields.raw("architectures") or ()):
+    if "ForImageClassification" in classes:
+        if isinstance(config, ViT):
+            width = config.dim * (2 if config.pool == "cls and mean" else 1)
+            rest = (Binding("classifier.", "heads.0.linear.", common.AFFINE),)
+            stages = {"vision": Recorded(f"hook/{read.body[0]}layernorm", skip=config.front)}
+        else:
+            assert isinstance(config, StagedConfig)
+            config, width = config.but(classes=0), getattr(config, "pooled_dim", config.dim)
+            layout, classifier = _classifier_apart(layout)
+            rest = (Binding("", "heads.0.linear.", classifier),)
+        heads = (_labels(fields, width),)
+        stages = {**stages, "labels": Recorded("logits")}
+    elif isinstance(config, ViT) and "ForPreTraining" in classes:
         rest = (Binding("", VISION, common.PIXEL_DECODER),)
     card = Card(name=name, branches=(Branch((config,), geometry=geometry),), heads=heads)
-    namings = tuple((Binding(body, VISION, read.layout, read.numbers), *rest) for body in read.body)
+    namings = tuple((Binding(body, VISION, layout, read.numbers), *rest) for body in read.body)
     return Reading(card, namings, stages)
+
+
+def _classifier_apart(layout: Layout) -> tuple[Layout, Layout]:
+    """An encoder's layout without its classifier, and the classifier's, for the head that it is here."""
+    own = {key for key, op in layout.rules.items() if isinstance(op, str) and op.startswith("classifier.")}
+    rest = {key: op for key, op in layout.rules.items() if key not in own}
+    head = {key: str(layout.rules[key]).removeprefix("classifier.") for key in own}
+    return Layout(rest, layout.name), Layout(head, f"{layout.name}: classifier")
+
+
+def _labels(fields: Fields, width: int, branch: str = "image", norm: Norm | None = None) -> Labels:
+    """The labels that `id2label` names, of which officially there are two where it is absent."""
+    named = fields.get("id2label", {}) or {"0": "LABEL_0", "1": "LABEL_1"}
+    if set(named) != {str(number) for number in range(len(named))}:
+        raise BeholderError(f"config.json: id2label numbers its {len(named)} labels otherwise than from 0 on")
+    names = tuple(str(named[str(number)]) for number in range(len(named)))
+    several = fields.raw("problem_type") == "multi_label_classification"
+    return Labels(width, len(names), branch, norm, several, names)
 
 
 def _clip_vision(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
@@ -103,7 +131,6 @@ def _clip_vision(fields: Fields, name: str, geometry: Geometry | None) -> Readin
 def _audio(fields: Fields, name: str, _: Geometry | None) -> Reading:
     """An encoder of sounds, with its letters (CTC) or labels where the file has them."""
     classes = " ".join(fields.raw("architectures") or ())
-    labels = len(fields.get("id2label", {})) or 2
     count = fields.count("vocab_size", 32)
     read = read_audio(fields)
     config = read.config
@@ -118,7 +145,7 @@ def _audio(fields: Fields, name: str, _: Geometry | None) -> Reading:
             "ctc": Recorded("logits"),
         }
     elif "ForAudioClassification" in classes:
-        heads = (Labels(config.dim, labels, "audio", norm=config.norm),)
+        heads = (_labels(fields, config.dim, "audio", config.norm),)
         rest = (Binding("classifier.", "heads.0.", LABELS),)
         stages = {
             "sound": Recorded(f"hook/{read.body[-1]}layernorm", config.cls),
