@@ -41,7 +41,7 @@ PARTIAL = "|".join(f"Rotary.share={share}" for share in (0.25, 0.4, 0.5, 0.75))
 AUDIO, SOUND = "tests/parts/test_audio.py", "tests/media/test_sound.py"
 CHAT, TOKENIZER = "tests/prompts/test_chat.py", "tests/prompts/test_tokenizer.py"
 
-LOOKS = "tests/parts/test_cross_attention.py"
+LOOKS, TILED = "tests/parts/test_cross_attention.py", "tests/parts/test_tiled_vit.py"
 VITS, PARITY = "tests/parts/test_vit.py", "tests/test_parity.py::test_outputs_are_equal"
 VIT_NAMES = "tests/parts/test_vit_names.py::test_publishers_names"
 NATIVE = "AxialRotary|Sinusoids|GridTable.resize=bilinear|GridTable.resize=bucketed"
@@ -49,6 +49,7 @@ NATIVE = "AxialRotary|Sinusoids|GridTable.resize=bilinear|GridTable.resize=bucke
 PROOFS: dict[str, Proof] = {
     "alibi": Proof(("Alibi",), f"{LAYERS}::test_alibi"),
     "anyres-tiling": Proof(("AnyRes",), f"{GEOMETRY}::test_anyres"),
+    "aspect-ratio-embedding": Proof(("TiledViT",), f"{TILED}::test_each_shape"),
     "ast-encoder": Proof(("SignalPatches",), f"{AUDIO}::test_imagebind_trunks"),
     "audio-conv-downsample": Proof(("PlaneConvs|FrameConvs",), f"{AUDIO}::test_vita_encoder"),
     "audio-transformer-encoder": Proof(("SignalTransformer", "PlaneConvs"), f"{AUDIO}::test_vita_encoder"),
@@ -69,9 +70,11 @@ PROOFS: dict[str, Proof] = {
     "convnext-encoder": Proof(
         ("ConvNext",), f"{STAGED}::test_views_of_unequal_sizes_equal_each_alone[convnext"
     ),
+    "cross-attention-layers": Proof(("GatedCross",), f"{LOOKS}::test_the_gated_layer"),
     "davit-encoder": Proof(("DaVit",), f"{STAGED}::test_encoders_inside_systems"),
     "dinov2-encoder": Proof(("ViT.mask_token=True", "Arrangement.layer_scale"), VIT_NAMES),
     "dynamic-ntk-rope": Proof(("DynamicScaling|SteppedScaling",), f"{DECODERS}::test_stepped"),
+    "dynamic-tiling": Proof(("Canvas",), "tests/media/test_canvas.py::test_the_picture_fits"),
     "encoder-decoder-lm": Proof(("EncoderDecoder",), f"{TEXTS}::test_generation_equals"),
     "eot-pooling": Proof(
         ("TextEncoder.pool=highest|TextEncoder.pool=end",), f"{LANGUAGE}::test_text_tower_pools"
@@ -79,8 +82,13 @@ PROOFS: dict[str, Proof] = {
     "eva-clip-vit-encoder": Proof(("ViT", "Attention.k_bias=False"), VIT_NAMES),
     "fractional-position-bucketing": Proof(("GridTable.resize=bucketed",), f"{VISION}::test_bucketed"),
     "gated-cross-attention": Proof(("GatedCross.gate",), f"{LOOKS}::test_zero_gates"),
+    "gated-pos-embedding": Proof(("TiledViT",), f"{TILED}::test_the_gate_mixes"),
     "geglu": Proof(("FeedForward.act=gelu_tanh", "FeedForward.gated=True"), f"{ATTENTION}::test_gated"),
     "global-thumbnail": Proof(("AnyRes|Split",), f"{GEOMETRY}::test_every_view"),
+    "global-gated-vit-layers": Proof(("TiledViT",), f"{TILED}::test_closed_gates"),
+    "itm-head": Proof(("Matching",), "tests/parts/test_joint.py::test_matching_and"),
+    "region-features-detector": Proof(("FasterRcnn",), "tests/parts/test_regions.py"),
+    "segment-embeddings": Proof(("Joint.segments",), "tests/parts/test_joint.py::test_kinds_tell"),
     "gqa": Proof(("Attention.num_kv_heads",), f"{ATTENTION}::test_shared_keys"),
     "hiera-encoder": Proof(("Hiera",), f"{STAGED}::test_encoders_inside_systems"),
     "hubert-encoder": Proof(("WaveConvs",), f"{AUDIO}::test_padding_changes_nothing"),
@@ -112,6 +120,7 @@ PROOFS: dict[str, Proof] = {
     "modality-token-splicing": Proof(("Splice",), "tests/parts/test_fusion.py::test_features_stand"),
     "modified-resnet-attnpool": Proof(("ResNet.stride=averages",), f"{STAGED}::test_clip_resnet"),
     "mqa": Proof(("Attention.num_kv_heads=1",), f"{ATTENTION}::test_shared_keys"),
+    "multi-layer-vit-features": Proof(("TiledViT.take",), f"{TILED}::test_depths_are_joined"),
     "multi-image-interleave": Proof(
         ("Splice|GatedCross",), "tests/parts/test_fusion.py::test_several_pictures"
     ),
@@ -161,9 +170,10 @@ PROOFS: dict[str, Proof] = {
     "swin-encoder": Proof(("Swin",), f"{STAGED}::test_offsets"),
     "temporal-position-embedding": Proof(("Resampler.frames=8",), f"{LOOKS}::test_the_resampler"),
     "tile-tags-row-col": Proof(("Split",), f"{GEOMETRY}::test_split_prompt"),
+    "tiled-vit-encoder": Proof(("TiledViT",), f"{PARITY}[mllama]"),
     "tile-unpad": Proof(("AnyRes",), f"{GEOMETRY}::test_anyres"),
     "unified-image-video-frames": Proof(("Patches.frames=2",), f"{VITS}::test_runs_of_frames"),
-    "vit-encoder": Proof(("ViT",), f"{VISION}::test_vit_equals"),
+    "vit-encoder": Proof(("ViT|TiledViT",), f"{VISION}::test_vit_equals"),
     "vq-tokenizer": Proof(("VqGan|VitVqGan|Seed",), f"{CODECS}::test_vqgan_equals"),
     "wavlm-encoder": Proof(
         ("WaveConvs", "GatedAttention.gate_of=input"), f"{AUDIO}::test_padding_changes_nothing"

@@ -25,6 +25,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "idefics": ("idefics-9b", "idefics-80b"),
     "idefics3": ("idefics3-8b", "smolvlm-2.2b", "smolvlm-500m", "smolvlm-256m"),
+    "llama_vision": ("llama-3.2-11b-vision", "llama-3.2-90b-vision"),
     "llava": (
         "llava-1.5-7b",
         "llava-1.5-13b",

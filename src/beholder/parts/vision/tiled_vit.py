@@ -33,7 +33,7 @@ class TiledViT(VisionConfig):
     `tiles` allow; tiles that a shape lacks are blank. Each shape has vectors of its own for every tile.
 
     num_global: further layers whose halves count tanh of a learned number. take: depths of the first layers whose features
-    are given behind those of the last, channel by channel.
+    are given behind those of the last, channel by channel. gate: where the gates of positions by tile start.
     """
 
     image_size: int
@@ -46,6 +46,7 @@ class TiledViT(VisionConfig):
     norm: Norm = Norm("layer", 1e-5)
     tiles: int = 4
     take: tuple[int, ...] = ()
+    gate: float = 0.0
 
     def __post_init__(self) -> None:
         if not all(0 < depth <= self.num_layers for depth in self.take):
@@ -84,8 +85,9 @@ class TiledViT(VisionConfig):
         return Grid(self.tiles, 1, self.tokens)
 
     def tiny(self) -> TiledViT:
-        small = super().tiny().but(image_size=28, patch=14, dim=32, num_layers=2, num_global=1)
-        return small.but(take=tuple(range(1, 3))[: len(self.take)])
+        take = (1, 2)[: len(self.take)]
+        small = super().tiny()
+        return small.but(image_size=28, patch=14, dim=32, num_layers=2, num_global=1, take=take, gate=0.5)
 
     def build(self) -> TiledTransformer:
         return TiledTransformer(self)
@@ -104,7 +106,7 @@ class TiledTransformer(Encoder):
         self.tile_positions = learned(kinds, config.tiles, config.tokens, dim)
         self.before, self.behind = (learned(kinds, config.tiles, dim) for _ in range(2))
         self.position_gate, self.before_gate, self.behind_gate = (
-            nn.Parameter(torch.zeros(1)) for _ in range(3)
+            nn.Parameter(torch.full((1,), config.gate)) for _ in range(3)
         )
         self.pre_norm, self.post_norm = (Norm().build(dim) for _ in range(2))
         self.blocks = self._stack(config.num_layers, Arrangement())
