@@ -71,6 +71,7 @@ PROOFS: dict[str, Proof] = {
         ("ConvNext",), f"{STAGED}::test_views_of_unequal_sizes_equal_each_alone[convnext"
     ),
     "cross-attention-layers": Proof(("GatedCross",), f"{LOOKS}::test_the_gated_layer"),
+    "coordinates-as-text": Proof(("Coordinates",), "tests/prompts/test_coordinates.py"),
     "davit-encoder": Proof(("DaVit",), f"{STAGED}::test_encoders_inside_systems"),
     "dinov2-encoder": Proof(("ViT.mask_token=True", "Arrangement.layer_scale"), VIT_NAMES),
     "dynamic-ntk-rope": Proof(("DynamicScaling|SteppedScaling",), f"{DECODERS}::test_stepped"),
@@ -95,7 +96,7 @@ PROOFS: dict[str, Proof] = {
     "hybrid-attention-ssm": Proof(("Mamba|Mamba2|Hyena", "Attention"), f"{MIXERS}::test_pieces"),
     "hybrid-linear-softmax-attention": Proof(("Lightning", "Attention"), f"{MIXERS}::test_pieces"),
     "hyena-gated-conv": Proof(("Hyena",), f"{MIXERS}::test_hyena"),
-    "image-newline-token": Proof(("AnyRes|Split",), f"{GEOMETRY}"),
+    "image-newline-token": Proof(("AnyRes|Split|Native.newline",), "tests/media/test_"),
     "image-splitting": Proof(("Split",), f"{GEOMETRY}::test_split"),
     "image-causal-xattn-mask": Proof(("GatedCross",), f"{LOOKS}::test_a_token_sees"),
     "imagebind-encoder": Proof(("ExtraKeyAttention",), f"{AUDIO}::test_imagebind_trunks"),
@@ -115,6 +116,9 @@ PROOFS: dict[str, Proof] = {
     "map-attention-pooling": Proof(("ViT.pool=attention",), f"{VISION}::test_vit_equals"),
     "mean-pool-text-embedding": Proof(("TextEncoder.pool=mean",), f"{TEXTS}::test_pools"),
     "mel-filterbank": Proof(("LogMel|Fbank",), SOUND),
+    "mixed-resolution-training": Proof(
+        ("Native.sides",), "tests/media/test_native.py::test_training_draws"
+    ),
     "mlm-head": Proof(("MaskedToken",), f"{TEXTS}::test_words_behind"),
     "mlp-projector": Proof(("Mlp",), f"{CONNECTORS}::test_linear_and_mlp"),
     "modality-token-splicing": Proof(("Splice",), "tests/parts/test_fusion.py::test_features_stand"),
@@ -126,6 +130,7 @@ PROOFS: dict[str, Proof] = {
     ),
     "mup-scaling": Proof(("TokenEmbedding.scale", "Arrangement.scale"), f"{OWN_CODE}[minicpm]"),
     "native-resolution": Proof((NATIVE,), f"{VITS}::test_views_of_unequal"),
+    "native-resolution": Proof(("Native",), "tests/media/test_native.py"),
     "nfnet-encoder": Proof(("NfNet",), f"{STAGED}::test_nfnet"),
     "norm-reordering": Proof(("Arrangement.placement=after",), f"{LAYERS}::test_halves"),
     "pad-to-square": Proof(("Fixed.fit=pad",), f"{GEOMETRY}::test_odd_padding"),
@@ -142,6 +147,7 @@ PROOFS: dict[str, Proof] = {
     "qk-norm": Proof(("Attention.qk_norm|CrossAttention.qk_norm",), f"{LAYERS}::test_queries_and_keys"),
     "qkv-bias": Proof(("Attention.qkv_bias=True",), f"{OWN_CODE}[qwen]"),
     "quick-gelu": Proof(("FeedForward.act=quick_gelu",), f"{ATTENTION}::test_activations"),
+    "raw-patch-linear-embedding": Proof(("RawPatches", "Linear"), "tests/parts/test_raw_patches.py"),
     "recurrent-state-decoding": Proof(
         ("Mamba|Mamba2|RgLru|Hyena|Lightning|ShortConv|GatedDelta",), f"{MIXERS}::test_generation"
     ),

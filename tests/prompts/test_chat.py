@@ -100,13 +100,14 @@ def test_ids_equal_those_of_the_whole_string(
     turn, suffix = chat.system, chat.text_suffix
     opening = [spell(turn.prefix), texts[0], suffix, spell(turn.suffix)]
     picture = [chat.image_prefix, "<global-img><image><image><image>\n<image>", chat.image_suffix]
+    front, inside = (picture, []) if chat.image_place == "front" else ([], picture)
     whole = [spell(chat.start)]
     if chat.system_place == "turn":
-        whole += [*opening, spell(chat.user.prefix)]
+        whole += [*opening, *front, spell(chat.user.prefix)]
     else:
-        whole += [spell(chat.user.prefix), *opening]
+        whole += [*front, spell(chat.user.prefix), *opening]
     whole += [
-        *picture,
+        *inside,
         texts[1],
         suffix,
         spell(chat.user.suffix),

@@ -111,6 +111,26 @@ for _name, _system in (
 ):
     _one, _two = GOLDEN["chatml"]
     GOLDEN[_name] = (f"<|im_start|>system\n{_system}<|im_end|>\n{_one}", _two)
+GOLDEN |= {
+    "fuyu": ("<image><s>Q1<0x04>", "<s>Q1<0x04>A1|ENDOFTEXT|<s>Q2<0x04>"),
+    "otterhd": (
+        "<image><s>User: Q1 Assistant:<0x04>",
+        "<s>User: Q1 Assistant:<0x04> A1|ENDOFTEXT|<s>User: Q2 Assistant:<0x04>",
+    ),
+    "cogvlm": (
+        "<s><image>Question: Q1 Answer:",
+        "<s>Question: Q1 Answer: A1\nQuestion: Q2 Answer:",
+    ),
+    "cogagent": ("<s><image> [INST] Q1 [/INST] ", "<s> [INST] Q1 [/INST] A1</s> [INST] Q2 [/INST] "),
+    "mplug-owl2": (
+        "<s>USER: <image>Q1 ASSISTANT:",
+        "<s>USER: Q1 ASSISTANT: A1</s>USER: Q2 ASSISTANT:",
+    ),
+    "eve-2": (
+        f"{VICUNA_SYSTEM} USER: <image>\nQ1 ASSISTANT:",
+        "S USER: Q1 ASSISTANT: A1<|im_end|>USER: Q2 ASSISTANT:",
+    ),
+}
 GOLDEN["yi-1.5"] = (
     GOLDEN["chatml"][0],
     GOLDEN["chatml"][1].replace("<|im_start|>system\nS<|im_end|>\n", "S"),

@@ -34,6 +34,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "llava-1.6-vicuna-13b",
         "llava-1.6-mistral-7b",
     ),
+    "fuyu": ("fuyu-8b", "otterhd-8b"),
     "mini": ("mini",),
     "open_flamingo": (
         "openflamingo-3b",

@@ -67,6 +67,10 @@ class Geometry(Config):
         """The same geometry for an encoder of `tile` pixels per side."""
         raise NotImplementedError
 
+    def drawn(self, key: str) -> Self:
+        """What the training sample called `key` is seen with; this one where training keeps one resolution."""
+        return self
+
     def tiny(self) -> Self:
         return self.at(TINY_TILE)
 

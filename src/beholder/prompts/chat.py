@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from beholder.config import Config
 from beholder.errors import BeholderError
 from beholder.media.plan import Features, PicturePlan, Tag
+from beholder.prompts.coordinates import Coordinates
 from beholder.prompts.messages import Message, Picture, Regions, Text, pictures_of
 from beholder.prompts.tokenizer import Control, Tokenizer
 
@@ -40,13 +41,15 @@ class ChatFormat(Config):
     generation:     after the last user turn, where the answer begins
     lead:           before a message that begins with text
     text_suffix:    after each text part
-    image_place:    `inline`: where the message has it; `first`: before its text; `none`: takes no pictures
+    image_place:    `inline`: where the message has it; `first`: before its text; `front`: before all of its turn; `none`:
+                    takes no pictures
     image_prefix:   before each picture
     image_suffix:   after each picture
     image_token:    its id marks feature positions; any other id serves where the tokenizer lacks it
     strip:          white space at both ends of a message is dropped
     alternate:      roles must alternate, beginning with the user
     stops:          strings that end an answer, besides the tokenizer's end tokens
+    boxes:          how boxes are written
     """
 
     name: str
@@ -60,13 +63,14 @@ class ChatFormat(Config):
     generation: str = ""
     lead: str = ""
     text_suffix: str = ""
-    image_place: Literal["inline", "first", "none"] = "inline"
+    image_place: Literal["inline", "first", "front", "none"] = "inline"
     image_prefix: str = ""
     image_suffix: str = ""
     image_token: str = "<image>"
     strip: bool = False
     alternate: bool = False
     stops: tuple[str, ...] = ()
+    boxes: Coordinates | None = None
 
 
 class PromptSpan(NamedTuple):
@@ -135,6 +139,8 @@ def render(
         if message.role == "assistant":
             _answer(draft, message, chat)
             continue
+        if chat.image_place == "front":
+            _pictures(draft, message, chat, plans)
         draft.trusted(chat.user.prefix)
         if opening is not None:
             _system(draft, opening, chat)
@@ -262,6 +268,15 @@ def _answer(draft: _Draft, message: Message, chat: ChatFormat) -> None:
     draft.written(chat.assistant.suffix)
 
 
+def _pictures(draft: _Draft, message: Message, chat: ChatFormat, plans: Sequence[PicturePlan]) -> None:
+    """The pictures of a user message by themselves."""
+    for part in message.parts:
+        if isinstance(part, Picture):
+            draft.trusted(chat.image_prefix)
+            draft.picture(plans[draft.pictures])
+            draft.trusted(chat.image_suffix)
+
+
 def _body(
     draft: _Draft, message: Message, chat: ChatFormat, plans: Sequence[PicturePlan], *, follows: bool
 ) -> None:
@@ -269,6 +284,8 @@ def _body(
     parts = list(message.parts)
     if chat.image_place == "first":
         parts.sort(key=lambda part: not isinstance(part, Picture))
+    if chat.image_place == "front":
+        parts = [part for part in parts if not isinstance(part, Picture)]
     if parts and isinstance(parts[0], Text):
         draft.trusted(chat.lead)
     for i, part in enumerate(parts):

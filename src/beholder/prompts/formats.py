@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from beholder.errors import BeholderError, UnknownName
 from beholder.prompts.chat import ChatFormat, Turn
+from beholder.prompts.coordinates import Coordinates
 
 # Text and pictures one after the other, for base models; answers end with the tokenizer's end token.
 PLAIN = ChatFormat("plain", wrapped=True, assistant=Turn("", "{eos}"))
@@ -236,6 +237,59 @@ SMOLVLM = ChatFormat(
 # chat_template.json of HuggingFaceM4/Idefics3-8B-Llama3.
 IDEFICS_3 = SMOLVLM.but(name="idefics-3", start="<|begin_of_text|>")
 
+# transformers processing_fuyu.py; <0x04> is where answers begin. Numbers count pairs of pixels.
+FUYU = ChatFormat(
+    "fuyu",
+    system=None,
+    user=Turn("{bos}"),
+    assistant=Turn("<0x04>", "|ENDOFTEXT|"),
+    generation="<0x04>",
+    image_place="front",
+    stops=("|ENDOFTEXT|",),
+    boxes=Coordinates("{y0}, {x0}, {y1}, {x1}", "<box>", "</box><box>", "</box>", steps=None, pixels=2),
+)
+# Luodian/Otter: the prompt of the released demonstration of OtterHD.
+OTTERHD = FUYU.but(
+    name="otterhd",
+    user=Turn("{bos}User: ", " "),
+    assistant=Turn("Assistant:<0x04> ", "|ENDOFTEXT|"),
+    generation="Assistant:<0x04>",
+)
+
+# THUDM/cogvlm-chat-hf modeling_cogvlm.py, _history_to_prompt and build_conversation_input_ids; boxes: README.
+COGVLM = ChatFormat(
+    "cogvlm",
+    wrapped=True,
+    system=None,
+    user=Turn("Question: ", " "),
+    assistant=Turn("Answer: ", "\n"),
+    generation="Answer:",
+    image_place="front",
+    boxes=Coordinates(start="[[", end="]]", digits=3),
+)
+# THUDM/cogagent-chat-hf modeling_cogagent.py, _history_to_prompt of the chat template.
+COGAGENT = COGVLM.but(
+    name="cogagent",
+    user=Turn(" [INST] ", " "),
+    assistant=Turn("[/INST] ", "</s>"),
+    generation="[/INST] ",
+)
+
+# X-PLUG/mPLUG-Owl mPLUG-Owl2/mplug_owl2/conversation.py, conv_mplug_owl2 (its system message is not written).
+MPLUG_OWL_2 = ChatFormat(
+    "mplug-owl2",
+    wrapped=True,
+    system=None,
+    user=Turn("USER: ", " "),
+    assistant=Turn("ASSISTANT: ", "{eos}"),
+    generation="ASSISTANT:",
+    image_place="first",
+)
+# baaivision/EVE EVEv2/eve/conversation.py, conv_qwen_v2.
+EVE_2 = VICUNA_V1.but(
+    name="eve-2", wrapped=False, assistant=Turn("ASSISTANT: ", "<|im_end|>"), stops=("<|im_end|>",)
+)
+
 FORMATS: dict[str, ChatFormat] = {
     chat.name: chat
     for chat in (
@@ -266,6 +320,12 @@ FORMATS: dict[str, ChatFormat] = {
         NOUS,
         SMOLVLM,
         IDEFICS_3,
+        FUYU,
+        OTTERHD,
+        COGVLM,
+        COGAGENT,
+        MPLUG_OWL_2,
+        EVE_2,
     )
 }
 

@@ -108,6 +108,7 @@ class Collator:
         assert geometry is not None and connector is not None
         height, width = sample.pixels.shape[:2]
         grid = self.branch.encoders[0].grid
+        geometry = geometry.drawn(str(sample.key))
         return plan_picture((height, width), geometry, grid, connector.grid, self.branch.name)
 
     def _row(self, sample: Sample, plan: PicturePlan) -> _Row:

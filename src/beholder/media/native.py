@@ -1,0 +1,87 @@
+"""One view of about the picture's own proportions, in whole cells: as many tokens as it needs (Fuyu, EVE)."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from itertools import chain
+from typing import Self
+
+import numpy as np
+
+from beholder.errors import BeholderError, UnknownName
+from beholder.media.geometry import Geometry
+from beholder.media.plan import Box, Features, Grid, Size, Tag, View, in_order
+
+FITS = ("shrink", "longest", "area")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Native(Geometry):
+    """cell: pixels per side of what gives one token; views are whole cells.
+
+    fit: `shrink` makes pictures smaller only where they exceed `size`, and pads the right and lower edges to whole cells
+    (official `FuyuImageProcessor`); `longest` scales the longer side to that of `size` and stretches the other one to whole
+    cells (EVE: mm_utils.py, whose padding is cut off again); `area` scales to the area of `size`, both sides stretched up to
+    whole cells (EVEv2: mm_utils.py).
+    newline: text behind each row of tokens.
+    sides: in training the longer side of each sample is drawn between these, in pixels (OtterHD, 2311.04219).
+    """
+
+    cell: int
+    size: Size
+    fit: str = "shrink"
+    newline: str = ""
+    sides: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fit not in FITS:
+            raise UnknownName("Native fit", self.fit, FITS)
+        if min(self.size) < self.cell:
+            raise BeholderError(f"views of {self.size} pixels are smaller than one cell of {self.cell}")
+
+    def views(self, original: Size) -> tuple[View, ...]:
+        resized = self._shrunk(original) if self.fit == "shrink" else self._stretched(original)
+        height, width = (math.ceil(side / self.cell) * self.cell for side in resized)
+        resizes = () if resized == tuple(original) else (resized,)
+        return (View(original, resizes, Box(0, 0, width, height)),)
+
+    def _shrunk(self, original: Size) -> Size:
+        scale = min(limit / side for limit, side in zip(self.size, original, strict=True))
+        if scale >= 1:
+            return original
+        return max(int(original[0] * scale), 1), max(int(original[1] * scale), 1)
+
+    def _stretched(self, original: Size) -> Size:
+        """In the official order of operations: one cell more or less is a row of tokens."""
+        height, width = (max(math.ceil(cells), 1) * self.cell for cells in self._cells(original))
+        return height, width
+
+    def _cells(self, original: Size) -> tuple[float, float]:
+        if self.fit == "longest":
+            limit, longest = max(self.size), max(original)
+            return limit * original[0] / longest / self.cell, limit * original[1] / longest / self.cell
+        ratio = math.sqrt(original[0] * original[1]) / math.sqrt(self.size[0] * self.size[1])
+        return original[0] / ratio / self.cell, original[1] / ratio / self.cell
+
+    def pieces(self, views: tuple[View, ...], grids: tuple[Grid, ...]) -> tuple[Tag | Features, ...]:
+        """Each row of tokens with its break; the whole picture at once where rows have none."""
+        (grid,) = grids
+        if not self.newline:
+            return (in_order(grids),)
+        rows = np.arange(grid.num_tokens).reshape(-1, grid.width)
+        return tuple(chain.from_iterable((Features(row), Tag(self.newline)) for row in rows))
+
+    def at(self, tile: int) -> Self:
+        """Views of at most `tile` pixels per side; a cell keeps its size as far as it fits."""
+        sides = self.sides and (tile // 2, tile)
+        return self.but(sides=sides, cell=min(self.cell, tile // 2), size=(tile, tile))
+
+    def drawn(self, key: str) -> Self:
+        """By the key alone, so that a sample keeps its resolution and a stopped run goes on as it was."""
+        if self.sides is None:
+            return self
+        side = random.Random(key).randint(*self.sides)
+        return self.but(fit="longest", size=(side, side), sides=None)

@@ -1,0 +1,74 @@
+"""Boxes as words of an answer or a question: plain numbers, and what stands around them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from beholder.config import Config
+from beholder.errors import BeholderError
+from beholder.media.plan import Box, View
+
+NAMES = ("x0", "y0", "x1", "y1")
+
+
+@dataclass(frozen=True)
+class Coordinates(Config):
+    """box: one box's text, with {x0}, {y0}, {x1} and {y1}. start, between, end: around and between boxes.
+
+    steps: numbers count so many steps over the view's width and height, the last one being steps - 1; with None they count
+    runs of `pixels` of the view. digits: numbers are filled up to so many with zeros.
+    """
+
+    box: str = "{x0},{y0},{x1},{y1}"
+    start: str = ""
+    between: str = ";"
+    end: str = ""
+    steps: int | None = 1000
+    pixels: int = 1
+    digits: int = 1
+
+    def __post_init__(self) -> None:
+        if sorted(re.findall(r"{(\w+)}", self.box)) != sorted(NAMES):
+            raise BeholderError(
+                f"the text of a box is {self.box!r}; it needs {{x0}}, {{y0}}, {{x1}} and {{y1}}"
+            )
+
+    def write(self, boxes: Sequence[Box], view: View) -> str:
+        """The boxes, given in pixels of the original picture, as the model reads them of this view."""
+        texts = []
+        for box in boxes:
+            corners = (*view.from_original(box.left, box.top), *view.from_original(box.right, box.bottom))
+            numbers = (
+                self._number(value, side) for value, side in zip(corners, self._sides(view), strict=True)
+            )
+            texts.append(self.box.format_map(dict(zip(NAMES, numbers, strict=True))))
+        return self.start + self.between.join(texts) + self.end
+
+    def read(self, text: str, view: View) -> list[Box]:
+        """All boxes that a model has written of this view, in pixels of the original picture."""
+        number = re.escape(self.box)
+        for name in NAMES:
+            number = number.replace(re.escape(f"{{{name}}}"), rf"\s*(?P<{name}>\d+)")
+        found = []
+        for run in (
+            re.findall(f"{re.escape(self.start)}(.*?){re.escape(self.end)}", text) if self.end else [text]
+        ):
+            for match in re.finditer(number.replace(r"\ ", r"\s*"), run):
+                x0, y0, x1, y1 = (
+                    int(match[name]) * (self.pixels if self.steps is None else side / self.steps)
+                    for name, side in zip(NAMES, self._sides(view), strict=True)
+                )
+                found.append(Box(*view.to_original(x0, y0), *view.to_original(x1, y1)))
+        return found
+
+    def _sides(self, view: View) -> tuple[int, int, int, int]:
+        """Over what each of the four numbers counts."""
+        height, width = view.size
+        return width, height, width, height
+
+    def _number(self, value: float, side: int) -> str:
+        if self.steps is None:
+            return str(round(value / self.pixels)).zfill(self.digits)
+        return str(min(max(int(value / side * self.steps), 0), self.steps - 1)).zfill(self.digits)
