@@ -26,6 +26,7 @@ EXPECTED = {  # of each group of references, one of these sets of stages must ha
     "vision": [{"vision"}, {"stage 1"}],
     "dual-encoder": [DUAL],
     "vlm": [TEXT | {"connector"}],
+    "fusion": [{"hidden states", "text vectors"}, {"hidden states", "answers"}],
     "codec": [{"codes", "restored"}],
     "audio": [{"sound"}, {"codes"}],
 }

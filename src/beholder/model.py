@@ -235,6 +235,7 @@ class Model(nn.Module):
             pooled_BD=None if language is None else language.pooled_BD,
             unembed=None if language is None else self.language.logits,
             ids_BT=batch.ids_BT,
+            lengths=batch.lengths,
             token_spans=token_spans(batch, self.card),
             branches=branches,
         )

@@ -86,6 +86,11 @@ class VisionConfig(EncoderConfig):
 
     image_size: int
 
+    @property
+    def reads_masks(self) -> bool:
+        """Whether views may have a fourth channel, a normalised mask."""
+        return False
+
 
 class AudioConfig(EncoderConfig):
     """An encoder of sound: views are spectrograms (1, bins, frames) or waveforms (1, 1, samples). `size`: (rows, columns)
@@ -148,6 +153,7 @@ class LanguageInputs:
     memory_keep:    (B, S) booleans, False where the memory is padding; None where nothing is
     target_BT, target_lengths: an encoder-decoder's own tokens, where ids are the encoder's
     kinds_BT:       kinds of tokens that have a vector each (BERT's token types); all 0 where None
+    own_BT:         True at features that bring their own place and kind, so that the language part adds none
     """
 
     ids_BT: Tensor
@@ -162,6 +168,7 @@ class LanguageInputs:
     target_BT: Tensor | None = None
     target_lengths: tuple[int, ...] | None = None
     kinds_BT: Tensor | None = None
+    own_BT: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -275,6 +282,11 @@ class FusionConfig(Config):
         """(branch, token id) whose positions in the prompt stand for features; None where there are none."""
         return None
 
+    @property
+    def by_row(self) -> bool:
+        """Whether every row has pictures of its own although nothing in its text stands for them."""
+        return False
+
     def placed(self, plan: PicturePlan) -> PicturePlan:
         """The plan of a picture with what this fusion puts into the prompt for it."""
         return plan
@@ -309,13 +321,15 @@ class TokenSpan:
 @dataclass(frozen=True)
 class HeadInputs:
     """All a head may read: hidden states (None without text), one vector a row, the language part's map to its
-    vocabulary, the ids, where pictures lie, the branches' features with their plans.
+    vocabulary, the ids with the tokens of each row (None where all are full), where pictures lie, the branches' features
+    with their plans.
     """
 
     hidden_BTD: Tensor | None = None
     pooled_BD: Tensor | None = None
     unembed: Callable[[Tensor], Tensor] | None = None
     ids_BT: Tensor | None = None
+    lengths: tuple[int, ...] | None = None
     token_spans: tuple[TokenSpan, ...] = ()
     branches: Mapping[str, BranchOutput] = field(default_factory=dict)
 

@@ -71,8 +71,17 @@ class TokenEmbedder(nn.Module):
             x_BTD = self.projection(x_BTD)
         return x_BTD if self.config.scale == 1.0 else x_BTD * self.config.scale
 
-    def place(self, x_BTD: Tensor, positions_BT: Tensor, segments_BT: Tensor | None = None) -> Tensor:
-        """`x_BTD` with positions and segments added and normed. Raises `BeholderError` beyond the table's end."""
+    def place(
+        self,
+        x_BTD: Tensor,
+        positions_BT: Tensor,
+        segments_BT: Tensor | None = None,
+        own_BT: Tensor | None = None,
+    ) -> Tensor:
+        """`x_BTD` with positions and segments added, but to features that have their own (`own_BT`), and normed. Raises
+        `BeholderError` beyond the table's end.
+        """
+        given_BTD = x_BTD
         if self.config.positions is not None:
             x_BTD = x_BTD + self._positions(positions_BT + self.config.offset, x_BTD.shape[-1]).to(
                 x_BTD.dtype
@@ -84,6 +93,8 @@ class TokenEmbedder(nn.Module):
                 else nn.functional.embedding(segments_BT, self.segments)
             )
             x_BTD = x_BTD + kinds
+        if own_BT is not None:
+            x_BTD = torch.where(own_BT[..., None], given_BTD, x_BTD)
         x_BTD = x_BTD if self.norm is None else self.norm(x_BTD)
         return self.projection(x_BTD) if self.projection is not None and self.config.late else x_BTD
 

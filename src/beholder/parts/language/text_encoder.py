@@ -118,12 +118,12 @@ class TextEncoderModel(Language):
     ) -> LanguageOutput:
         """`inputs.ids_BT` says where texts end; pooled_BD is the projected vector, not yet of unit length."""
         x_BTD, seen = inputs.embeddings_BTD, inputs.visibility
-        length = x_BTD.shape[1]
+        length = int(inputs.positions.max()) + 1 if inputs.own_BT is not None else x_BTD.shape[1]
         if length > self.config.context and self.config.embedding.positions is not None:
             raise BeholderError(
                 f"a text of {length} tokens; this text tower reads at most {self.config.context}"
             )
-        x_BTD = self.embedding.place(x_BTD, inputs.positions, inputs.kinds_BT)
+        x_BTD = self.embedding.place(x_BTD, inputs.positions, inputs.kinds_BT, inputs.own_BT)
         if not self.config.causal:
             seen = replace(seen, both_ways=True)
         step = Step(x_BTD.dtype, seen, positions=inputs.positions, inputs=inputs)

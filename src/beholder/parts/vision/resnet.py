@@ -152,12 +152,15 @@ class ResNetModel(StagedEncoder):
         self.pool = AttentionPool2d(config) if config.pool_heads else None
         self.classifier = nn.Linear(config.pooled_dim, config.classes) if config.classes else None
 
-    def maps(self, pixels_V3HW: Tensor) -> Maps:
+    def front(self, pixels_V3HW: Tensor) -> Tensor:
+        """What the first stage reads, (V, C, h, w)."""
         x_VChw = pixels_V3HW
         for layer in self.stem:
             x_VChw = self.act(layer(x_VChw))
-        x_VChw = F.avg_pool2d(x_VChw, 2) if self.config.deep_stem else F.max_pool2d(x_VChw, 3, 2, 1)
-        taps = [last_dim(tap) for tap in each(self.stages, x_VChw)]
+        return F.avg_pool2d(x_VChw, 2) if self.config.deep_stem else F.max_pool2d(x_VChw, 3, 2, 1)
+
+    def maps(self, pixels_V3HW: Tensor) -> Maps:
+        taps = [last_dim(tap) for tap in each(self.stages, self.front(pixels_V3HW))]
         last = taps[-1]
         return Maps(taps, last, last.mean((1, 2)) if self.pool is None else self.pool(last))
 

@@ -337,6 +337,13 @@ MODERN_UNREAD = (
 MODERN = BertKind("model.", MODERN_BERT, head="", dense="head.dense", norm="head.norm", bias="decoder.bias")
 
 
+def read_bert(fields: Fields) -> Read[TextEncoder]:
+    """The bare encoder, with its pooler, of a system whose file has BERT's fields among its own."""
+    bare = {key: value for key in BERT_FIELDS if (value := fields.raw(key)) is not None}
+    bare.pop("architectures", None)
+    return _bert(Fields(bare, fields.name))
+
+
 def _assuming(fields: Fields, defaults: Mapping[str, Any]) -> Fields:
     """`fields` with other defaults; what is read of them counts as read."""
     keys = (*BERT_FIELDS, *defaults)

@@ -1,0 +1,44 @@
+"""VisualBERT (1908.03557): BERT over words and regions in one sequence, with masked words and matching as its tasks."""
+
+from beholder.cards.schema import Card, Source
+from beholder.media.shapes import Whole
+from beholder.parts.connectors.projections import Linear
+from beholder.parts.fusion.joint import Joint
+from beholder.parts.heads.joint import Answers, Matching
+from beholder.parts.heads.masked_token import MaskedToken
+from beholder.parts.language import sizes_text as language
+from beholder.parts.vision import sizes_hierarchical as vision
+from beholder.parts.vision.regions import FasterRcnn
+
+# Sizes: config.json of the files named in `weights`, whose regions have 2048 numbers. Those were made beforehand, by a Faster
+# R-CNN trained on Visual Genome (section 4.1); bottom-up attention's (1707.07998) stands for it here.
+VISUALBERT = Card(
+    name="visualbert",
+    system="visualbert",
+    paper="1908.03557",
+    licence="Apache-2.0",
+    vision=FasterRcnn(vision.RESNET_101.but(stride="first"), count=100),
+    connector=Linear(),
+    images=Whole(
+        edge=600,
+        limit=1000,
+        filter="bilinear",
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    ),
+    fusion=(Joint(),),
+    language=language.BERT_BASE,
+    heads=(MaskedToken("gelu", language.BERT_NORM), Matching()),
+    weights=(Source("hub", "uclanlp/visualbert-vqa-coco-pre"),),
+)
+VISUALBERT_VQA = VISUALBERT.but(
+    name="visualbert-vqa",
+    language=language.BERT_BASE.but(pool=None, projection=0, projection_act=None),
+    heads=(Answers(3129, of="last word"),),
+    weights=(Source("hub", "uclanlp/visualbert-vqa"),),
+)
+VISUALBERT_NLVR2 = VISUALBERT.but(
+    name="visualbert-nlvr2",
+    heads=(Answers(2),),
+    weights=(Source("hub", "uclanlp/visualbert-nlvr2"),),
+)

@@ -1,0 +1,75 @@
+"""What one vector of words and pictures read together says: whether they belong together, or which of many answers holds.
+
+B rows, D width, C answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from beholder.errors import BeholderError, UnknownName
+from beholder.parts.contracts import Head, HeadConfig, HeadInputs, LanguageConfig
+from beholder.parts.language.state import State
+
+
+@dataclass(frozen=True)
+class Matching(HeadConfig):
+    """Scores (B, 2) of the pooled vector: the words belong to the picture, or they do not (VisualBERT, 1908.03557)."""
+
+    output: ClassVar[str] = "matching"
+
+    def build(self, language: LanguageConfig | None) -> Head:
+        return AnswersHead(2, _width(language, "pooled"), "pooled")
+
+
+@dataclass(frozen=True)
+class Answers(HeadConfig):
+    """Scores (B, C) of so many answers. of: the `pooled` vector, or the `last word` before the end token, where a question
+    that is completed with a mask has it (VisualBERT on VQA, 1908.03557, section 4.1).
+    """
+
+    output: ClassVar[str] = "answers"
+    count: int
+    of: str = "pooled"
+
+    def __post_init__(self) -> None:
+        if self.of not in ("pooled", "last word"):
+            raise UnknownName("what answers are read from", self.of, ("pooled", "last word"))
+
+    def tiny(self) -> Answers:
+        return self.but(count=min(self.count, 8))
+
+    def build(self, language: LanguageConfig | None) -> Head:
+        return AnswersHead(self.count, _width(language, self.of), self.of)
+
+
+def _width(language: LanguageConfig | None, of: str) -> int:
+    if language is None:
+        raise BeholderError("answers are read from words and pictures together; this needs a text encoder")
+    return language.feature_dim if of == "pooled" else language.dim
+
+
+class AnswersHead(Head):
+    """One vector of each row (B, D) -> scores (B, C)."""
+
+    def __init__(self, count: int, dim: int, of: str) -> None:
+        super().__init__()
+        self.of = of
+        self.linear = nn.Linear(dim, count)
+
+    def forward(self, inputs: HeadInputs, state: State | None = None) -> Tensor:
+        return self.linear(self._vector(inputs))
+
+    def _vector(self, inputs: HeadInputs) -> Tensor:
+        if self.of == "pooled":
+            if inputs.pooled_BD is None:
+                raise BeholderError("scores are read from the pooled vector; set pool= on the text encoder")
+            return inputs.pooled_BD
+        assert inputs.hidden_BTD is not None and inputs.ids_BT is not None
+        rows, width = inputs.ids_BT.shape
+        ends_B = torch.tensor(inputs.lengths or (width,) * rows, device=inputs.ids_BT.device)
+        return inputs.hidden_BTD[torch.arange(rows, device=ends_B.device), (ends_B - 2).clamp(min=0)]

@@ -1,0 +1,73 @@
+"""Encoders of words and features together. Defaults are those of the official config classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from beholder.cards.schema import Branch, Card
+from beholder.media.geometry import Geometry
+from beholder.parts.blocks.mlp import FeedForward
+from beholder.parts.connectors.projections import Linear
+from beholder.parts.contracts import HeadConfig
+from beholder.parts.fusion.joint import Joint
+from beholder.parts.heads.joint import Answers, Matching
+from beholder.parts.heads.masked_token import MaskedToken
+from beholder.parts.vision.regions import RegionFeatures
+from beholder.weights.layout import Binding
+from beholder.weights.layouts import common
+from beholder.weights.layouts.joint import VISUAL_MARKS
+from beholder.weights.layouts.text import masked_token
+from beholder.weights.readers.fields import Fields
+from beholder.weights.readers.read import Recorded
+from beholder.weights.readers.reading import CONNECTOR, LANGUAGE, Naming, Reading
+from beholder.weights.readers.text import read_bert
+
+
+def _visual_bert(fields: Fields, name: str, _: Geometry | None) -> Reading:
+    """BERT over words and regions; the class that wrote a file says which heads it has."""
+    classes = " ".join(fields.raw("architectures") or ())
+    for key in ("bypass_transformer", "special_visual_initialize"):  # of the training code
+        fields.raw(key)
+    labels = len(fields.get("id2label", {})) or 2
+    regions = RegionFeatures(fields.count("visual_embedding_dim", 512))
+    read = read_bert(fields)
+    encoder = read.config
+    assert isinstance(encoder.mlp, FeedForward)
+    heads: tuple[HeadConfig, ...] = ()
+    rest: Naming = ()
+    if "ForPreTraining" in classes:
+        heads = (MaskedToken(encoder.mlp.act, encoder.norm), Matching())
+        words = masked_token("transform.dense", "transform.LayerNorm", "decoder", "bias")
+        rest = (
+            Binding("cls.predictions.", "heads.0.", words),
+            Binding("cls.predictions.decoder.", LANGUAGE, common.TIED_HEAD),
+            Binding("cls.seq_relationship.", "heads.1.linear.", common.AFFINE),
+        )
+    elif "ForQuestionAnswering" in classes or "ForVisualReasoning" in classes:
+        heads = (Answers(labels, "last word" if "ForQuestionAnswering" in classes else "pooled"),)
+        rest = (Binding("cls.", "heads.0.linear.", common.AFFINE),)
+    card = Card(
+        name=name,
+        branches=(Branch((regions,), connector=Linear(), modality="regions"),),
+        fusion=(Joint(segments=fields.count("type_vocab_size", 2), positions=encoder.context),),
+        language=encoder,
+        heads=heads,
+    )
+    body = "visual_bert." if heads else ""
+    naming = (
+        Binding(body, LANGUAGE, read.layout, read.numbers),
+        Binding(f"{body}embeddings.", "fusion.0.", VISUAL_MARKS),
+        Binding(f"{body}embeddings.visual_projection.", CONNECTOR + "linear.", common.AFFINE),
+        *rest,
+    )
+    stages = {
+        "hidden states": Recorded(f"hook/{body}encoder/last_hidden_state"),
+        "text vectors": Recorded(f"hook/{body}pooler"),
+        "answers": Recorded("logits"),
+        "logits": Recorded("prediction_logits"),
+        "matching": Recorded("seq_relationship_logits"),
+    }
+    return Reading(card, (naming,), stages)
+
+
+READERS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {"visual_bert": _visual_bert}
