@@ -48,6 +48,7 @@ NATIVE = "AxialRotary|Sinusoids|GridTable.resize=bilinear|GridTable.resize=bucke
 
 PROOFS: dict[str, Proof] = {
     "alibi": Proof(("Alibi",), f"{LAYERS}::test_alibi"),
+    "alpha-channel-conv": Proof(("Patches.mask=True",), "tests/parts/test_masked_clip.py"),
     "anyres-tiling": Proof(("AnyRes",), f"{GEOMETRY}::test_anyres"),
     "aspect-ratio-embedding": Proof(("TiledViT",), f"{TILED}::test_each_shape"),
     "ast-encoder": Proof(("SignalPatches",), f"{AUDIO}::test_imagebind_trunks"),

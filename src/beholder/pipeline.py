@@ -16,16 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from beholder.cards.schema import Card
+from beholder.cards.schema import Branch, Card
 from beholder.errors import BeholderError
 from beholder.generate.loop import answers, check_context, generate
 from beholder.generate.results import Piece, Result
 from beholder.generate.sampling import Sampling
 from beholder.media.decode import decode_many
-from beholder.media.pixels import load_pictures
+from beholder.media.pixels import load_masks, load_pictures
 from beholder.media.plan import Box, PicturePlan
 from beholder.model import Batch, Model, Output
-from beholder.parts.contracts import BranchOutput, LanguageOutput, Packed
+from beholder.parts.contracts import BranchOutput, LanguageOutput, Packed, VisionConfig
+from beholder.parts.vision.patches import MASK_MEAN, MASK_STD
 from beholder.planning import (
     Plan,
     branch_plan,
@@ -134,17 +135,26 @@ class Pipeline:
         prepared, pieces = self._generate(conversations, Sampling.of(options))
         return [_reply(result, prepared, row) for row, result in enumerate(answers(pieces))]
 
-    def embed(self, images: Any = None, texts: str | Sequence[str] | None = None) -> Embeddings:
+    def embed(
+        self,
+        images: Any = None,
+        texts: str | Sequence[str] | None = None,
+        *,
+        masks: Sequence[np.ndarray] | None = None,
+    ) -> Embeddings:
         """Unit vectors of pictures and texts, and their likeness where the system has a measure of it.
 
-        Raises `BeholderError` for systems that give no vectors and for texts beyond the context.
+        masks: one for each picture, (H, W) booleans or uint8 of its size, for systems that look where a mask says
+        (Alpha-CLIP). Raises `BeholderError` for systems that give no vectors and for texts beyond the context.
         """
         sources, words = listed(images), [texts] if isinstance(texts, str) else list(texts or ())
         check_pictures(self.card, len(sources))
+        if masks is not None and len(masks) != len(sources):
+            raise BeholderError(f"{len(masks)} masks for {len(sources)} pictures; give one for each")
         if not sources and not words:
             raise BeholderError("nothing to embed; give images=[...] or texts=[...]")
         with torch.inference_mode():
-            branches = self.encode_pictures(sources) if sources else {}
+            branches = self.encode_pictures(sources, masks) if sources else {}
             language = self._read_texts(words) if words else None
             heads = self.model.apply_heads(Batch(), branches, language)
         likeness = heads.get("similarity")
@@ -172,7 +182,9 @@ class Pipeline:
 
         return classify(self, listed(pictures), labels, templates)
 
-    def encode_pictures(self, sources: Sequence[Any]) -> dict[str, BranchOutput]:
+    def encode_pictures(
+        self, sources: Sequence[Any], masks: Sequence[np.ndarray] | None = None
+    ) -> dict[str, BranchOutput]:
         """Features of pictures that are not part of a prompt, so many at a time. Sources are those of `ask`."""
         check_pictures(self.card, len(sources))
         branch, tokens, grids, pooled, plans = image_branches(self.card)[0], [], [], [], []
@@ -180,6 +192,8 @@ class Pipeline:
             pictures = decode_many(sources[first : first + VIEWS_AT_ONCE])
             planned = [branch_plan(self.card, branch, picture.shape[:2]) for picture in pictures]
             views = self._views(pictures, [[planned]])[branch.name]
+            if masks is not None:
+                views = self._masked(views, masks[first : first + VIEWS_AT_ONCE], planned, branch)
             packed = self.model.branch(branch.name)(views)
             tokens.append(packed.tokens_ND)
             grids += packed.grids
@@ -323,6 +337,26 @@ class Pipeline:
                 loaded = load_pictures(pictures, plans, branch.geometry)
                 views[branch.name] = [view.to(self.model.device) for picture in loaded for view in picture]
         return views
+
+    def _masked(
+        self,
+        views: Sequence[Tensor],
+        masks: Sequence[np.ndarray],
+        plans: Sequence[PicturePlan],
+        branch: Branch,
+    ) -> list[Tensor]:
+        """The views with their masks as fourth channels."""
+        encoder, geometry = branch.encoders[0], branch.geometry
+        if not isinstance(encoder, VisionConfig) or not encoder.reads_masks or geometry is None:
+            raise BeholderError(
+                f"{self.card.name} reads no masks; choose a system that does, such as alpha-clip-l-14"
+            )
+        channels = [
+            (mask - MASK_MEAN) / MASK_STD
+            for mask_HW, plan in zip(masks, plans, strict=True)
+            for mask in load_masks(mask_HW, plan.views, geometry)
+        ]
+        return [torch.cat((view, mask.to(view))) for view, mask in zip(views, channels, strict=True)]
 
     def _read_texts(self, words: Sequence[str]) -> LanguageOutput:
         """Texts through the text tower, each by itself."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # module -> names of its cards
 FAMILIES: dict[str, tuple[str, ...]] = {
+    "alpha_clip": ("alpha-clip-b-16", "alpha-clip-l-14", "alpha-clip-l-14-336"),
     "clip": (
         "clip-b-32",
         "clip-b-16",

@@ -37,6 +37,10 @@ def embed(
         typer.Argument(metavar="PICTURE...", help="Picture files; with --out also folders of them."),
     ] = None,
     text: Annotated[list[str] | None, typer.Option("--text", "-t", help="A text; may be repeated.")] = None,
+    mask: Annotated[
+        list[Path] | None,
+        typer.Option(help="Where to look: a picture, white there, of the same size; one for each PICTURE."),
+    ] = None,
     texts: Annotated[Path | None, typer.Option(help="A file with a text on each line.")] = None,
     out: Annotated[
         Path | None,
@@ -61,6 +65,8 @@ def embed(
     loose = next((path for path in given if not is_picture(str(path))), None)
     if loose is not None:
         raise BeholderError(f"{str(loose)!r} is no picture; a text goes after --text")
+    if mask and out is not None:
+        raise BeholderError("--mask and --out do not go together; print the vectors with --json")
     if out is not None:
         written = write_vectors(given, words, out, model=model, device=device, dtype=dtype)
         print_json(written) if as_json else print(
@@ -69,7 +75,8 @@ def embed(
         return
     paths = [str(path) for path in given]
     sources = check_pictures(paths)
-    found = options.open_model(model, device, dtype).embed(images=sources, texts=words)
+    masks = [each[..., 0] for each in check_pictures([str(path) for path in mask])] if mask else None
+    found = options.open_model(model, device, dtype).embed(images=sources, texts=words, masks=masks)
     if as_json:
         print_json(
             {"model": model, "pictures": paths, "texts": words}

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from beholder.errors import BeholderError
 from beholder.media.geometry import Geometry
 from beholder.media.plan import Box, PicturePlan, Size, View
-from beholder.media.resize import cut, resize
+from beholder.media.resize import BLACK, cut, resize
 
 # H height, W width, C channels (RGB)
 
@@ -39,6 +40,26 @@ def load_pictures(
         return []
     with ThreadPoolExecutor(workers or min(len(pictures), os.cpu_count() or 1)) as pool:
         return list(pool.map(lambda pixels, plan: load_views(pixels, plan.views, geometry), pictures, plans))
+
+
+def load_masks(mask_HW: np.ndarray, views: Sequence[View], geometry: Geometry) -> list[Tensor]:
+    """(1, height, width) from 0 to 1 for each view of a picture: what of its mask (H, W), booleans or uint8 to 255, falls
+    there. Padding is outside the mask. Raises `BeholderError` for a mask of another size than the picture.
+    """
+    if mask_HW.ndim != 2 or mask_HW.dtype not in (np.bool_, np.uint8):
+        raise BeholderError(
+            f"a mask is (height, width) of booleans or of uint8, not {mask_HW.shape} of {mask_HW.dtype}"
+        )
+    if mask_HW.shape != views[0].original:
+        height, width = views[0].original
+        raise BeholderError(
+            f"a mask of {mask_HW.shape[1]} x {mask_HW.shape[0]} pixels for a picture of {width} x {height}; "
+            "give one of its size"
+        )
+    levels_HW = mask_HW.astype(np.uint8) * (255 if mask_HW.dtype == np.bool_ else 1)
+    pixels_HWC = np.repeat(levels_HW[..., None], 3, axis=-1)
+    seen = view_pixels(pixels_HWC, views, geometry.but(background=BLACK))
+    return [torch.from_numpy(view_HWC[None, ..., 0].astype(np.float32) / 255) for view_HWC in seen]
 
 
 def view_pixels(pixels_HWC: np.ndarray, views: Sequence[View], geometry: Geometry) -> list[np.ndarray]:

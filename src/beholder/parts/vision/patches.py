@@ -18,15 +18,18 @@ from beholder.media.plan import Grid
 @dataclass(frozen=True)
 class Patches(Config):
     """bias: of the projection. norm: of its output, before positions (AIMv2). frames: that one patch spans; a picture is seen
-    as so many equal frames (Qwen2-VL).
+    as so many equal frames (Qwen2-VL). mask: views may have a fourth channel that says where to look (Alpha-CLIP).
     """
 
     bias: bool = True
     norm: bool = False
     frames: int = 1
+    mask: bool = False
 
     def build(self, dim: int, patch: int) -> nn.Module:
         """(V, 3, h, w), or with frames (V, 3, t, h, w), to (V, D, rows, columns), or (V, D, t / frames, rows, columns)."""
+        if self.mask:
+            return MaskedPatches(dim, patch, bias=self.bias)
         if self.frames == 1:
             return nn.Conv2d(3, dim, patch, stride=patch, bias=self.bias)
         kernel = (self.frames, patch, patch)
@@ -46,6 +49,27 @@ class Patches(Config):
                 "give pictures, or a multiple of these"
             )
         return view.shape[1] // self.frames
+
+
+MASK_MEAN, MASK_STD = 0.5, 0.26  # SunzeY/AlphaCLIP README: normalisation of masks from 0 to 1
+
+
+class MaskedPatches(nn.Conv2d):
+    """Patches of three colours plus patches of a mask, whose kernel is zero before training, so that the encoder begins as
+    the one without masks (Alpha-CLIP, 2312.03818, section 3.2). Views of three channels are masked nowhere.
+    """
+
+    def __init__(self, dim: int, patch: int, *, bias: bool) -> None:
+        super().__init__(3, dim, patch, stride=patch, bias=bias)
+        self.mask = nn.Conv2d(1, dim, patch, stride=patch, bias=False)
+        nn.init.zeros_(self.mask.weight)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(V, 3, h, w), or (V, 4, h, w) with a normalised mask, to (V, D, rows, columns)."""
+        mask_V1hw = pixels[:, 3:]
+        if not mask_V1hw.shape[1]:
+            mask_V1hw = torch.full_like(pixels[:, :1], (1.0 - MASK_MEAN) / MASK_STD)
+        return super().forward(pixels[:, :3]) + self.mask(mask_V1hw)
 
 
 @dataclass(frozen=True)

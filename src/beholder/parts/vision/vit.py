@@ -113,6 +113,10 @@ class ViT(VisionConfig):
         return self.dim * len(self.take.layers)
 
     @property
+    def reads_masks(self) -> bool:
+        return self.patches.mask
+
+    @property
     def pooled_dim(self) -> int:
         return self.dim * (2 if self.pool == "cls and mean" else 1)
 

@@ -1,0 +1,55 @@
+"""Dual encoders under the names of openai/CLIP and what was made from it."""
+
+from __future__ import annotations
+
+from beholder.weights.layout import Layout
+from beholder.weights.layouts.rules import Rules, affine
+from beholder.weights.layouts.vision import OPEN_CLIP
+from beholder.weights.ops import Split, Transpose
+
+_IN_PROJ = "transformer.resblocks.{}.attn.in_proj"
+
+
+def _together(joint: str) -> Rules:
+    """Queries, keys and values as one matrix called `joint` and one bias."""
+    return {
+        f"{_IN_PROJ}{joint}{leaf}": Split(
+            tuple(f"blocks.{{}}.attn.{part}.{leaf}" for part in ("q", "k", "v"))
+        )
+        for leaf in ("weight", "bias")
+    }
+
+
+# SunzeY/AlphaCLIP alpha_clip/model.py `VisionTransformer`: the joint map is a module of its own there
+ALPHA_CLIP = Layout(
+    {
+        **{
+            key: op
+            for key, op in OPEN_CLIP.rules.items()
+            if not key.startswith((_IN_PROJ, "transformer.resblocks.{}.ls"))
+        },
+        **_together("."),
+        "conv1_alpha.weight": "patch.mask.weight",
+    },
+    name="Alpha-CLIP ViT",
+)
+# openai/CLIP clip/model.py `CLIP`: the text tower, whose names stand beside `visual`
+OPENAI_TEXT = Layout(
+    {
+        "token_embedding.weight": "embedding.weight",
+        "positional_embedding": "embedding.positions",
+        "text_projection": Transpose("projection.weight"),
+        **_together("_"),
+        **affine(
+            {
+                "transformer.resblocks.{}.ln_1": "blocks.{}.norm1",
+                "transformer.resblocks.{}.ln_2": "blocks.{}.norm2",
+                "transformer.resblocks.{}.attn.out_proj": "blocks.{}.attn.out",
+                "transformer.resblocks.{}.mlp.c_fc": "blocks.{}.mlp.up",
+                "transformer.resblocks.{}.mlp.c_proj": "blocks.{}.mlp.down",
+                "ln_final": "norm",
+            }
+        ),
+    },
+    name="openai/CLIP text tower",
+)
