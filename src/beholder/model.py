@@ -177,9 +177,11 @@ class Model(nn.Module):
         self, batch: Batch, branches: Mapping[str, BranchOutput], state: State | None = None
     ) -> LanguageOutput:
         """The language part's hidden states for the batch's ids and features."""
-        inputs = self._draft(batch, state)
+        draft = inputs = self._draft(batch, state)
         for fusion in self._fusions:
             inputs = fusion.prepare(inputs, branches)
+        if state is not None:
+            state.place(draft.positions, inputs.positions, inputs.lengths or (draft.ids_BT.shape[1],) * state.rows)
         return self.language(inputs, state, layer_parts=self.layer_parts)
 
     def _draft(self, batch: Batch, state: State | None) -> LanguageInputs:
@@ -193,6 +195,8 @@ class Model(nn.Module):
             lengths, ids_BT.shape[1], starts=starts, device=ids_BT.device
         )
         positions = visibility.blocks_BT if batch.positions is None else batch.positions
+        if state is not None and state.shift_B is not None:
+            positions = positions + state.shift_B[:, None]
         no_words_BT = (ids_BT >= main.num_readable) | (ids_BT < 0)
         self._check_ids(ids_BT, no_words_BT & (visibility.segments_BT != PADDING))
         words_BT = ids_BT.masked_fill(no_words_BT, 0)

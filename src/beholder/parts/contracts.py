@@ -195,7 +195,7 @@ class LanguageOutput:
         return self.hidden_BTD[rows_B, torch.tensor(self.lengths, device=rows_B.device) - 1]
 
 
-SLOTS = ("before", "after", "qkv", "mlp", "prefix")
+SLOTS = ("before", "after", "norm1", "qkv", "out", "norm2", "mlp", "prefix")
 LayerParts = Mapping[int, Mapping[str, nn.Module]]
 
 
@@ -203,7 +203,8 @@ class LayerPart(Protocol):
     """A module that a fusion puts into a language layer.
 
     before, after: (hidden_BTD, inputs, state) -> hidden_BTD, around the layer
-    qkv, mlp:      (x_BTD, base, inputs) -> what base(x_BTD) gives; base is the layer's own projection or MLP
+    qkv, out, mlp, norm1, norm2: (x_BTD, base, inputs) -> what base(x_BTD) gives; base is the layer's own projections, MLP
+                   or norm of what the mixer or the MLP reads, which also take some tokens alone, (N, D)
     prefix:        (inputs) -> (keys, values), each (B, heads, P, K), seen by every query
     """
 

@@ -196,7 +196,11 @@ class SelfAttention(Mixer):
         )
 
     def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
-        return self.merge(self.heads(x_BTD, step, parts))
+        y_BHTK = self.heads(x_BTD, step, parts)
+        if "out" not in parts:
+            return self.merge(y_BHTK)
+        given_BTD: Tensor = parts["out"](y_BHTK.transpose(1, 2).flatten(2), self.project_out, step.inputs)
+        return given_BTD
 
     def heads(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module]) -> Tensor:
         """What each head gives, (B, H, T, K)."""
@@ -236,7 +240,10 @@ class SelfAttention(Mixer):
 
     def merge(self, x_BHTK: Tensor) -> Tensor:
         """Heads joined and projected, (B, T, D)."""
-        x_BTD = x_BHTK.transpose(1, 2).flatten(2)
+        return self.project_out(x_BHTK.transpose(1, 2).flatten(2))
+
+    def project_out(self, x_BTD: Tensor) -> Tensor:
+        """(B, T, H K) -> (B, T, D)."""
         return self.out(x_BTD if self.inner_norm is None else self.inner_norm(x_BTD))
 
     def _prepare(self, x_BTD: Tensor, norm: nn.Module | None, step: Step) -> Tensor:

@@ -103,6 +103,12 @@ def build_layers(
     return layers
 
 
+def normed(norm: nn.Module, slot: str, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module]) -> Tensor:
+    """What a layer's norm gives, or the module that a fusion has put in its place."""
+    given: Tensor = parts[slot](x_BTD, norm, step.inputs) if slot in parts else norm(x_BTD)
+    return given
+
+
 class TransformerLayer(nn.Module):
     """A mixer, then an MLP (or none), joined as `arrangement` says. `parts` are a fusion's modules, by slot.
 
@@ -144,10 +150,10 @@ class TransformerLayer(nn.Module):
     def forward(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module] = NO_PARTS) -> Tensor:
         if "before" in parts:
             x_BTD = parts["before"](x_BTD, step.inputs, step.state)
-        y_BTD = x_BTD if self.norm1 is None else self.norm1(x_BTD)
+        y_BTD = x_BTD if self.norm1 is None else normed(self.norm1, "norm1", x_BTD, step, parts)
         mixed_BTD = self.attn(y_BTD, step, parts)
         if self.arrangement.parallel is not None:
-            z_BTD = y_BTD if self.norm2 is None else self.norm2(x_BTD)
+            z_BTD = y_BTD if self.norm2 is None else normed(self.norm2, "norm2", x_BTD, step, parts)
             x_BTD = self._join(
                 x_BTD, y_BTD, mixed_BTD + self._mlp(z_BTD, step, parts), self.after1, self.scale1
             )
@@ -157,7 +163,7 @@ class TransformerLayer(nn.Module):
                 y_BTD = x_BTD if self.cross_norm is None else self.cross_norm(x_BTD)
                 x_BTD = self._join(x_BTD, y_BTD, self.cross(y_BTD, step), self.cross_after, None)
             if self.mlp is not None:
-                y_BTD = x_BTD if self.norm2 is None else self.norm2(x_BTD)
+                y_BTD = x_BTD if self.norm2 is None else normed(self.norm2, "norm2", x_BTD, step, parts)
                 given_BTD = self._mlp(y_BTD, step, parts)
                 x_BTD = self._join(x_BTD, y_BTD, given_BTD, self.after2, self.scale2)
         return parts["after"](x_BTD, step.inputs, step.state) if "after" in parts else x_BTD

@@ -119,6 +119,8 @@ class State:
     lengths:    tokens kept of each row
     segments_BS, blocks_BS: of the kept tokens, for masks; not needed while every row is plain causal text
     layers:     (kind, layer number) -> state; kinds are `self`, `cross` and `recurrent`
+    shift_B:    what positions of new tokens are ahead of (or behind) their number: pictures may take fewer positions than
+                tokens (CogVLM). Cutting a row back into such a picture is not foreseen
     memory, memory_keep: an encoder's output, (B, M, D), made once per request, and (B, M) booleans where some is padding
     """
 
@@ -131,6 +133,7 @@ class State:
     layers: dict[tuple[str, int], LayerState] = field(default_factory=dict)
     memory: Tensor | None = None
     memory_keep: Tensor | None = None
+    shift_B: Tensor | None = None
 
     def __post_init__(self) -> None:
         self.lengths = self.lengths or [0] * self.rows
@@ -181,6 +184,16 @@ class State:
         added = lengths if lengths is not None else [width] * self.rows
         self.lengths = [old + new for old, new in zip(self.lengths, added, strict=True)]
 
+    def place(self, planned_BT: Tensor, positions: Tensor, lengths: Sequence[int]) -> None:
+        """Note that the new tokens' positions are not those that were planned: later ones go on from the last."""
+        if positions is planned_BT:
+            return
+        rows_B = torch.arange(self.rows, device=planned_BT.device)
+        last_B = torch.tensor(list(lengths), device=planned_BT.device).clamp(min=1) - 1
+        placed_BT = positions if positions.ndim == 2 else positions.amax(0)
+        moved_B = placed_BT[rows_B, last_B] - planned_BT[rows_B, last_B]
+        self.shift_B = moved_B if self.shift_B is None else self.shift_B + moved_B
+
     def _reserve(self, capacity: int, like: Visibility) -> None:
         segments_BS = like.segments_BT.new_full((self.rows, capacity), PADDING)
         blocks_BS = like.blocks_BT.new_zeros((self.rows, capacity))
@@ -202,6 +215,7 @@ class State:
             layers={key: layer.reorder(index) for key, layer in self.layers.items()},
             memory=None if self.memory is None else self.memory[index],
             memory_keep=None if self.memory_keep is None else self.memory_keep[index],
+            shift_B=None if self.shift_B is None else self.shift_B[index],
         )
 
     def fork(self, copies: int) -> State:
@@ -233,6 +247,7 @@ class State:
             layers={key: layer.snapshot() for key, layer in self.layers.items()},
             memory=self.memory,
             memory_keep=self.memory_keep,
+            shift_B=self.shift_B,
         )
 
     @property
