@@ -78,6 +78,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "qwen1.5-14b",
         "qwen1.5-72b",
     ),
+    "vision_encoders": ("vit-b-16", "vit-b-32", "vit-l-16", "vit-h-14", "vit-r50-b-16"),
     "other_language_models": (
         "pythia-70m",
         "pythia-410m",

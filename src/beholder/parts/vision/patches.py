@@ -13,21 +13,30 @@ from torch import Tensor, nn
 from beholder.config import Config
 from beholder.errors import BeholderError
 from beholder.media.plan import Grid
+from beholder.parts.vision.conv_stem import ConvStem, StemPatches
 
 
 @dataclass(frozen=True)
 class Patches(Config):
     """bias: of the projection. norm: of its output, before positions (AIMv2). frames: that one patch spans; a picture is seen
     as so many equal frames (Qwen2-VL). mask: views may have a fourth channel that says where to look (Alpha-CLIP).
+    stem: convolutions in front.
     """
 
     bias: bool = True
     norm: bool = False
     frames: int = 1
     mask: bool = False
+    stem: ConvStem | None = None
 
     def build(self, dim: int, patch: int) -> nn.Module:
         """(V, 3, h, w), or with frames (V, 3, t, h, w), to (V, D, rows, columns), or (V, D, t / frames, rows, columns)."""
+        if self.stem is not None:
+            if self.frames > 1 or self.mask or patch % self.stem.stride:
+                raise BeholderError(
+                    f"cells of {self.stem.stride} pixels make no patches of {patch}, nor of frames and masks"
+                )
+            return StemPatches(self.stem, dim, patch, bias=self.bias)
         if self.mask:
             return MaskedPatches(dim, patch, bias=self.bias)
         if self.frames == 1:

@@ -7,6 +7,7 @@ from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.rotary2d import AxialRotary
 from beholder.parts.blocks.transformer import Arrangement
+from beholder.parts.vision.conv_stem import ConvStem
 from beholder.parts.vision.patches import Patches, Windows
 from beholder.parts.vision.positions import GridTable
 from beholder.parts.vision.vit import Take, ViT
@@ -26,6 +27,10 @@ VIT_B_16 = ViT(
 )
 VIT_L_16 = VIT_B_16.but(dim=1024, num_layers=24, **{"attention.num_heads": 16, "mlp.hidden": 4096})
 VIT_H_14 = VIT_B_16.but(patch=14, dim=1280, num_layers=32, **{"attention.num_heads": 16, "mlp.hidden": 5120})
+VIT_B_32 = VIT_B_16.but(patch=32)
+VIT_L_32 = VIT_L_16.but(patch=32)
+# google-research/vision_transformer: vit_jax/configs/models.py, R50+ViT-B_16.
+VIT_R50_B_16 = VIT_B_16.but(patches=Patches(stem=ConvStem()))
 # facebookresearch/dino: vision_transformer.py.
 DINO_S_16 = VIT_B_16.but(
     dim=384, positions=GridTable("bicubic", offset=0.1), **{"attention.num_heads": 6, "mlp.hidden": 1536}
@@ -126,6 +131,10 @@ EVA_CLIP_G_14 = ViT(
     norm=Norm("layer", 1e-6),
     cls=True,
     pool="cls",
+)
+# salesforce/LAVIS: models/eva_vit.py `create_eva_vit_g`, read by Q-Formers: all tokens, a layer less and no norm behind.
+EVA_CLIP_G_14_BLIP2 = EVA_CLIP_G_14.but(
+    num_layers=39, post_norm=False, pool=None, take=Take(norm=False, front=True)
 )
 EVA02_CLIP_L_14 = EVA_CLIP_G_14.but(
     dim=1024,

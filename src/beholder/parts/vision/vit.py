@@ -147,7 +147,8 @@ class ViT(VisionConfig):
         return Grid(1, height // self.patch, width // self.patch)
 
     def tiny(self) -> ViT:
-        """Two layers of width 32 on 28 pixels; depths to take are kept where they exist."""
+        """Two layers of width 32 on 2 x 2 patches; depths to take are kept where they exist."""
+        patch = 14 if self.patches.stem is None else 16
         layers, taps = (
             tuple(max(layer, -2) if layer < 0 else min(layer, 2) for layer in depths)
             for depths in (self.take.layers, self.take.taps)
@@ -155,7 +156,7 @@ class ViT(VisionConfig):
         return (
             super()
             .tiny()
-            .but(image_size=28, patch=14, dim=32, num_layers=2)
+            .but(image_size=2 * patch, patch=patch, dim=32, num_layers=2)
             .but(registers=self.registers and 2, take=self.take.but(layers=layers, taps=taps))
         )
 
