@@ -195,6 +195,12 @@ class Sea:
         return self.conv(f"decoder.model.{at + 1}", self.act(f"decoder.model.{at}", x))
 
 
+def seed_latents(w, queries_VQE):
+    """What SEED quantizes, (V Q, D): two maps with a tanh between them."""
+    x = torch.tanh(queries_VQE @ w["encode_task_layer.0.weight"].T + w["encode_task_layer.0.bias"])
+    return (x @ w["encode_task_layer.2.weight"].T + w["encode_task_layer.2.bias"]).flatten(0, 1)
+
+
 def seed_vector(w, codes_VTD, heads):
     """SEED's way back from code vectors: two maps, positions, pre-norm layers, a shrinking MLP on each token."""
 

@@ -21,6 +21,7 @@ from beholder.parts.codecs.seanet import SeaNet, SoundCodec
 from beholder.parts.codecs.vit_vqgan import PatchTransformer, VitVqGan, grid_sinusoids
 from beholder.parts.codecs.vqgan import VqGan
 from beholder.parts.contracts import Packed
+from beholder.parts.vision.sizes import EVA_CLIP_G_14_BLIP2
 from beholder.weights.files import open_weights
 from beholder.weights.layout import Binding, to_published
 from beholder.weights.layouts import codecs as layouts
@@ -32,7 +33,7 @@ from beholder.weights.readers.codecs import read_codec
 from beholder.weights.readers.fields import Fields
 from beholder.weights.readers.read import Read
 from tests.parts import codec_references as references
-from tests.toys import VIT
+from tests.parts.test_vit_names import Eva, small
 
 CODES = Codebooks(size=24, dim=8, pull=0.25, commit=1.0)
 VQGAN = VqGan(CODES, channels=32, multipliers=(1, 1, 2), latent=16, attention=(2,))
@@ -336,8 +337,7 @@ def test_seed_equals_the_paper():
     model, queries = built(config), torch.randn(3, 4, 32)
     w = published(model, layouts.SEED, {"queries": 4})
     views = list(queries.transpose(1, 2)[:, :, None])
-    x = torch.tanh(queries @ w["encode_task_layer.0.weight"].T + w["encode_task_layer.0.bias"])
-    x = (x @ w["encode_task_layer.2.weight"].T + w["encode_task_layer.2.bias"]).flatten(0, 1)
+    x = references.seed_latents(w, queries)
     assert close(model.latents(views).tokens_ND, x)
     ids = references.nearest(x, w["quantize.embedding.weight"])
     codes = model.encode(views)
@@ -366,8 +366,45 @@ def test_seed_with_its_causal_queries():
     ours, theirs = (m(views).tokens_ND.view(2, 4, 32) for m in (model.encoder, seeing))
     assert not torch.allclose(ours[:, first], theirs[:, first], atol=1e-3)
     assert not torch.allclose(ours[:, last], theirs[:, last], atol=1e-3)  # for it reads what others became
-    pixels = QueryEncoder(memory_dim=VIT.dim, vision=VIT).tiny()
-    assert built(pixels)([torch.randn(3, 28, 28)]).grids == (Grid(1, 1, 4),)
+
+
+@torch.no_grad()
+def test_seed_whole(tmp_path):
+    """Pictures through EVA's ViT without a norm behind, the causal queries and the codebook, under the release's names."""
+    vision = small(EVA_CLIP_G_14_BLIP2)
+    heads = Attention(4, qkv_bias=True, out_bias=True)
+    encoder = QueryEncoder(32, queries=4, num_layers=3, attention=heads, mlp=FeedForward(48), vision=vision)
+    config = Seed(CODES, encoder, dim_in=32, queries=4, num_layers=1, attention=heads, mlp=FeedForward(48))
+    model, views = built(config), [torch.randn(3, vision.image_size, vision.image_size) for _ in range(2)]
+    w = published(model, layouts.SEED, {"queries": 4})
+    eva = Eva("01")
+    eva.norm = torch.nn.Identity()
+    tower = {key: value for key, value in w.items() if key.startswith("visual_encoder.")}
+    eva.load_state_dict({key.removeprefix("visual_encoder."): value for key, value in tower.items()})
+    features = eva(torch.stack(views))
+    assert features.shape == (2, 1 + vision.side**2, 32)  # the class token is read too
+    queries = references.causal_queries(w, features, 4)
+    assert close(model.encoder(views).tokens_ND, queries.flatten(0, 1))
+    codes = model.encode(views)
+    ids = references.nearest(references.seed_latents(w, queries), w["quantize.embedding.weight"])
+    assert torch.equal(codes.ids_NQ[:, 0], ids)
+    assert codes.grids == (config.grid((vision.image_size,) * 2),) * 2 == (Grid(1, 1, 4),) * 2
+    save_file({key: tensor.contiguous() for key, tensor in w.items()}, tmp_path / "model.safetensors")
+    again = open_part(tmp_path, Read(config, layouts.SEED, {"queries": 4}), "")
+    assert torch.equal(again.encode(views).ids_NQ, codes.ids_NQ)
+    with pytest.raises(BeholderError, match="takes 21x21 pixels, not 28x28"):
+        model.encode([torch.randn(3, 28, 28)])
+    sketch = sizes.SEED.tiny()
+    assert built(sketch).encode([torch.randn(3, 28, 28)]).ids_NQ.shape == (4, 1)
+
+
+def test_gradients_reach_all_of_seed():
+    model = built(sizes.SEED.tiny()).train()
+    restored, quantized = model([torch.randn(3, 28, 28)])
+    (restored[0].pow(2).mean() + quantized.loss).backward()
+    unused = model.encoder.vision.unused_parameters(pooled=False)
+    assert not unused
+    assert not [key for key, parameter in model.named_parameters() if parameter.grad is None]
 
 
 @torch.no_grad()
@@ -678,9 +715,15 @@ def test_seed_is_what_its_maps_add_up_to():
     with torch.device("meta"):
         model = sizes.SEED.build()
     total = 8192 * dim + maps + 32 * width + 4 * layer + shrink + 1024 * (32 * 32 + 1)
-    queries = sum(p.numel() for p in model.encoder.parameters())
-    assert sum(p.numel() for p in model.parameters()) - queries == total == 30_562_880
-    assert queries - 32 * 768 - 2 * 1408 == 105_137_664  # transformers' Blip2QFormerModel, of the same sizes
+    vision, encoder, whole = (
+        sum(p.numel() for p in part.parameters()) for part in (model.encoder.vision, model.encoder, model)
+    )
+    assert whole - encoder == total == 30_562_880
+    # transformers' Blip2QFormerModel and Blip2VisionModel, of the same sizes; the latter's norm behind is SEED's before the
+    # queries, and it has biases of keys, which EVA has not.
+    assert encoder - vision - 32 * 768 - 2 * 1408 == 105_137_664
+    assert vision + 2 * 1408 + 39 * 1408 == 985_952_256
+    assert (vision, encoder, whole) == (985_894_528, 1_091_059_584, 1_121_622_464)
 
 
 def test_packed_latents_are_refused_where_counts_differ():

@@ -27,7 +27,7 @@ from beholder.parts.vision.views import by_size
 
 @dataclass(frozen=True)
 class QueryEncoder(EncoderConfig):
-    """vision: the encoder that is read; without one, views are its features (memory_dim, rows, columns). every: layers 0,
+    """vision: the encoder that is read; without one, views are features (memory_dim, rows, columns). every: layers 0,
     `every`, 2 `every` and so on read it. causal: queries see themselves and those before alone. norm: of the queries and
     of BERT's post-norm layers; memory_norm: of what is read.
     """
@@ -44,14 +44,18 @@ class QueryEncoder(EncoderConfig):
     vision: EncoderConfig | None = None
     causal: bool = True
 
+    @property
+    def read_dim(self) -> int:
+        """Width of what is read."""
+        return self.memory_dim if self.vision is None else self.vision.out_dim
+
     def grid(self, size: Size) -> Grid:
         if self.vision is not None:
             self.vision.grid(size)
         return Grid(1, 1, self.queries)
 
     def tiny(self) -> QueryEncoder:
-        small = super().tiny().but(dim=32, queries=4, num_layers=2)
-        return small.but(memory_dim=small.vision.out_dim if small.vision is not None else 32)
+        return super().tiny().but(dim=32, memory_dim=32, queries=4, num_layers=2)
 
     def build(self) -> QueryLayers:
         return QueryLayers(self)
@@ -64,9 +68,9 @@ class QueryLayers(Encoder):
         super().__init__()
         self.config = config
         heads = config.attention
-        cross = CrossAttention(heads.num_heads, qkv_bias=True, out_bias=True, memory_dim=config.memory_dim)
+        cross = CrossAttention(heads.num_heads, qkv_bias=True, out_bias=True, memory_dim=config.read_dim)
         self.vision = config.vision.build() if config.vision is not None else None
-        self.memory_norm = config.memory_norm.build(config.memory_dim)
+        self.memory_norm = config.memory_norm.build(config.read_dim)
         self.queries = learned(config.queries, config.dim)
         self.norm = config.norm.build(config.dim)
         self.blocks = nn.ModuleList(

@@ -10,6 +10,7 @@ from beholder.parts.codecs.queries import QueryEncoder
 from beholder.parts.codecs.seanet import SeaNet, SoundCodec
 from beholder.parts.codecs.vit_vqgan import PatchTransformer, VitVqGan
 from beholder.parts.codecs.vqgan import VqGan
+from beholder.parts.vision.sizes import EVA_CLIP_G_14_BLIP2
 
 # CompVis/taming-transformers: configs/imagenet_vqgan.yaml, and the 16384 codes of its README
 VQGAN_F16_1024 = VqGan(Codebooks(size=1024, dim=256, pull=0.25, commit=1.0), attention=(4,))
@@ -55,8 +56,10 @@ VIT_VQGAN_SMALL = VitVqGan(Codebooks(size=8192, dim=32, unit="both"), _side(512,
 VIT_VQGAN_BASE = VIT_VQGAN_SMALL.but(encoder=_side(768, 12, 12), decoder=_side(768, 12, 12))
 VIT_VQGAN_LARGE = VIT_VQGAN_SMALL.but(decoder=_side(1280, 32, 16))
 
-# AILab-CVC/SEED: MultiModalLLM/src/tokenizer/qformer/qformer_quantizer.py, reading features of EVA-CLIP's ViT-g/14
-SEED = Seed(Codebooks(size=8192, dim=32, pull=0.25, commit=1.0), encoder=QueryEncoder())
+# AILab-CVC/SEED: MultiModalLLM/src/tokenizer/qformer/qformer_quantizer.py
+SEED = Seed(
+    Codebooks(size=8192, dim=32, pull=0.25, commit=1.0), encoder=QueryEncoder(vision=EVA_CLIP_G_14_BLIP2)
+)
 
 # facebook/encodec_{24khz,32khz,48khz}: config.json
 ENCODEC_24KHZ = SoundCodec(Codebooks(size=1024, dim=128, depth=32, averages="kmeans", pull=0.0, commit=1.0))

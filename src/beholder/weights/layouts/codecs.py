@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from beholder.parts.codecs.seanet import SeaNet
 from beholder.weights.layout import Layout
-from beholder.weights.layouts.rules import Rules, affine
+from beholder.weights.layouts import vision
+from beholder.weights.layouts.rules import Rules, affine, inside
 from beholder.weights.ops import Pointwise, Reshape, Split
 
 Names = Mapping[str, str]  # published -> ours
@@ -303,10 +304,11 @@ QUERIES: Rules = {
     ),
 }
 
-# AILab-CVC/SEED: MultiModalLLM/src/tokenizer/qformer/qformer_quantizer.py; numbers: queries. `visual_encoder` has a
-# layout of its own; a second decoder (`blocks`) went unused
+# AILab-CVC/SEED: MultiModalLLM/src/tokenizer/qformer/qformer_quantizer.py; numbers: queries. A second decoder (`blocks`)
+# went unused
 SEED = Layout(
     {
+        **inside(vision.EVA_CLIP.rules, "visual_encoder.", "encoder.vision."),
         **QUERIES,
         **CODEBOOK,
         **affine(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from beholder.weights.ops import Op
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from beholder.weights.ops import Op, Split
 
 Rules = dict[str, str | Op | None]
 
@@ -10,6 +14,20 @@ Rules = dict[str, str | Op | None]
 def affine(pairs: dict[str, str]) -> Rules:
     """Rules for the weight and the bias of each named module: published name -> ours."""
     return {f"{key}.{leaf}": f"{own}.{leaf}" for key, own in pairs.items() for leaf in ("weight", "bias")}
+
+
+def inside(rules: Mapping[str, str | Op | None], prefix: str, own: str) -> Rules:
+    """The rules of a part that another part holds: `prefix` goes before published names, `own` before ours."""
+    return {prefix + key: None if op is None else _moved(op, own) for key, op in rules.items()}
+
+
+def _moved(op: Any, own: str) -> Any:
+    """`op` with `own` before its names."""
+    if isinstance(op, str):
+        return own + op
+    if isinstance(op, Split):
+        return replace(op, into=tuple(_moved(piece, own) for piece in op.into))
+    return replace(op, target=_moved(op.target, own))
 
 
 def conv_norms(pairs: dict[str, tuple[str, str]], *, counted: bool = False) -> Rules:
