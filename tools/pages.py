@@ -2,7 +2,8 @@
 """Write the generated pages of docs/: every system with its evidence, the measured differences from the references, and the
 published sizes of parts.
 
-python tools/pages.py            write docs/systems.md, docs/parity.md and docs/parts.md
+python tools/pages.py            write docs/systems.md, docs/parity.md, docs/parts.md and its data, parts.json
+python tools/pages.py --parts    write docs/parts.md and parts.json alone
 python tools/pages.py --check    fail where docs/systems.md is not what the evidence says
 """
 
@@ -13,9 +14,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from part_pages import parts_page
+from part_pages import parts_json, parts_page
 
-from beholder.catalogue import System, all_systems
+from beholder.catalogue import System, all_systems, backbones
 from beholder.catalogue.evidence import LEVELS, evidence
 from beholder.files import write_text_atomic
 
@@ -103,7 +104,16 @@ def compared(family: str) -> tuple[str, dict[str, float]]:
     return group, {result.stage: result.error for result in compare_folder(ORACLE / family)}
 
 
+def write_parts() -> None:
+    """The page of parts, and what the command line shows of it."""
+    write_text_atomic(backbones.FILE, parts_json())
+    write_text_atomic(PARTS, parts_page())
+
+
 def main(arguments: list[str]) -> int:
+    if arguments == ["--parts"]:
+        write_parts()
+        return 0
     if arguments == ["--check"]:
         stale = not SYSTEMS.exists() or SYSTEMS.read_text(encoding="utf-8") != systems_page()
         if stale:
@@ -111,7 +121,7 @@ def main(arguments: list[str]) -> int:
         return int(stale)
     write_text_atomic(SYSTEMS, systems_page())
     write_text_atomic(PARITY, parity_page())
-    write_text_atomic(PARTS, parts_page())
+    write_parts()
     return 0
 
 
