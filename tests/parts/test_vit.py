@@ -524,4 +524,5 @@ def test_published_sizes_survive_as_data_and_tiny() -> None:
         if isinstance(config, ViT):
             assert from_data(json.loads(json.dumps(config.to_data()))) == config, name
             tiny = config.tiny()
-            assert tiny.build()([torch.randn(3, 28, 28)]).tokens_ND.shape == (4, tiny.out_dim)
+            view = torch.randn(3, tiny.image_size, tiny.image_size)
+            assert tiny.build()([view]).tokens_ND.shape == (4, tiny.out_dim)

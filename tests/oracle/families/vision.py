@@ -245,6 +245,7 @@ vision_family(
     "vit_cls",
     model_type="vit",
     class_name="ViTForImageClassification",
+    image_processor=VIT_PROCESSOR,
     settings=lambda sizes: dict(num_labels=7),
 )
 vision_family(
