@@ -96,7 +96,9 @@ class Tiny:
 
     def batch(self) -> Batch:
         ids = None if self.ids is None else torch.tensor([self.ids])
-        return Batch(ids, views=self.views, plans=(self.plans,))
+        main = self.card.main
+        answer = torch.tensor([WORDS]) if main is not None and main.reads_apart else None
+        return Batch(ids, views=self.views, plans=(self.plans,), target_BT=answer)
 
     def loss(self, model: Model) -> Tensor:
         """A number that depends on everything the card's heads give."""
@@ -146,13 +148,15 @@ def test_cached_equals_uncached(card_name: str, photo: Path) -> None:
             given, repeated = (v if isinstance(v, tuple) else (v,) for v in (value, again.heads[name]))
             assert all(torch.equal(a, b) for a, b in zip(given, repeated, strict=True)), name
         return
-    state, ids = State(1), list(tiny.ids or ())
+    main = tiny.card.main
+    state, ids = State(1), list((WORDS if main and main.reads_apart else tiny.ids) or ())
     with torch.inference_mode():
         logits = tiny.model(tiny.batch(), state).heads["text"][0, -1]
         for _ in range(4):
             ids.append(int(logits.argmax()))
             logits = tiny.model(Batch(torch.tensor([ids[-1:]])), state).heads["text"][0, -1]
-            whole = dataclasses.replace(tiny.batch(), ids_BT=torch.tensor([ids]))
+            field = "target_BT" if main and main.reads_apart else "ids_BT"
+            whole = dataclasses.replace(tiny.batch(), **{field: torch.tensor([ids])})
             uncached = tiny.model(whole).heads["text"][0, -1]
             assert torch.allclose(logits, uncached, atol=1e-4)
 

@@ -120,7 +120,15 @@ def planned_batch(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
             pieces = (in_order(out),) if canvas is None else canvas.pieces((view_plan,), out)
             plans.append(placed(model.card, PicturePlan(branch.name, size, (view_plan,), out, pieces)))
     rows = 1 if ids_BT is None else len(ids_BT)
-    return Batch(ids_BT, lengths, {branch.name: views}, _per_row(model, plans, ids_BT, rows))
+    return Batch(
+        ids_BT,
+        lengths,
+        {branch.name: views},
+        _per_row(model, plans, ids_BT, rows),
+        target_BT=target_BT,
+        target_lengths=target_lengths,
+        kinds_BT=kinds_BT,
+    )
 
 
 def _regions(inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -40,6 +40,7 @@ from beholder.planning import (
 )
 from beholder.prompts.chat import ChatFormat, Prompt, complete, render
 from beholder.prompts.messages import Message, Picture, Regions, parse, pictures_of, user
+from beholder.prompts.tasks import task_of
 from beholder.prompts.tokenizer import Tokenizer
 from beholder.reply import Embeddings, Reply, Stream
 
@@ -118,6 +119,22 @@ class Pipeline:
             parts.append(Regions(tuple(_box(box) for box in regions)))
         first = [Message("system", complete(system)[0].parts)] if system is not None else []
         return self.chat([*first, user(*parts, question)], **options)
+
+    def do(
+        self, picture: Any, task: str, text: str = "", *, region: Sequence[float] | None = None, **options: Any
+    ) -> Reply:
+        """What one of the card's tasks says of a picture. text, region (a box in its pixels): where the task takes them.
+
+        `boxes` and `polygons` of the reply are `prompts.tasks.Region`s. Raises `UnknownName` for a task that the card lacks.
+        """
+        chosen = task_of(self.card.tasks, task)
+        parts = chosen.parts(text, None if region is None else _box(region))
+        reply = self.chat([user(Picture(picture), *parts)], **options)
+        answer = self._need_tokenizer().decode(reply.ids, skip_special=False)
+        found = chosen.read(answer, reply.plan.pictures[0].views[0])
+        reply.boxes = tuple(region for region in found if region.box is not None)
+        reply.polygons = tuple(region for region in found if region.quad or region.polygons)
+        return reply
 
     def chat(self, messages: Messages, **options: Any) -> Reply:
         """The next answer of a conversation; see `prompts.messages.parse` for its form."""

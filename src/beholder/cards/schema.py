@@ -20,6 +20,7 @@ from beholder.parts.contracts import (
     VisionConfig,
 )
 from beholder.prompts.chat import ChatFormat
+from beholder.prompts.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Source(Config):
 class Card(Config):
     """A system as data. `vision`, `connector`, `images` and `language` are short for the one-branch, one-language case.
 
-    system: the exact id in the catalogue; paper: arXiv number.
+    system: the exact id in the catalogue; paper: arXiv number. tasks: what fixed prompts select.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Card(Config):
     codecs: tuple[CodecPart, ...] = ()
     heads: tuple[HeadConfig, ...] = ()
     prompt: ChatFormat | None = None
+    tasks: tuple[Task, ...] = ()
     stages: tuple[Stage, ...] = ()
     weights: tuple[Source, ...] = ()
     vision: InitVar[EncoderConfig | None] = None

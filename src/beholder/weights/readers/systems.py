@@ -21,7 +21,7 @@ from beholder.parts.language.decoder import Decoder
 from beholder.parts.vision.vit import Take, ViT
 from beholder.weights.layout import Binding
 from beholder.weights.layouts import common
-from beholder.weights.readers import cross_attention, early_fusion, joint, speech
+from beholder.weights.readers import cross_attention, early_fusion, florence, joint, speech
 from beholder.weights.readers.alone import ALONE
 from beholder.weights.readers.fields import Fields
 from beholder.weights.readers.parts import read_decoder, read_text_encoder, read_vit
@@ -235,6 +235,7 @@ SYSTEMS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
     **ALONE,
     **speech.READERS,
     **cross_attention.READERS,
+    **florence.READERS,
     **early_fusion.READERS,
     **joint.READERS,
     "llava": _llava,
