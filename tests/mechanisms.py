@@ -79,7 +79,7 @@ PROOFS: dict[str, Proof] = {
     "davit-encoder": Proof(("DaVit",), f"{STAGED}::test_encoders_inside_systems"),
     "dinov2-encoder": Proof(("ViT.mask_token=True", "Arrangement.layer_scale"), VIT_NAMES),
     "dynamic-ntk-rope": Proof(("DynamicScaling|SteppedScaling",), f"{DECODERS}::test_stepped"),
-    "dynamic-tiling": Proof(("Canvas",), "tests/media/test_canvas.py::test_the_picture_fits"),
+    "dynamic-tiling": Proof(("Canvas|Tiles",), "tests/media/test_tiles.py::test_the_nearest"),
     "encoder-decoder-lm": Proof(("EncoderDecoder",), f"{TEXTS}::test_generation_equals"),
     "encoder-visual-concat": Proof(
         ("Splice", "EncoderDecoder"), "tests/parts/test_florence.py::test_pictures_and_words"
@@ -93,7 +93,7 @@ PROOFS: dict[str, Proof] = {
     "gated-pos-embedding": Proof(("TiledViT",), f"{TILED}::test_the_gate_mixes"),
     "geglu": Proof(("FeedForward.act=gelu_tanh", "FeedForward.gated=True"), f"{ATTENTION}::test_gated"),
     "global-gated-vit-layers": Proof(("TiledViT",), f"{TILED}::test_closed_gates"),
-    "global-thumbnail": Proof(("AnyRes|Split",), f"{GEOMETRY}::test_every_view"),
+    "global-thumbnail": Proof(("AnyRes|Split|Tiles",), f"{GEOMETRY}::test_every_view"),
     "gqa": Proof(("Attention.num_kv_heads",), f"{ATTENTION}::test_shared_keys"),
     "hiera-encoder": Proof(("Hiera",), f"{STAGED}::test_encoders_inside_systems"),
     "hubert-encoder": Proof(("WaveConvs",), f"{AUDIO}::test_padding_changes_nothing"),
@@ -103,6 +103,9 @@ PROOFS: dict[str, Proof] = {
     "image-causal-xattn-mask": Proof(("GatedCross",), f"{LOOKS}::test_a_token_sees"),
     "image-newline-token": Proof(("AnyRes|Split|Native.newline",), "tests/media/test_"),
     "image-splitting": Proof(("Split",), f"{GEOMETRY}::test_split"),
+    "hybrid-thumbnail-self-tile-cross": Proof(
+        ("GatedCross.role=tile", "Splice"), f"{LOOKS}::test_the_thumbnail"
+    ),
     "imagebind-encoder": Proof(("ExtraKeyAttention",), f"{AUDIO}::test_imagebind_trunks"),
     "internvit-encoder": Proof(("ViT.post_norm=False", "Arrangement.layer_scale"), VIT_NAMES),
     "itm-head": Proof(("Matching",), "tests/parts/test_joint.py::test_matching_and"),
@@ -123,9 +126,7 @@ PROOFS: dict[str, Proof] = {
     "map-attention-pooling": Proof(("ViT.pool=attention",), f"{VISION}::test_vit_equals"),
     "mean-pool-text-embedding": Proof(("TextEncoder.pool=mean",), f"{TEXTS}::test_pools"),
     "mel-filterbank": Proof(("LogMel|Fbank",), SOUND),
-    "mixed-resolution-training": Proof(
-        ("Native.sides",), "tests/media/test_native.py::test_training_draws"
-    ),
+    "mixed-resolution-training": Proof(("Native.sides",), "tests/media/test_native.py::test_training_draws"),
     "mlm-head": Proof(("MaskedToken",), f"{TEXTS}::test_words_behind"),
     "mlp-projector": Proof(("Mlp",), f"{CONNECTORS}::test_linear_and_mlp"),
     "modality-token-splicing": Proof(("Splice",), "tests/parts/test_fusion.py::test_features_stand"),
@@ -145,7 +146,7 @@ PROOFS: dict[str, Proof] = {
     "patch-n-pack": Proof((NATIVE,), f"{VITS}::test_views_of_unequal"),
     "penultimate-layer-features": Proof(("Take.layers=(-2,)",), f"{VISION}::test_depths"),
     "perceiver-resampler": Proof(("Resampler",), f"{LOOKS}::test_the_resampler"),
-    "pixel-shuffle": Proof(("PixelShuffle",), f"{CONNECTORS}::test_pixel_shuffle"),
+    "pixel-shuffle": Proof(("PixelShuffle|Folded",), f"{CONNECTORS}::test_pixel_shuffle"),
     "polygon-tokens": Proof(("Task.gives=polygons",), "tests/prompts/test_tasks.py::test_polygons"),
     "pos-embed-interpolation": Proof(
         ("GridTable.resize=bicubic|GridTable.resize=bilinear",), f"{VITS}::test_position_tables_resize"
@@ -187,6 +188,8 @@ PROOFS: dict[str, Proof] = {
     "swin-encoder": Proof(("Swin",), f"{STAGED}::test_offsets"),
     "task-prefix-prompt": Proof(("Task",), "tests/prompts/test_tasks.py::test_prompts_take"),
     "temporal-position-embedding": Proof(("Resampler.frames=8",), f"{LOOKS}::test_the_resampler"),
+    "tile-tag-xattn-mask": Proof(("GatedCross.sees=tiles",), f"{LOOKS}::test_tags_see"),
+    "tile-tags-1d": Proof(("Tiles.tag",), "tests/media/test_tiles.py::test_tags_stand"),
     "tile-tags-row-col": Proof(("Split",), f"{GEOMETRY}::test_split_prompt"),
     "tile-unpad": Proof(("AnyRes",), f"{GEOMETRY}::test_anyres"),
     "tiled-vit-encoder": Proof(("TiledViT",), f"{PARITY}[mllama]"),

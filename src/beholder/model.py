@@ -181,7 +181,9 @@ class Model(nn.Module):
         for fusion in self._fusions:
             inputs = fusion.prepare(inputs, branches)
         if state is not None:
-            state.place(draft.positions, inputs.positions, inputs.lengths or (draft.ids_BT.shape[1],) * state.rows)
+            state.place(
+                draft.positions, inputs.positions, inputs.lengths or (draft.ids_BT.shape[1],) * state.rows
+            )
         return self.language(inputs, state, layer_parts=self.layer_parts)
 
     def _draft(self, batch: Batch, state: State | None) -> LanguageInputs:
@@ -270,7 +272,7 @@ def token_spans(batch: Batch, card: Card) -> tuple[TokenSpan, ...]:
                         run = places[used : used + piece.num_tokens]
                         used += piece.num_tokens
                         spans.append(TokenSpan(row, run[0], run[-1] + 1, branch, picture))
-    return tuple(spans)
+    return tuple(dict.fromkeys(spans))  # two fusions may share a placeholder
 
 
 def merge_layer_parts(

@@ -7,7 +7,7 @@ import torch
 
 from beholder.errors import BeholderError
 from beholder.media.plan import Exact, Grid
-from beholder.parts.connectors.projections import Linear, Mlp, PixelShuffle, Pooled
+from beholder.parts.connectors.projections import Folded, Linear, Mlp, PixelShuffle, Pooled
 from beholder.parts.contracts import Packed
 
 
@@ -82,3 +82,13 @@ def test_pooled_gives_one_token_a_view():
         connector(packed((2, 2)))
     with pytest.raises(BeholderError, match="8 channels need a projection to reach 5"):
         Pooled(project=False).build(8, 5)
+
+
+@torch.no_grad()
+def test_folded_squares_are_those_of_pixel_shuffle():
+    shuffle, folded = PixelShuffle(2).build(8, 12), Folded(Linear(bias=False)).build(8, 12)
+    folded.then.linear.weight.copy_(shuffle.linear.weight)
+    packed = Packed(torch.randn(24, 8), (Grid(1, 4, 4), Grid(1, 2, 4)))
+    ours, want = folded(packed), shuffle(packed)
+    assert ours.grids == want.grids == tuple(Folded(Linear()).grid(grid) for grid in packed.grids)
+    assert torch.equal(ours.tokens_ND, want.tokens_ND)

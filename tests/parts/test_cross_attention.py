@@ -13,6 +13,7 @@ from beholder.cards.schema import Card
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.geometry import Fixed
 from beholder.media.plan import Box, Features, Grid, Media, PicturePlan, Tag, View, in_order
+from beholder.media.tiles import Tiles
 from beholder.model import Batch, build
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.cross_attention import CrossAttention
@@ -21,9 +22,10 @@ from beholder.parts.blocks.norms import Norm
 from beholder.parts.connectors.resampler import Resampler
 from beholder.parts.contracts import Packed
 from beholder.parts.fusion.cross_attention import GatedCross, Layers
+from beholder.parts.fusion.splice import Splice
 from beholder.parts.heads.next_token import NextToken
 from beholder.parts.language.state import State
-from beholder.planning import placed
+from beholder.planning import branch_plan, placed
 from beholder.weights.layout import Binding, to_own
 from beholder.weights.layouts import cross_attention as layouts
 from beholder.weights.lazy import lazy
@@ -174,6 +176,65 @@ def test_rows_with_unequal_numbers_of_pictures_equal_each_alone(blind):
         alone = logits(model, [ids], views[used : used + count])
         used += count
         assert torch.allclose(together[row, : len(ids)], alone[0], atol=1e-5)
+
+
+TILED = SEES.but(
+    connector=None,
+    images=Tiles(tile=28, most=4, tag="<{n}>", whole="<w>"),
+    fusion=(CROSS.but(sees="tiles", slot="after"),),
+    **{"language.num_layers": 1},
+)
+
+
+def tiled_batch(chosen: Card, views: list[torch.Tensor]) -> tuple[Batch, list[str]]:
+    """A picture of two tiles and a text, each tag one token; and what stands at each position."""
+    plan = branch_plan(chosen, chosen.branch(), (30, 60))
+    ids, names = [7], ["before"]
+    for piece in plan.pieces:
+        count = piece.num_tokens if isinstance(piece, Features) else 1
+        ids += [5 if isinstance(piece, Features) else 21] * count
+        names += [piece.text if isinstance(piece, Tag) else type(piece).__name__] * count
+    return Batch(torch.tensor([[*ids, 9, 11]]), views={"image": views}, plans=((plan,),)), [
+        *names,
+        "behind",
+        "behind",
+    ]
+
+
+@torch.no_grad()
+def test_tags_see_their_own_tile_and_the_text_behind_sees_all():
+    model, views = made(TILED), pictures(3)
+    before, names = tiled_batch(TILED, views)
+    assert names == ["before", "Media", "<1>", "Media", "<2>", "Media", "<w>", "Media", "behind", "behind"]
+    first = model(before).heads["text"][0]
+    for tile in range(3):
+        other = [*views]
+        other[tile] = pictures(1, seed=8)[0]
+        moved = (model(tiled_batch(TILED, other)[0]).heads["text"][0] - first).abs().amax(-1) > 1e-6
+        own = {1 + 2 * tile, 2 + 2 * tile}
+        assert moved.tolist() == [place in own or place >= 7 for place in range(10)]
+
+
+@torch.no_grad()
+def test_the_thumbnail_is_spliced_and_tiles_are_attended_to():
+    """With gates closed only the thumbnail reaches the text; with gates open both do."""
+    hybrid = TILED.but(fusion=(CROSS.but(sees="tiles", role="tile"), Splice(token_id=5)))
+    model, views = made(hybrid), pictures(3)
+    _, names = tiled_batch(hybrid, views)
+    assert names[5:] == ["<w>", *["Features"] * 4, "Media", "behind", "behind"]
+
+    def last(changed: int | None = None) -> torch.Tensor:
+        given = [pictures(1, seed=8)[0] if number == changed else view for number, view in enumerate(views)]
+        return model(tiled_batch(hybrid, given)[0]).heads["text"][0, -1]
+
+    usual = last()
+    assert all(not torch.allclose(last(view), usual, atol=1e-5) for view in range(3))
+    for layer in model.fusion[0].layers:
+        layer.gate1.zero_()
+        layer.gate2.zero_()
+    closed = last()
+    assert torch.equal(last(0), closed) and torch.equal(last(1), closed)
+    assert not torch.allclose(last(2), closed, atol=1e-5)
 
 
 def test_a_wrong_count_of_placeholders_raises():

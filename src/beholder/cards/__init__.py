@@ -38,6 +38,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "fuyu": ("fuyu-8b", "otterhd-8b"),
     "mini": ("mini",),
+    "nvlm": ("nvlm-x-72b", "nvlm-h-72b"),
     "open_flamingo": (
         "openflamingo-3b",
         "openflamingo-4b",

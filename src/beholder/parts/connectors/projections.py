@@ -171,11 +171,47 @@ class PixelShuffleConnector(Connector):
         self.linear = nn.Linear(in_dim * config.factor**2, out_dim, bias=config.bias)
 
     def forward(self, packed: Packed, context: Mapping[str, Any] | None = None) -> Packed:
-        grids = tuple(self.config.grid(grid) for grid in packed.grids)
-        folded = [self._fold(tokens, grid) for tokens, grid in zip(packed.split(), grids, strict=True)]
-        return replace(packed, tokens_ND=self.linear(torch.cat(folded)), grids=grids, taps={})
+        folded = fold(packed, self.config.factor)
+        return replace(folded, tokens_ND=self.linear(folded.tokens_ND))
 
-    def _fold(self, tokens_ND: Tensor, grid: Grid) -> Tensor:
-        factor = self.config.factor
-        squares = tokens_ND.view(grid.frames, grid.height, factor, grid.width, factor, -1)
-        return squares.transpose(2, 3).reshape(grid.num_tokens, -1)
+
+@dataclass(frozen=True)
+class Folded(ConnectorConfig):
+    """Squares of `factor` x `factor` tokens become one by joining channels, which `then` maps (InternVL 1.5, 2404.16821)."""
+
+    then: ConnectorConfig
+    factor: int = 2
+
+    def grid(self, grid: Grid) -> Grid:
+        return PixelShuffle(self.factor).grid(grid)
+
+    def tiny(self) -> Folded:
+        return self.but(factor=2, then=self.then.tiny())
+
+    def build(self, in_dim: int, out_dim: int) -> Connector:
+        return FoldedConnector(self, in_dim, out_dim)
+
+
+class FoldedConnector(Connector):
+    """(N, in_dim) -> (N / factor^2, out_dim)."""
+
+    def __init__(self, config: Folded, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.then = config.then.build(in_dim * config.factor**2, out_dim)
+
+    def forward(self, packed: Packed, context: Mapping[str, Any] | None = None) -> Packed:
+        return self.then(fold(packed, self.config.factor))
+
+
+def fold(packed: Packed, factor: int) -> Packed:
+    """Squares of tokens as one, channels ordered by row, then column, of the token in its square."""
+    grids = tuple(PixelShuffle(factor).grid(grid) for grid in packed.grids)
+    views = zip(packed.split(), grids, strict=True)
+    folded = [
+        tokens_ND.view(grid.frames, grid.height, factor, grid.width, factor, -1)
+        .transpose(2, 3)
+        .reshape(grid.num_tokens, -1)
+        for tokens_ND, grid in views
+    ]
+    return replace(packed, tokens_ND=torch.cat(folded), grids=grids, taps={})

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -30,7 +32,7 @@ from beholder.parts.contracts import (
 from beholder.parts.fusion.splice import check_places, check_views
 from beholder.parts.language.state import State, Tensors
 
-SEES = ("latest", "run", "before")
+SEES = ("latest", "run", "before", "tiles")
 BLIND = ("mlp", "all", "nothing")
 GATES = (None, "number", "channels")
 
@@ -61,9 +63,10 @@ class GatedCross(FusionConfig):
     """token_id, at: the placeholder that a picture has in the prompt; with None the whole text sees all pictures.
 
     sees: what a token may attend to: the `latest` picture before it, the `run` of pictures that follow each other
-    directly (Llama 3.2), or all `before` it. blind: what happens to tokens that see none: the `mlp` alone (Flamingo),
-    attention to `all` and no MLP (Llama 3.2 as released for transformers), or `nothing`; a text without any picture
-    passes unchanged but for `mlp`.
+    directly (Llama 3.2), or all `before` it; with `tiles` the tag of a tile sees that tile and the text behind them all
+    (NVLM, 2409.11402). role: attend to views of this role alone, others take a place in the sequence.
+    blind: what happens to tokens that see none: the `mlp` alone (Flamingo), attention to `all` and no MLP (Llama 3.2 as
+    released for transformers), or `nothing`; a text without any picture passes unchanged but for `mlp`.
     gate: each half counts tanh of a learned number (or one for each of the `channels`) that starts at `start`.
     memory_norm: of the features in each layer. placeholders: how many stand for a picture. slot: `before` or `after`
     the layers that `layers` names.
@@ -83,6 +86,7 @@ class GatedCross(FusionConfig):
     start: float = 0.0
     memory_norm: Norm | None = None
     placeholders: int = 1
+    role: str | None = None
 
     def __post_init__(self) -> None:
         for what, value, known in (
@@ -101,7 +105,16 @@ class GatedCross(FusionConfig):
         if plan.branch != self.branch:
             return plan
         count = 0 if self.token_id is None else self.placeholders
-        return replace(plan, pieces=tuple(_standing(piece, count) for piece in plan.pieces))
+        pieces = [_standing(piece, count) if self._attends(plan, piece) else piece for piece in plan.pieces]
+        return replace(plan, pieces=tuple(_tags_behind(pieces, count) if self.sees == "tiles" else pieces))
+
+    def _attends(self, plan: PicturePlan, piece: Tag | Features) -> bool:
+        """Whether a piece holds features of the views that are attended to."""
+        if self.role is None or isinstance(piece, Tag) or not piece.num_tokens:
+            return True
+        ends = accumulate(grid.num_tokens for grid in plan.grids)
+        view = next(number for number, end in enumerate(ends) if piece.order[0] < end)
+        return plan.views[view].role == self.role
 
     def tiny(self) -> GatedCross:
         """Gates are open, so that layers do something."""
@@ -117,6 +130,16 @@ class GatedCross(FusionConfig):
 def _standing(piece: Tag | Features, count: int) -> Tag | Features:
     """A run of features as placeholders that stand for it."""
     return Media(piece.order, count) if isinstance(piece, Features) else piece
+
+
+def _tags_behind(pieces: Sequence[Tag | Features], count: int) -> list[Tag | Features]:
+    """What stands for a tile is put before its tag, and what stands for all tiles at the end."""
+    ordered: list[Tag | Features] = []
+    for piece in pieces:
+        before = isinstance(piece, Media) and ordered and isinstance(ordered[-1], Tag)
+        ordered.insert(len(ordered) - 1 if before else len(ordered), piece)
+    orders = [piece.order for piece in pieces if isinstance(piece, Media)]
+    return [*ordered, Media(np.concatenate(orders), count)] if orders else ordered
 
 
 class GatedCrossFusion(Fusion):

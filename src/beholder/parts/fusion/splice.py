@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from beholder.errors import BeholderError
-from beholder.media.plan import NEWLINE, Features, PicturePlan
+from beholder.media.plan import NEWLINE, Features, Media, PicturePlan
 from beholder.parts.blocks.positions import learned
 from beholder.parts.contracts import BranchOutput, Fusion, FusionConfig, LanguageConfig, LanguageInputs
 
@@ -57,6 +57,7 @@ class SpliceFusion(Fusion):
             check_views(branch)
         if branch is None:
             return draft
+        places_BT = _taking_place(places_BT, plans)
         features_ND = self._in_prompt_order(branch)
         embeddings_BTD = draft.embeddings_BTD.clone()
         embeddings_BTD[places_BT] = features_ND.to(embeddings_BTD.dtype)
@@ -73,7 +74,7 @@ class SpliceFusion(Fusion):
             if self.newline is not None:  # stands last, where index NEWLINE = -1 finds it
                 tokens_ND = torch.cat((tokens_ND, self.newline[None].to(tokens_ND.dtype)))
             for piece in plan.pieces:
-                if isinstance(piece, Features):
+                if isinstance(piece, Features) and not isinstance(piece, Media):
                     if self.newline is None and NEWLINE in piece.order:
                         raise BeholderError(
                             "the geometry plans row breaks but the fusion has none; set Splice(newline=True)"
@@ -95,6 +96,15 @@ def check_places(places_BT: Tensor, plans: Sequence[Sequence[PicturePlan]], at: 
                 f"row {row} has {got} {at} placeholders but its {len(pictures)} pictures give {want} tokens; check the "
                 "prompt and the geometry"
             )
+
+
+def _taking_place(places_BT: Tensor, plans: Sequence[Sequence[PicturePlan]]) -> Tensor:
+    """The placeholders whose features stand in the sequence, without those that only stand for features (NVLM-H)."""
+    pieces = [piece for row in plans for plan in row for piece in plan.pieces if isinstance(piece, Features)]
+    flags = [not isinstance(piece, Media) for piece in pieces for _ in range(piece.num_tokens)]
+    own_BT = places_BT.clone()
+    own_BT[places_BT] = torch.tensor(flags, dtype=torch.bool, device=places_BT.device)
+    return own_BT
 
 
 def check_views(branch: BranchOutput) -> None:

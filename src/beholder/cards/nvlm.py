@@ -1,0 +1,61 @@
+"""NVLM-X and NVLM-H (2409.11402): tiles through gated cross-attention, in H beside a thumbnail in the sequence.
+
+The encoder, the tiles, 256 tokens a tile, the tags and the language model are the paper's; the number of added layers, one for
+every eight, is ours, as no weights of the two were released. A placeholder of one word stands for what is attended to.
+"""
+
+from beholder.cards.schema import Card, Stage, Trains
+from beholder.media.geometry import IMAGENET_MEAN, IMAGENET_STD
+from beholder.media.tiles import Tiles
+from beholder.parts.blocks.cross_attention import CrossAttention
+from beholder.parts.connectors.projections import Folded, Mlp, PixelShuffle
+from beholder.parts.fusion.cross_attention import GatedCross, Layers
+from beholder.parts.fusion.splice import Splice
+from beholder.parts.heads.next_token import NextToken
+from beholder.parts.language import sizes_llama as language
+from beholder.parts.vision import sizes as vision
+from beholder.prompts import formats
+
+CROSS = GatedCross(
+    token_id=151656,
+    attention=CrossAttention(num_heads=64, num_kv_heads=8),
+    mlp=language.QWEN2_72B.mlp,
+    norm=language.QWEN2_72B.norm,
+    layers=Layers(every=8),
+    sees="tiles",
+)
+ALIGN = Stage("align", rules=(Trains("branches.image.connector.*", 1e-4), Trains("fusion.*", 1e-4)))
+INSTRUCT = Stage(
+    "instruct",
+    rules=(
+        Trains("branches.image.connector.*", 2e-6),
+        Trains("fusion.*", 2e-6),
+        Trains("languages.main.*", 2e-6),
+    ),
+)
+NVLM_X = Card(
+    name="nvlm-x-72b",
+    system="nvlm-x",
+    paper="2409.11402",
+    vision=vision.INTERN_VIT_6B_448.but(pool=None),
+    connector=PixelShuffle(bias=True),
+    images=Tiles(
+        tile=448,
+        most=6,
+        tag="<tile_{n}>",
+        whole="<tile_global_thumbnail>",
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    ),
+    fusion=(CROSS,),
+    language=language.QWEN2_72B,
+    heads=(NextToken(),),
+    prompt=formats.QWEN_2,
+    stages=(ALIGN, INSTRUCT),
+)
+NVLM_H = NVLM_X.but(
+    name="nvlm-h-72b",
+    system="nvlm-h",
+    connector=Folded(then=Mlp()),
+    fusion=(CROSS.but(role="tile"), Splice(token_id=151656)),
+)
