@@ -524,5 +524,7 @@ def test_published_sizes_survive_as_data_and_tiny() -> None:
         if isinstance(config, ViT):
             assert from_data(json.loads(json.dumps(config.to_data()))) == config, name
             tiny = config.tiny()
-            view = torch.randn(3, tiny.image_size, tiny.image_size)
-            assert tiny.build()([view]).tokens_ND.shape == (4, tiny.out_dim)
+            side = tiny.image_size
+            count = tiny.grid((side, side)).num_tokens
+            tokens_ND = tiny.build()([torch.randn(3, side, side)]).tokens_ND
+            assert tokens_ND.shape == (count, tiny.out_dim) and count - tiny.front in (4, 4 - tiny.front)
