@@ -35,6 +35,7 @@ ATTENTION, CONNECTORS = "tests/parts/test_attention.py", "tests/parts/test_conne
 MIXERS, CODECS = "tests/parts/test_mixers.py", "tests/parts/test_codecs.py"
 STAGED = "tests/parts/test_hierarchical.py"
 TEXTS = "tests/parts/test_text_models.py"
+TWO_WAY = "tests/parts/test_two_way.py"
 LAYERS, DECODERS = "tests/parts/test_layers.py", "tests/parts/test_decoders.py"
 OWN_CODE = "tests/parts/test_own_code_decoders.py::test_own_code_models_equal_a_reference"
 PARTIAL = "|".join(f"Rotary.share={share}" for share in (0.25, 0.4, 0.5, 0.75))
@@ -58,6 +59,7 @@ PROOFS: dict[str, Proof] = {
     "bert-text-encoder": Proof(
         ("TextEncoder.causal=False", "Arrangement.placement=post"), f"{TEXTS}::test_pools"
     ),
+    "bidirectional-llm-encoder": Proof(("TwoWayDecoder",), f"{TWO_WAY}::test_every_token"),
     "bidirectional-text-encoder": Proof(("TextEncoder.causal=False",), f"{LANGUAGE}::test_a_causal_tower"),
     "block-diagonal-attention": Proof((NATIVE,), f"{VITS}::test_attention_by_segment"),
     "bpe-tokenizer": Proof(("Decoder|TextEncoder",), TOKENIZER),
@@ -124,7 +126,7 @@ PROOFS: dict[str, Proof] = {
     "mae-vit-encoder": Proof(("ViT.cls=True",), f"{PARITY}[vit_mae_enc]"),
     "mamba-ssm": Proof(("Mamba|Mamba2",), f"{MIXERS}::test_mamba"),
     "map-attention-pooling": Proof(("ViT.pool=attention",), f"{VISION}::test_vit_equals"),
-    "mean-pool-text-embedding": Proof(("TextEncoder.pool=mean",), f"{TEXTS}::test_pools"),
+    "mean-pool-text-embedding": Proof(("TextEncoder.pool=mean|TwoWayDecoder",), f"{TEXTS}::test_pools"),
     "mel-filterbank": Proof(("LogMel|Fbank",), SOUND),
     "mixed-resolution-training": Proof(("Native.sides",), "tests/media/test_native.py::test_training_draws"),
     "mlm-head": Proof(("MaskedToken",), f"{TEXTS}::test_words_behind"),
@@ -190,6 +192,7 @@ PROOFS: dict[str, Proof] = {
     "temporal-position-embedding": Proof(("Resampler.frames=8",), f"{LOOKS}::test_the_resampler"),
     "tile-tag-xattn-mask": Proof(("GatedCross.sees=tiles",), f"{LOOKS}::test_tags_see"),
     "tile-tags-1d": Proof(("Tiles.tag",), "tests/media/test_tiles.py::test_tags_stand"),
+    "text-adapter-mlp": Proof(("TextAdapter",), f"{TWO_WAY}::test_vectors"),
     "tile-tags-row-col": Proof(("Split",), f"{GEOMETRY}::test_split_prompt"),
     "tile-unpad": Proof(("AnyRes",), f"{GEOMETRY}::test_anyres"),
     "tiled-vit-encoder": Proof(("TiledViT",), f"{PARITY}[mllama]"),

@@ -37,6 +37,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "llava-1.6-mistral-7b",
     ),
     "fuyu": ("fuyu-8b", "otterhd-8b"),
+    "llm2clip": ("llm2clip-openai-l-14-336", "llm2clip-eva02-l-14-336"),
     "mini": ("mini",),
     "nvlm": ("nvlm-x-72b", "nvlm-h-72b"),
     "open_flamingo": (

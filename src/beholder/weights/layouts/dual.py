@@ -33,6 +33,19 @@ ALPHA_CLIP = Layout(
     },
     name="Alpha-CLIP ViT",
 )
+# microsoft/LLM2CLIP llm2clip/eva_clip/model.py `TextProj` of four blocks
+TEXT_ADAPTER = Layout(
+    affine(
+        {
+            "text_adaptor.{}.ln": "blocks.{}.norm",
+            "text_adaptor.{}.fn.0": "blocks.{}.mlp.up",
+            "text_adaptor.{}.fn.3": "blocks.{}.mlp.down",
+            "text_adaptor.4": "norm",
+            "text_adaptor.5": "linear",
+        }
+    ),
+    name="LLM2CLIP text adapter",
+)
 # openai/CLIP clip/model.py `CLIP`: the text tower, whose names stand beside `visual`
 OPENAI_TEXT = Layout(
     {
