@@ -52,10 +52,10 @@ class StageResult:
 def compare_folder(folder: str | Path, *, tolerance: float = TOLERANCE) -> list[StageResult]:
     """All stages that the folder records and its reader names. Raises `BeholderError` where nothing can be compared."""
     folder = Path(folder)
-    for name in ("inputs.safetensors", "reference.safetensors"):
-        if not (folder / name).is_file():
+    for pattern in ("config.json", "model*.safetensors", "inputs.safetensors", "reference.safetensors"):
+        if not any(folder.glob(pattern)):
             raise BeholderError(
-                f"{folder} has no {name}; a parity folder needs config, model, inputs and reference"
+                f"{folder} has no {pattern}; a parity folder needs config, model, inputs and reference"
             )
     opened = open_official(folder, dtype=torch.float32)
     inputs = {name: tensor.load() for name, tensor in open_weights(folder / "inputs.safetensors").items()}

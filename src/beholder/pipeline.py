@@ -31,6 +31,7 @@ from beholder.planning import (
     Plan,
     branch_plan,
     chat_format,
+    check_answers,
     check_pictures,
     image_branches,
     listed,
@@ -283,15 +284,7 @@ class Pipeline:
     def _generate(
         self, conversations: Sequence[Messages], sampling: Sampling
     ) -> tuple[_Prepared, Iterator[Piece]]:
-        if not self._writes_text:
-            has_labels = "labels" in {head.output for head in self.card.heads}
-            instead = (
-                "tell its labels with classify" if has_labels else "compare pictures and texts with embed"
-            )
-            raise BeholderError(
-                f"{self.card.name} writes no text and cannot answer; {instead}, or ask a "
-                "system with a language model, such as mini"
-            )
+        check_answers(self.card)
         prepared = self._prepare([parse(messages) for messages in conversations])
         prompts = [plan.prompt for plan in prepared.plans if plan.prompt is not None]
         samplings = [replace(sampling, stops=(*sampling.stops, *prompt.stops)) for prompt in prompts]

@@ -100,6 +100,31 @@ def check_pictures(card: Card, count: int) -> None:
         )
 
 
+def check_answers(card: Card) -> None:
+    """Raises `BeholderError` where the card writes no text or reads sounds to write it, with what else it is good for."""
+    modalities = {branch.modality for branch in card.branches}
+    outputs = {head.output for head in card.heads}
+    if "text" in outputs:
+        if modalities == {"audio"} and getattr(card.main, "cross", None) is not None:
+            raise BeholderError(
+                f"{card.name} writes down sounds and has no answer to words alone; see docs/backbones.md"
+            )
+        return
+    if card.codecs:
+        instead = "turn pictures or sounds into codes and back with model.codecs"
+    elif "labels" in outputs and "image" in modalities:
+        instead = "tell its labels with classify"
+    elif "audio" in modalities:
+        instead = "take its features of sounds from the model (docs/backbones.md)"
+    elif "similarity" in outputs:
+        instead = "compare pictures and texts with embed"
+    else:
+        instead = f"take its vectors of {'texts' if card.main else 'pictures'} with embed"
+    raise BeholderError(
+        f"{card.name} writes no text and cannot answer; {instead}, or ask a system with a language model, such as mini"
+    )
+
+
 def branch_plan(card: Card, branch: Branch, size: Size) -> PicturePlan:
     """What a picture of (height, width) pixels becomes in one branch."""
     if branch.geometry is None:

@@ -62,7 +62,7 @@ def test_picture_of_one_pixel_works(run: Run, tmp_path: Path) -> None:
         (("frobnicate",), ("frobnicate", "beholder --help")),
         (("list", "--frob"), ("--frob", "beholder list --help")),
         (("show",), ("missing argument", "beholder show --help")),
-        (("parity", "nowhere"), ("nowhere", "inputs.safetensors")),
+        (("parity", "nowhere"), ("nowhere", "config.json")),
         (("parity", "nowhere", "--tolerance", "nan"), ("--tolerance nan", "above 0")),
         (("convert", "nowhere/at-all.safetensors", "out"), ("nowhere/at-all.safetensors", "no such file")),
         (("eval",), ("nothing to evaluate", "--data")),
@@ -106,6 +106,30 @@ def test_region_is_four_numbers_in_order(run: Run, cat: Path, box: str) -> None:
 @pytest.mark.parity
 def test_text_alone_to_a_dual_encoder(run: Run, oracle: Callable[[str], Path]) -> None:
     run("ask", "What is this?", "--model", oracle("clip")).assert_refused("clip writes no text", "embed")
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [
+        ("bert", "vectors of texts with embed"),
+        ("vit", "vectors of pictures with embed"),
+        ("resnet_cls", "labels with classify"),
+        ("wav2vec2_ctc", "features of sounds"),
+        ("encodec_plain", "codes and back"),
+        ("whisper", "writes down sounds"),
+    ],
+)
+def test_what_cannot_answer_says_what_it_can(
+    run: Run, oracle: Callable[[str], Path], family: str, words: str
+) -> None:
+    run("ask", "What is this?", "--model", oracle(family)).assert_refused(family, words)
+
+
+def test_a_sound_is_no_picture(run: Run, tmp_path: Path) -> None:
+    sound = tmp_path / "speech.wav"
+    sound.write_bytes(b"RIFF\0\0\0\0WAVEfmt ")
+    run("ask", sound, "What is said?").assert_refused("speech.wav", "a sound (WAV) is not a picture")
 
 
 def missing(tensors: Tensors) -> str:

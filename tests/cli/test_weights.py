@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,8 +27,6 @@ def test_parity_within_tolerance(run: Run, oracle: Oracle) -> None:
 
 
 def test_parity_beyond_tolerance_is_1(run: Run, oracle: Oracle, tmp_path: Path) -> None:
-    import shutil
-
     folder = Path(shutil.copytree(oracle("llava"), tmp_path / "changed"))
     tensors = load_file(folder / "model.safetensors")
     name = next(name for name in tensors if "projector" in name)
@@ -44,7 +43,24 @@ def test_parity_goes_on_after_a_folder_it_cannot_use(run: Run, oracle: Oracle, t
     shown = run("parity", tmp_path, oracle("clip"), "--json")
     assert shown.code == 2 and len(shown.err.splitlines()) == 1
     assert [each["ok"] for each in shown.json["folders"]] == [False, True]
-    assert "inputs.safetensors" in shown.json["folders"][0]["error"]
+    assert "config.json" in shown.json["folders"][0]["error"]
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors", "inputs.safetensors", "reference.safetensors"]
+)
+def test_parity_names_the_file_that_is_missing(run: Run, oracle: Oracle, tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(oracle("bert"), tmp_path / "bert"))
+    (folder / name).unlink()
+    run("parity", folder).assert_refused("has no " + name.replace("model.", "model*."))
+
+
+def test_parity_of_several_tells_which_folder_is_damaged(run: Run, oracle: Oracle, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(oracle("whisper"), tmp_path / "damaged"))
+    (folder / "config.json").write_text('{"model_type": "whisper", "d_model": -4}')
+    shown = run("parity", folder, oracle("encodec_plain"), "--json")
+    assert shown.code == 2 and [each["ok"] for each in shown.json["folders"]] == [False, True]
+    assert "damaged" in shown.err and "d_model is -4" in shown.err
 
 
 def test_convert_there_and_back(run: Run, oracle: Oracle, tmp_path: Path) -> None:

@@ -197,6 +197,8 @@ BAD = {
     "eps": (b"%!PS-Adobe-3.0 EPSF-3.0", "an EPS document"),
     "fits": (b"SIMPLE  =                    T", "a FITS file"),
     "jpeg2000": (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    "wav": (b"RIFF\0\0\0\0WAVEfmt ", "a sound (WAV)"),
+    "mp3": (b"ID3\4\0", "a sound (MP3)"),
     "heic": (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
     "unknown": (bytes(range(256)), "unknown kind"),
     "two pages": (

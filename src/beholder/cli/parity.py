@@ -48,6 +48,7 @@ def parity(
                 raise
             unusable = True
             line = explained(error)[1]
+            line = line if folder.name in line else f"{folder}: {line}"
             report(line)
             reports.append({"folder": str(folder), "ok": False, "stages": [], "error": line})
     if as_json:

@@ -309,6 +309,9 @@ _SIGNATURES = (
     (b"SIMPLE  =", "a FITS file"),
     (b"\0\0\0\x0cjP  ", "JPEG 2000"),
     (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"ID3", "a sound (MP3)"),
+    (b"fLaC", "a sound (FLAC)"),
+    (b"OggS", "a sound or film (Ogg)"),
     (b"8BPS", "a Photoshop document"),
     (b"PK\x03\x04", "a ZIP archive"),
     (b"\x1f\x8b", "a gzip archive"),
@@ -320,6 +323,8 @@ def _kind(data: bytes) -> str:
     """The format by its first bytes: a key of `_OPENERS`, or words for what it is instead."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
+    if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
+        return "a sound (WAV)"
     for signature, kind in _SIGNATURES:
         if data.startswith(signature):
             return kind
