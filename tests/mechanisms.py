@@ -47,6 +47,8 @@ VITS, PARITY = "tests/parts/test_vit.py", "tests/test_parity.py::test_outputs_ar
 VIT_NAMES = "tests/parts/test_vit_names.py::test_publishers_names"
 NATIVE = "AxialRotary|Sinusoids|GridTable.resize=bilinear|GridTable.resize=bucketed"
 
+EXPERTS = "tests/parts/test_visual_experts.py"
+
 PROOFS: dict[str, Proof] = {
     "alibi": Proof(("Alibi",), f"{LAYERS}::test_alibi"),
     "alpha-channel-conv": Proof(("Patches.mask=True",), "tests/parts/test_masked_clip.py"),
@@ -73,6 +75,7 @@ PROOFS: dict[str, Proof] = {
     "clip-vit-encoder": Proof(("ViT.cls=True", "ViT.pre_norm=True"), f"{VISION}::test_vit_equals"),
     "conv-stem": Proof(("ConvStem",), "tests/parts/test_conv_stem.py::test_the_stem_equals"),
     "conv3d-patch-embed": Proof(("Patches.frames=2",), f"{VITS}::test_runs_of_frames"),
+    "conv-downsample-adapter": Proof(("Glu.stride=2",), f"{EXPERTS}::test_published_names"),
     "convnext-encoder": Proof(
         ("ConvNext",), f"{STAGED}::test_views_of_unequal_sizes_equal_each_alone[convnext"
     ),
@@ -89,7 +92,9 @@ PROOFS: dict[str, Proof] = {
     "eot-pooling": Proof(
         ("TextEncoder.pool=highest|TextEncoder.pool=end",), f"{LANGUAGE}::test_text_tower_pools"
     ),
-    "eva-clip-vit-encoder": Proof(("ViT", "Attention.k_bias=False"), VIT_NAMES),
+    "eva-clip-vit-encoder": Proof(
+        ("ViT", "Attention.k_bias=False|Arrangement.placement=after"), VIT_NAMES
+    ),
     "fractional-position-bucketing": Proof(("GridTable.resize=bucketed",), f"{VISION}::test_bucketed"),
     "gated-cross-attention": Proof(("GatedCross.gate",), f"{LOOKS}::test_zero_gates"),
     "gated-pos-embedding": Proof(("TiledViT",), f"{TILED}::test_the_gate_mixes"),
@@ -103,6 +108,7 @@ PROOFS: dict[str, Proof] = {
     "hybrid-linear-softmax-attention": Proof(("Lightning", "Attention"), f"{MIXERS}::test_pieces"),
     "hyena-gated-conv": Proof(("Hyena",), f"{MIXERS}::test_hyena"),
     "image-causal-xattn-mask": Proof(("GatedCross",), f"{LOOKS}::test_a_token_sees"),
+    "image-boundary-tokens": Proof(("Glu",), f"{EXPERTS}::test_published_names"),
     "image-newline-token": Proof(("AnyRes|Split|Native.newline",), "tests/media/test_"),
     "image-splitting": Proof(("Split",), f"{GEOMETRY}::test_split"),
     "hybrid-thumbnail-self-tile-cross": Proof(
@@ -179,6 +185,9 @@ PROOFS: dict[str, Proof] = {
     "selective-scan": Proof(("Mamba|Mamba2",), f"{MIXERS}::test_scan"),
     "semantic-distilled-rvq": Proof(("SoundCodec.semantic",), f"{CODECS}::test_speech_tokenizer"),
     "sentencepiece-tokenizer": Proof(("Decoder|TextEncoder",), TOKENIZER),
+    "shared-image-position-ids": Proof(
+        ("VisualExpert.one_position=True",), f"{EXPERTS}::test_the_features_between"
+    ),
     "siglip-vit-encoder": Proof(("ViT.cls=False", "ViT.pre_norm=False"), f"{VISION}::test_vit_equals"),
     "sincos-2d-pos": Proof(("Sinusoids",), f"{PARITY}[aimv2_native]"),
     "sliding-window-attention": Proof(("Attention.window",), "tests/parts/test_masks.py::test_dense_mask"),
@@ -186,6 +195,7 @@ PROOFS: dict[str, Proof] = {
     "spectrogram-vq-tokenizer": Proof(("VitVqGan.channels=1",), f"{CODECS}::test_vit_vqgan"),
     "squared-relu-ffn": Proof(("FeedForward.act=relu2",), f"{ATTENTION}::test_activations"),
     "sub-layernorm": Proof(("Attention.inner_norm", "FeedForward.inner_norm"), f"{TEXTS}::test_sub_layer"),
+    "swiglu-projector": Proof(("Glu",), f"{EXPERTS}::test_published_names"),
     "swiglu-ffn": Proof(("FeedForward.act=silu", "FeedForward.gated=True"), f"{ATTENTION}::test_gated"),
     "swin-encoder": Proof(("Swin",), f"{STAGED}::test_offsets"),
     "task-prefix-prompt": Proof(("Task",), "tests/prompts/test_tasks.py::test_prompts_take"),
@@ -197,6 +207,10 @@ PROOFS: dict[str, Proof] = {
     "tile-unpad": Proof(("AnyRes",), f"{GEOMETRY}::test_anyres"),
     "tiled-vit-encoder": Proof(("TiledViT",), f"{PARITY}[mllama]"),
     "unified-image-video-frames": Proof(("Patches.frames=2",), f"{VITS}::test_runs_of_frames"),
+    "visual-expert-ffn": Proof(("VisualExpert.mlp=True",), f"{EXPERTS}::test_each_token"),
+    "visual-expert-qkv": Proof(
+        ("VisualExpert.queries=True", "VisualExpert.out=True"), f"{EXPERTS}::test_each_token"
+    ),
     "vit-encoder": Proof(("ViT|TiledViT",), f"{VISION}::test_vit_equals"),
     "vq-tokenizer": Proof(("VqGan|VitVqGan|Seed",), f"{CODECS}::test_vqgan_equals"),
     "wavlm-encoder": Proof(

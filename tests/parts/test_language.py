@@ -105,7 +105,11 @@ class Prefix(Around):
         return torch.ones(shape), self.gate * torch.ones(shape)
 
 
-SLOT_MODULES = {"before": Around, "after": Around, "qkv": Projection, "mlp": Inside}
+SLOT_MODULES = {
+    **dict.fromkeys(("before", "after"), Around),
+    **dict.fromkeys(("norm1", "out", "norm2", "mlp"), Inside),
+    "qkv": Projection,
+}
 
 
 @pytest.mark.parametrize("slot", SLOT_MODULES)

@@ -39,6 +39,13 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "fuyu": ("fuyu-8b", "otterhd-8b"),
     "llm2clip": ("llm2clip-openai-l-14-336", "llm2clip-eva02-l-14-336"),
     "metaclip": ("metaclip-b-32", "metaclip-b-16", "metaclip-l-14", "metaclip-h-14", "metaclip-bigg-14"),
+    "cogvlm": (
+        "cogvlm-chat",
+        "cogvlm-base-224",
+        "cogvlm-base-490",
+        "cogvlm-grounding-generalist",
+        "cogvlm2-llama3-chat-19b",
+    ),
     "mini": ("mini",),
     "nvlm": ("nvlm-x-72b", "nvlm-h-72b"),
     "open_flamingo": (

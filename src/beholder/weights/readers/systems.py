@@ -21,7 +21,7 @@ from beholder.parts.language.decoder import Decoder
 from beholder.parts.vision.vit import Take, ViT
 from beholder.weights.layout import Binding
 from beholder.weights.layouts import common
-from beholder.weights.readers import cross_attention, early_fusion, florence, joint, speech
+from beholder.weights.readers import cross_attention, early_fusion, florence, joint, speech, visual_experts
 from beholder.weights.readers.alone import ALONE
 from beholder.weights.readers.fields import Fields
 from beholder.weights.readers.parts import read_decoder, read_text_encoder, read_vit
@@ -38,11 +38,13 @@ from beholder.weights.readers.reading import (
 
 
 def read_system(config: Mapping[str, Any], *, name: str, geometry: Geometry | None = None) -> Reading:
-    """The system that `config` describes, called `name`. geometry: from the processor's settings, if there are any.
+    """The system that `config` describes, called `name`. geometry: from the processor's settings, if there are any. A file
+    without a `model_type` is read by the first of its `architectures`.
 
     Raises `UnknownName` for an unknown `model_type` and `BeholderError` for settings that do not fit together.
     """
-    kind = str(config.get("model_type"))
+    written = config.get("architectures")
+    kind = str(config.get("model_type") or (written[0] if isinstance(written, list) and written else None))
     if kind not in SYSTEMS:
         raise UnknownName("config.json: model_type", kind, SYSTEMS)
     fields = Fields(config)
@@ -237,6 +239,7 @@ SYSTEMS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
     **cross_attention.READERS,
     **florence.READERS,
     **early_fusion.READERS,
+    **visual_experts.READERS,
     **joint.READERS,
     "llava": _llava,
     "llava_next": _llava_next,

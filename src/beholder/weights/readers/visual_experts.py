@@ -1,0 +1,89 @@
+"""Decoders with weights of their own for pictures; their code is published beside their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from beholder.cards.schema import Card
+from beholder.media.geometry import CLIP_MEAN, CLIP_STD, Fixed, Geometry
+from beholder.parts.blocks.attention import Attention
+from beholder.parts.blocks.mlp import FeedForward
+from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.transformer import Arrangement
+from beholder.parts.connectors.glu import Glu
+from beholder.parts.fusion.experts import VisualExpert
+from beholder.parts.fusion.splice import Splice
+from beholder.parts.heads.next_token import NextToken
+from beholder.parts.vision.positions import GridTable
+from beholder.parts.vision.vit import Take, ViT
+from beholder.weights.layout import Binding
+from beholder.weights.layouts import common
+from beholder.weights.layouts import visual_experts as layouts
+from beholder.weights.readers.decoders import DecoderDefaults, decoder
+from beholder.weights.readers.fields import Fields
+from beholder.weights.readers.hierarchical import side
+from beholder.weights.readers.read import activation_name
+from beholder.weights.readers.reading import CONNECTOR, LANGUAGE, VISION, Naming, Reading, text_stages
+
+COGVLM = DecoderDefaults(vocab_size=32000, eps=1e-6)
+UNREAD = ("template_version", "num_image_tokens")
+EXPERTS = VisualExpert(last_is_text=True, one_position=True)
+
+
+def _eyes(fields: Fields) -> ViT:
+    """EVA2-CLIP-E without its last layer; sizes have no defaults in the published code."""
+    for key in ("in_channels", "num_positions", "dropout_prob"):
+        fields.raw(key)
+    for key in ("hidden_size", "num_hidden_layers", "num_heads", "intermediate_size", "image_size"):
+        fields.need(key)
+    vision = ViT(
+        image_size=side(fields, "image_size", 490),
+        patch=side(fields, "patch_size", 14),
+        dim=fields.count("hidden_size", 1792),
+        num_layers=fields.layers("num_hidden_layers", 63),
+        attention=Attention(fields.count("num_heads", 16), qkv_bias=True, out_bias=True),
+        mlp=FeedForward(
+            fields.count("intermediate_size", 15360), activation_name(fields, "hidden_act", "gelu")
+        ),
+        arrangement=Arrangement("after"),
+        norm=Norm("layer", fields.positive("layer_norm_eps", 1e-6)),
+        cls=True,
+        positions=GridTable("bicubic"),
+        post_norm=False,
+        take=Take(norm=False),
+    )
+    fields.finish()
+    return vision
+
+
+def _cogvlm(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
+    """CogVLM2 has heads that share keys, and pictures of half as many rows and columns of tokens."""
+    for key in UNREAD:
+        fields.raw(key)
+    vision = _eyes(fields.part("vision_config"))
+    shared = fields.count("num_multi_query_heads", fields.count("num_key_value_heads", None))
+    language = decoder(fields, COGVLM)
+    if shared is not None:
+        language = language.but(**{"attention.num_kv_heads": shared, "attention.rotary.theta": 500000.0})
+    hidden = language.mlp.hidden if isinstance(language.mlp, FeedForward) else 0
+    pixels = (vision.image_size, vision.image_size)
+    card = Card(
+        name=name,
+        vision=vision,
+        connector=Glu(hidden, stride=1 if shared is None else 2),
+        images=geometry or Fixed(size=pixels, mean=CLIP_MEAN, std=CLIP_STD),
+        fusion=(Splice(token_id=language.vocab_size), EXPERTS),
+        language=language,
+        heads=(NextToken(),),
+    )
+    naming: Naming = (
+        Binding("model.vision.", VISION, layouts.COGVLM_VISION),
+        Binding("model.vision.", CONNECTOR, layouts.COGVLM_GLU),
+        Binding("model.layers.", "fusion.1.layers.", layouts.COGVLM_EXPERTS),
+        Binding("model.", LANGUAGE, layouts.COGVLM_WORDS),
+        Binding("lm_head.", LANGUAGE + "head.", common.WEIGHT),
+    )
+    return Reading(card, (naming,), text_stages())
+
+
+READERS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {"CogVLMForCausalLM": _cogvlm}

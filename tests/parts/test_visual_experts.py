@@ -1,0 +1,374 @@
+"""Weights of their own for pictures: who goes through which, positions, generation, and whole models by their equations."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from beholder.cards import card
+from beholder.cards.schema import Card
+from beholder.errors import BeholderError
+from beholder.media.geometry import Fixed
+from beholder.media.plan import Box, PicturePlan, View, in_order
+from beholder.model import Batch, build
+from beholder.parts.connectors.glu import Glu
+from beholder.parts.connectors.projections import Linear
+from beholder.parts.fusion.experts import VisualExpert
+from beholder.parts.fusion.splice import Splice
+from beholder.parts.heads.next_token import NextToken
+from beholder.parts.language.state import State
+from tests.toys import DECODER, VIT
+
+COGVLM = VisualExpert(last_is_text=True, one_position=True)
+OWL = VisualExpert(norms=True, queries=False, out=False, mlp=False)
+EVE = VisualExpert(norms=True)
+KINDS = pytest.mark.parametrize("expert", [COGVLM, OWL, EVE], ids=["cogvlm", "mplug-owl2", "eve-2"])
+
+
+def sees(expert: VisualExpert, connector=Linear()) -> Card:
+    return Card(
+        name="sees",
+        vision=VIT,
+        connector=connector,
+        images=Fixed(size=(28, 28)),
+        fusion=(Splice(token_id=5), expert),
+        language=DECODER,
+        heads=(NextToken(),),
+    )
+
+
+def made(chosen: Card):
+    model = build(chosen, seed=1)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+def pictures(count: int, seed: int = 0) -> list[Tensor]:
+    return list(torch.randn(count, 3, 28, 28, generator=torch.Generator().manual_seed(seed)))
+
+
+def batch(chosen: Card, rows: list[list[int]], views: list[Tensor]) -> Batch:
+    """Rows with a run of placeholders for each picture."""
+    branch = chosen.branch()
+    out = branch.connector.grid(branch.encoders[0].grid((28, 28)))
+    view = View((28, 28), (), Box(0, 0, 28, 28))
+    plan = PicturePlan("image", (28, 28), (view,), (out,), (in_order((out,)),))
+    width = max(map(len, rows))
+    plans = tuple((plan,) * (row.count(5) // out.num_tokens) for row in rows)
+    padded = [row + [0] * (width - len(row)) for row in rows]
+    return Batch(torch.tensor(padded), tuple(map(len, rows)), {"image": views} if views else {}, plans)
+
+
+@torch.no_grad()
+def logits(model, rows, views, state=None):
+    return model(batch(model.card, rows, views), state).heads["text"]
+
+
+ROW = [7, 5, 5, 5, 5, 9, 8]
+
+
+@KINDS
+def test_text_alone_equals_the_base_language_model_bit_for_bit(expert):
+    model = made(sees(expert))
+    alone = build(Card(name="alone", language=DECODER, heads=(NextToken(),)))
+    alone.load_state_dict({k: v for k, v in model.state_dict().items() if k.startswith("languages.")})
+    ids = [[7, 9, 8, 11], [12, 13, 14, 15]]
+    with torch.no_grad():
+        want = alone(Batch(torch.tensor(ids))).heads["text"]
+    assert torch.equal(logits(model, ids, []), want)
+    assert not torch.allclose(
+        logits(model, [ROW], pictures(1))[0, -1],
+        logits(made(sees(EVE)), [ROW], [-p for p in pictures(1)])[0, -1],
+    )
+
+
+@KINDS
+def test_each_token_goes_through_the_weights_of_its_kind_alone(expert):
+    """In every slot: the words' weights move words, the pictures' weights pictures."""
+    model = made(sees(expert))
+    inputs = drafted(model, [ROW])
+    chosen = inputs.routes_BT[0] == 1
+    assert chosen.tolist() == [False, True, True, True, not expert.last_is_text, False, False]
+    block, parts = model.language.blocks[0], model.layer_parts[0]
+    bases = {
+        "norm1": block.norm1,
+        "norm2": block.norm2,
+        "qkv": block.attn.project,
+        "out": block.attn.project_out,
+        "mlp": block.mlp,
+    }
+    x_BTD = torch.randn(1, 7, 32)
+    assert parts
+    for slot, part in parts.items():
+
+        def given(part=part, slot=slot):
+            with torch.no_grad():
+                y = part(x_BTD, bases[slot], inputs)
+            return torch.cat(y, -1)[0] if slot == "qkv" else y[0]
+
+        before = given()
+        changed = {"words": block, "pictures": part}
+        moved = {}
+        for name, module in changed.items():
+            saved = {k: v.clone() for k, v in module.state_dict().items()}
+            with torch.no_grad():
+                for parameter in module.parameters():
+                    parameter.add_(0.3)
+            moved[name] = (given() - before).abs().amax(-1) > 1e-4
+            module.load_state_dict(saved)
+        assert torch.equal(moved["pictures"], chosen), slot
+        shares = slot == "qkv" and not expert.queries
+        assert torch.equal(moved["words"], torch.ones_like(chosen) if shares else ~chosen), slot
+
+
+def drafted(model, rows, views=None):
+    """The inputs that the language part gets."""
+    asked = batch(
+        model.card, rows, pictures(sum(row.count(5) // 4 for row in rows)) if views is None else views
+    )
+    inputs = model._draft(asked, None)
+    with torch.no_grad():
+        branches = model.encode(asked)
+        for fusion in model.fusion:
+            inputs = fusion.prepare(inputs, branches)
+    return inputs
+
+
+def test_the_features_between_first_and_last_share_one_position():
+    """CogVLM's build_position_ids: a word each for the ends, one position for all between them."""
+    model = made(sees(COGVLM, Glu(hidden=48)))
+    row = [7, *[5] * 6, 9, *[5] * 6, 8]
+    inputs = drafted(model, [row, [*row[:8], 3]], pictures(3))
+    assert inputs.positions[0].tolist() == [0, 1, 2, 2, 2, 2, 3, 4, 5, 6, 6, 6, 6, 7, 8]
+    assert inputs.positions[1, :9].tolist() == [0, 1, 2, 2, 2, 2, 3, 4, 5]
+    assert inputs.routes_BT[0].tolist() == [0, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1, 0, 0]
+    assert drafted(made(sees(EVE)), [ROW]).positions[0].tolist() == list(range(7))
+
+
+@KINDS
+def test_rows_together_equal_each_alone(expert):
+    model = made(sees(expert))
+    rows, views = [ROW, [7, 8, 9], [6, *[5] * 4, 9, *[5] * 4, 8, 11]], pictures(3)
+    together = logits(model, rows, views)
+    taken = 0
+    for number, row in enumerate(rows):
+        own = views[taken : taken + row.count(5) // 4]
+        taken += len(own)
+        assert torch.allclose(logits(model, [row], own)[0], together[number, : len(row)], atol=1e-5)
+
+
+@KINDS
+@torch.no_grad()
+def test_generation_behind_a_picture_uses_the_words_weights_and_goes_on_from_its_position(expert):
+    model = made(sees(expert))
+    rows, views = [list(ROW), [5, 5, 5, 5, 6]], pictures(2)
+    state = State(2)
+    asked = batch(model.card, rows, views)
+    model(asked, state)
+    for token in (11, 12, 13):
+        step = model(Batch(torch.tensor([[token], [token + 1]])), state).heads["text"]
+        rows = [rows[0] + [token], rows[1] + [token + 1]]
+        whole = logits(model, rows, views)
+        for number, row in enumerate(rows):
+            assert torch.allclose(step[number, 0], whole[number, len(row) - 1], atol=1e-5)
+    saved = state.fork(2).snapshot()
+    again = model(Batch(torch.tensor([[20]] * 4)), saved).heads["text"]
+    assert torch.allclose(again[0], again[1]) and torch.allclose(again[2], again[3])
+    for number, row in enumerate(rows):
+        want = logits(model, [[*row, 20]], views[number : number + 1])[0, -1]
+        assert torch.allclose(again[2 * number, 0], want, atol=1e-5)
+    for parameter in model.fusion.parameters():
+        nn.init.zeros_(parameter)
+    after = model(Batch(torch.tensor([[20]] * 2)), state).heads["text"]
+    assert torch.allclose(after[0], again[0], atol=1e-5)
+
+
+def test_packed_questions_behind_one_picture_keep_their_routes():
+    """Siblings behind a prefix with the picture: each equals a row of its own."""
+    from beholder.parts.blocks.masks import Visibility
+
+    model = made(sees(COGVLM))
+    prefix, questions = [7, 5, 5, 5, 5], [[9, 8], [11, 12, 13]]
+    ids = [*prefix, *questions[0], *questions[1]]
+    segments = torch.tensor([[0] * 5 + [1] * 2 + [2] * 3])
+    blocks = torch.tensor([[0, 1, 2, 3, 4, 5, 6, 5, 6, 7]])
+    asked = dataclasses.replace(
+        batch(model.card, [ids], pictures(1)), visibility=Visibility(segments, blocks, (-1, 0, 0))
+    )
+    with torch.no_grad():
+        packed = model(asked).heads["text"][0]
+    first = logits(model, [[*prefix, *questions[0]]], pictures(1))[0]
+    second = logits(model, [[*prefix, *questions[1]]], pictures(1))[0]
+    assert torch.allclose(packed[:7], first, atol=1e-5)
+    assert torch.allclose(packed[7:], second[5:], atol=1e-5)
+
+
+def test_only_decoders_have_layers_to_double():
+    from tests.toys import TEXT_TOWER
+
+    with pytest.raises(BeholderError, match="decoder"):
+        COGVLM.build(TEXT_TOWER)
+
+
+def rms(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
+    return x * (x.pow(2).mean(-1, keepdim=True) + eps).rsqrt() * weight
+
+
+def turned(x_TK: Tensor, positions: Tensor, theta: float) -> Tensor:
+    """Rotary positions of one head."""
+    half = x_TK.shape[-1] // 2
+    angles = positions[:, None] * theta ** (-torch.arange(half) / half)
+    a, b = x_TK[:, :half], x_TK[:, half:]
+    return torch.cat((a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()), -1)
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, heads: int, kv_heads: int, positions, theta: float, causal: bool
+):
+    """Head by head."""
+    width, out = q.shape[-1] // heads, []
+    for head in range(heads):
+        own = slice(head * width, (head + 1) * width)
+        shared = head * kv_heads // heads
+        keys = slice(shared * width, (shared + 1) * width)
+        qh, kh = q[:, own], k[:, keys]
+        if positions is not None:
+            qh, kh = turned(qh, positions, theta), turned(kh, positions, theta)
+        scores = qh @ kh.T / width**0.5
+        if causal:
+            scores = scores.masked_fill(torch.ones_like(scores).triu(1).bool(), float("-inf"))
+        out.append(scores.softmax(-1) @ v[:, keys])
+    return torch.cat(out, -1)
+
+
+def cogvlm_by_its_equations(w: dict[str, Tensor], pixels: Tensor, ids: list[int], settings: dict) -> Tensor:
+    """2311.03079, section 2, and the released code's published names; one picture behind the first word."""
+    eyes = settings["vision_config"]
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        return F.linear(x, w[name + ".weight"], w.get(name + ".bias"))
+
+    def layer_norm(x: Tensor, name: str, eps: float) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], w[name + ".weight"], w[name + ".bias"], eps)
+
+    v = "model.vision."
+    patches = F.conv2d(
+        pixels[None], w[v + "patch_embedding.proj.weight"], w[v + "patch_embedding.proj.bias"], 14
+    )
+    x = torch.cat((w[v + "patch_embedding.cls_embedding"], patches[0].flatten(1).T))
+    x = x + w[v + "patch_embedding.position_embedding.weight"]
+    for number in range(eyes["num_hidden_layers"]):
+        name = f"{v}transformer.layers.{number}."
+        q, k, value = linear(x, name + "attention.query_key_value").chunk(3, -1)
+        y = attention(q, k, value, eyes["num_heads"], eyes["num_heads"], None, 0.0, False)
+        x = x + layer_norm(linear(y, name + "attention.dense"), name + "input_layernorm", 1e-6)
+        y = linear(F.gelu(linear(x, name + "mlp.fc1")), name + "mlp.fc2")
+        x = x + layer_norm(y, name + "post_attention_layernorm", 1e-6)
+    x = x[1:]
+    if v + "pos_embed" in w:
+        x = x + w[v + "pos_embed"]
+    if v + "conv.weight" in w:
+        side = int(len(x) ** 0.5)
+        x = F.conv2d(x.T.view(1, -1, side, side), w[v + "conv.weight"], w[v + "conv.bias"], 2)[0].flatten(1).T
+    g = v + "linear_proj."
+    x = F.gelu(layer_norm(linear(x, g + "linear_proj"), g + "norm1", 1e-5))
+    x = linear(F.silu(linear(x, g + "gate_proj")) * linear(x, g + "dense_h_to_4h"), g + "dense_4h_to_h")
+    x = torch.cat((w[v + "boi"][0], x, w[v + "eoi"][0]))
+    count = len(x)
+    words = w["model.embed_tokens.weight"][ids]
+    x = torch.cat((words[:1], x, words[1:]))
+    is_picture = torch.zeros(len(x), dtype=torch.bool)
+    is_picture[1:count] = True  # the last of them counts as a word
+    positions = torch.tensor([0, 1, *[2] * (count - 2), *range(3, 3 + len(ids))])
+    heads, kv = (
+        settings["num_attention_heads"],
+        settings.get("num_multi_query_heads", settings["num_attention_heads"]),
+    )
+    theta = 500000.0 if "num_multi_query_heads" in settings else 10000.0
+    width = x.shape[-1] // heads
+
+    def routed(x: Tensor, vision: str, language: str) -> Tensor:
+        return torch.where(is_picture[:, None], linear(x, vision), linear(x, language))
+
+    for number in range(settings["num_hidden_layers"]):
+        name = f"model.layers.{number}."
+        attn = name + "self_attn."
+        y = rms(x, w[name + "input_layernorm.weight"])
+        y = routed(y, attn + "vision_expert_query_key_value", attn + "language_expert_query_key_value")
+        q, k, value = y.split([heads * width, kv * width, kv * width], -1)
+        y = attention(q, k, value, heads, kv, positions, theta, True)
+        x = x + routed(y, attn + "vision_expert_dense", attn + "language_expert_dense")
+        y = rms(x, w[name + "post_attention_layernorm.weight"])
+        gated = [
+            linear(F.silu(linear(y, m + "gate_proj")) * linear(y, m + "up_proj"), m + "down_proj")
+            for m in (name + "mlp.vision_mlp.", name + "mlp.language_mlp.")
+        ]
+        x = x + torch.where(is_picture[:, None], *gated)
+    return linear(rms(x, w["model.norm.weight"]), "lm_head")
+
+
+SETTINGS = {
+    "architectures": ["CogVLMForCausalLM"],
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 60,
+    "rms_norm_eps": 1e-5,
+    "max_position_embeddings": 64,
+    "template_version": "chat",
+    "vision_config": {
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+        "num_heads": 3,
+        "intermediate_size": 20,
+        "image_size": 56,
+        "patch_size": 14,
+        "num_positions": 17,
+        "in_channels": 3,
+        "dropout_prob": 0.0,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-6,
+    },
+}
+
+
+@pytest.mark.parametrize("more", [{}, {"num_multi_query_heads": 2}], ids=["cogvlm", "cogvlm2"])
+def test_published_names_give_what_the_equations_give(more):
+    from beholder.weights.layout import to_published
+    from beholder.weights.lazy import lazy
+    from beholder.weights.readers.systems import read_system
+
+    settings = SETTINGS | more
+    reading = read_system(settings, name="small")
+    model = made(reading.card)
+    state = {name: lazy(name, values) for name, values in model.state_dict().items()}
+    published = {key: tensor.load() for key, tensor in to_published(state, reading.namings[0]).items()}
+    pixels = torch.randn(3, 56, 56)
+    ids = [1, 8, 9, 33]
+    want = cogvlm_by_its_equations(published, pixels, ids, settings)
+    branch = reading.card.branch()
+    out = branch.connector.grid(branch.encoders[0].grid((56, 56)))
+    plan = PicturePlan("image", (56, 56), branch.geometry.views((56, 56)), (out,), (in_order((out,)),))
+    row = torch.tensor([[ids[0], *[60] * out.num_tokens, *ids[1:]]])
+    with torch.no_grad():
+        got = model(Batch(row, views={"image": [pixels]}, plans=((plan,),))).heads["text"][0]
+    assert (got - want).abs().max() / want.std() < 1e-5
+
+
+def test_counts_of_released_models():
+    """Numbers of parameters: 17.6 and 19.5 thousand million, 6.5 of them the visual expert's (2311.03079, section 2.1)."""
+    for name, whole in (("cogvlm-chat", 17_639_685_376), ("cogvlm2-llama3-chat-19b", 19_528_863_232)):
+        model = build(card(name), device="meta")
+        assert sum(parameter.numel() for parameter in model.parameters()) == whole
+    assert (
+        round(sum(p.numel() for p in build(card("cogvlm-chat"), device="meta").fusion.parameters()) / 1e9, 1)
+        == 6.5
+    )
