@@ -42,6 +42,7 @@ PARTIAL = "|".join(f"Rotary.share={share}" for share in (0.25, 0.4, 0.5, 0.75))
 AUDIO, SOUND = "tests/parts/test_audio.py", "tests/media/test_sound.py"
 CHAT, TOKENIZER = "tests/prompts/test_chat.py", "tests/prompts/test_tokenizer.py"
 
+HYPER = "tests/parts/test_hyper_attention.py"
 LOOKS, TILED = "tests/parts/test_cross_attention.py", "tests/parts/test_tiled_vit.py"
 VITS, PARITY = "tests/parts/test_vit.py", "tests/test_parity.py::test_outputs_are_equal"
 VIT_NAMES = "tests/parts/test_vit_names.py::test_publishers_names"
@@ -92,9 +93,7 @@ PROOFS: dict[str, Proof] = {
     "eot-pooling": Proof(
         ("TextEncoder.pool=highest|TextEncoder.pool=end",), f"{LANGUAGE}::test_text_tower_pools"
     ),
-    "eva-clip-vit-encoder": Proof(
-        ("ViT", "Attention.k_bias=False|Arrangement.placement=after"), VIT_NAMES
-    ),
+    "eva-clip-vit-encoder": Proof(("ViT", "Attention.k_bias=False|Arrangement.placement=after"), VIT_NAMES),
     "fractional-position-bucketing": Proof(("GridTable.resize=bucketed",), f"{VISION}::test_bucketed"),
     "gated-cross-attention": Proof(("GatedCross.gate",), f"{LOOKS}::test_zero_gates"),
     "gated-pos-embedding": Proof(("TiledViT",), f"{TILED}::test_the_gate_mixes"),
@@ -114,6 +113,7 @@ PROOFS: dict[str, Proof] = {
     "hybrid-thumbnail-self-tile-cross": Proof(
         ("GatedCross.role=tile", "Splice"), f"{LOOKS}::test_the_thumbnail"
     ),
+    "hyper-attention": Proof(("HyperAttention",), f"{HYPER}::test_a_layer_equals"),
     "imagebind-encoder": Proof(("ExtraKeyAttention",), f"{AUDIO}::test_imagebind_trunks"),
     "internvit-encoder": Proof(("ViT.post_norm=False", "Arrangement.layer_scale"), VIT_NAMES),
     "itm-head": Proof(("Matching",), "tests/parts/test_joint.py::test_matching_and"),
@@ -135,6 +135,7 @@ PROOFS: dict[str, Proof] = {
     "mean-pool-text-embedding": Proof(("TextEncoder.pool=mean|TwoWayDecoder",), f"{TEXTS}::test_pools"),
     "mel-filterbank": Proof(("LogMel|Fbank",), SOUND),
     "mixed-resolution-training": Proof(("Native.sides",), "tests/media/test_native.py::test_training_draws"),
+    "mi-rope": Proof(("HyperAttention", "Rotary"), f"{HYPER}::test_keys_turn"),
     "mlm-head": Proof(("MaskedToken",), f"{TEXTS}::test_words_behind"),
     "mlp-projector": Proof(("Mlp",), f"{CONNECTORS}::test_linear_and_mlp"),
     "modality-token-splicing": Proof(("Splice",), "tests/parts/test_fusion.py::test_features_stand"),
@@ -172,6 +173,7 @@ PROOFS: dict[str, Proof] = {
     "relative-position-bias": Proof(("RelativeBuckets",), f"{TEXTS}::test_buckets"),
     "resnet-encoder": Proof(("ResNet",), f"{STAGED}::test_a_classifier_gives"),
     "rmsnorm": Proof(("Norm.kind=rms",), f"{ATTENTION}::test_norms"),
+    "rolling-kv-cache": Proof(("Attention.window",), "tests/parts/test_rolling.py"),
     "rope": Proof(("Rotary",), f"{ATTENTION}::test_scores_depend"),
     "rope-2d": Proof(("AxialRotary",), f"{VITS}::test_axial_rotary"),
     "rope-base-scaling": Proof(("Rotary",), f"{ATTENTION}::test_rotary_turns"),

@@ -47,6 +47,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "cogvlm2-llama3-chat-19b",
     ),
     "mini": ("mini",),
+    "mplug_owl3": ("mplug-owl3-7b", "mplug-owl3-1b"),
     "nvlm": ("nvlm-x-72b", "nvlm-h-72b"),
     "open_flamingo": (
         "openflamingo-3b",

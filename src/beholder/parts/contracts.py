@@ -173,13 +173,15 @@ class LanguageInputs:
 
 @dataclass(frozen=True)
 class LanguageOutput:
-    """hidden_BTD after the last norm; pooled_BD where the part makes one vector a row; taps by layer (0 = embeddings,
+    """hidden_BTD after the last norm; pooled_BD where the part makes one vector a row, fused_BD where it makes another one
+    that has read the picture; taps by layer (0 = embeddings,
     i = after layer i); `aux_losses` to be added to the loss; `router_stats` of experts; `lengths` of hidden_BTD's rows,
     None where all are full; an encoder-decoder's `memory` where it was made.
     """
 
     hidden_BTD: Tensor
     pooled_BD: Tensor | None = None
+    fused_BD: Tensor | None = None
     taps: Mapping[int, Tensor] = field(default_factory=dict)
     state: State | None = None
     aux_losses: Mapping[str, Tensor] = field(default_factory=dict)
@@ -195,7 +197,7 @@ class LanguageOutput:
         return self.hidden_BTD[rows_B, torch.tensor(self.lengths, device=rows_B.device) - 1]
 
 
-SLOTS = ("before", "after", "norm1", "qkv", "out", "norm2", "mlp", "prefix")
+SLOTS = ("before", "after", "norm1", "qkv", "heads", "out", "norm2", "mlp", "prefix")
 LayerParts = Mapping[int, Mapping[str, nn.Module]]
 
 
@@ -205,6 +207,7 @@ class LayerPart(Protocol):
     before, after: (hidden_BTD, inputs, state) -> hidden_BTD, around the layer
     qkv, out, mlp, norm1, norm2: (x_BTD, base, inputs) -> what base(x_BTD) gives; base is the layer's own projections, MLP
                    or norm of what the mixer or the MLP reads, which also take some tokens alone, (N, D)
+    heads:         (heads_BHTK, queries_BHTK, x_BTD, step) -> what the heads give before they are joined
     prefix:        (inputs) -> (keys, values), each (B, heads, P, K), seen by every query
     """
 
@@ -328,6 +331,7 @@ class HeadInputs:
 
     hidden_BTD: Tensor | None = None
     pooled_BD: Tensor | None = None
+    fused_BD: Tensor | None = None
     unembed: Callable[[Tensor], Tensor] | None = None
     ids_BT: Tensor | None = None
     lengths: tuple[int, ...] | None = None

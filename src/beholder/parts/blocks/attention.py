@@ -210,15 +210,29 @@ class SelfAttention(Mixer):
         if self.config.query_scale is not None:
             assert step.positions is not None
             q_BHTK = q_BHTK * self.config.query_scale.factors(step.positions).to(q_BHTK.dtype)
-        if step.state is not None:
-            kept = step.state.self_attention(self.index)
-            k_BJTK, v_BJTK = kept.append(k_BJTK, v_BJTK, step.state.lengths)
-        mask = step.mask(self.config.window).plus(self._bias(step))
+        k_BJTK, v_BJTK, mask = self._kept(k_BJTK, v_BJTK, step)
         if "prefix" in parts:
             k_BJTK, v_BJTK, mask = prepend(
                 k_BJTK, v_BJTK, parts["prefix"](step.inputs), mask, q_BHTK.shape[2]
             )
-        return self.attend(q_BHTK, k_BJTK, v_BJTK, mask)
+        y_BHTK = self.attend(q_BHTK, k_BJTK, v_BJTK, mask)
+        return parts["heads"](y_BHTK, q_BHTK, x_BTD, step) if "heads" in parts else y_BHTK
+
+    def _kept(self, k_BJTK: Tensor, v_BJTK: Tensor, step: Step) -> tuple[Tensor, Tensor, AttentionMask]:
+        """The new keys and values with those that the state keeps, and which of them may be seen."""
+        state, window = step.state, self.config.window
+        mask, bias_BHTS = step.mask(window), self._bias(step)
+        if state is None:
+            return k_BJTK, v_BJTK, mask.plus(bias_BHTS)
+        if not state.rolling or window is None or bias_BHTS is not None:
+            keys, values = state.self_attention(self.index).append(k_BJTK, v_BJTK, state.lengths)
+            return keys, values, mask.plus(bias_BHTS)
+        width = k_BJTK.shape[2]
+        ring = state.rolling_attention(self.index, window)
+        keys, values, columns = ring.roll(k_BJTK, v_BJTK, state.lengths, step.lengths)
+        if columns is not None:
+            mask = columns.of(mask, width, max(state.lengths) + width)
+        return keys, values, mask
 
     def attend(self, q_BHTK: Tensor, k_BJSK: Tensor, v_BJSK: Tensor, mask: AttentionMask) -> Tensor:
         """`attend` with this layer's scale, cap and sinks."""

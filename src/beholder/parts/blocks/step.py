@@ -40,6 +40,8 @@ class Step:
     segments:      lengths of the sequences that the one row holds, which see only themselves; () where rows are sequences
     inputs, state: of a language model; lengths of its rows are `inputs.lengths`
     memory_BSD, memory_keep_BS: what an encoder gave for cross-attention, and False where it is padding
+    alone:         no layer reads a memory, though it could (BLIP's text encoder by itself)
+    norm:          what the layer that runs applies to its input
     aux, stats:    name -> what each layer of experts adds to the loss, and what it reports
     """
 
@@ -53,6 +55,8 @@ class Step:
     state: State | None = None
     memory_BSD: Tensor | None = None
     memory_keep_BS: Tensor | None = None
+    alone: bool = False
+    norm: nn.Module | None = None
     aux: dict[str, list[Tensor]] = field(default_factory=dict)
     stats: dict[str, list[Tensor]] = field(default_factory=dict)
     _masks: dict[int | None, AttentionMask] = field(default_factory=dict)

@@ -151,6 +151,7 @@ class TransformerLayer(nn.Module):
         if "before" in parts:
             x_BTD = parts["before"](x_BTD, step.inputs, step.state)
         y_BTD = x_BTD if self.norm1 is None else normed(self.norm1, "norm1", x_BTD, step, parts)
+        step.norm = self.norm1
         mixed_BTD = self.attn(y_BTD, step, parts)
         if self.arrangement.parallel is not None:
             z_BTD = y_BTD if self.norm2 is None else normed(self.norm2, "norm2", x_BTD, step, parts)
@@ -159,7 +160,7 @@ class TransformerLayer(nn.Module):
             )
         else:
             x_BTD = self._join(x_BTD, y_BTD, mixed_BTD, self.after1, self.scale1)
-            if self.cross is not None:
+            if self.cross is not None and not step.alone:
                 y_BTD = x_BTD if self.cross_norm is None else self.cross_norm(x_BTD)
                 x_BTD = self._join(x_BTD, y_BTD, self.cross(y_BTD, step), self.cross_after, None)
             if self.mlp is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Self
 
 import numpy as np
 import torch
@@ -58,45 +59,27 @@ class Layers(Config):
         return Layers()
 
 
-@dataclass(frozen=True)
-class GatedCross(FusionConfig):
-    """token_id, at: the placeholder that a picture has in the prompt; with None the whole text sees all pictures.
+@dataclass(frozen=True, kw_only=True)
+class Looking(FusionConfig):
+    """Which tokens attend to which features.
 
+    token_id, at: the placeholder that a picture has in the prompt; with None the whole text sees all pictures.
+    placeholders: how many stand for a picture.
     sees: what a token may attend to: the `latest` picture before it, the `run` of pictures that follow each other
     directly (Llama 3.2), or all `before` it; with `tiles` the tag of a tile sees that tile and the text behind them all
     (NVLM, 2409.11402). role: attend to views of this role alone, others take a place in the sequence.
-    blind: what happens to tokens that see none: the `mlp` alone (Flamingo), attention to `all` and no MLP (Llama 3.2 as
-    released for transformers), or `nothing`; a text without any picture passes unchanged but for `mlp`.
-    gate: each half counts tanh of a learned number (or one for each of the `channels`) that starts at `start`.
-    memory_norm: of the features in each layer. placeholders: how many stand for a picture. slot: `before` or `after`
-    the layers that `layers` names.
     """
 
-    attention: CrossAttention
-    mlp: MlpConfig | None
-    norm: Norm
     token_id: int | None
     at: str = "<image>"
     branch: str = "image"
-    layers: Layers = Layers()
-    slot: str = "before"
     sees: str = "latest"
-    blind: str = "mlp"
-    gate: str | None = "number"
-    start: float = 0.0
-    memory_norm: Norm | None = None
     placeholders: int = 1
     role: str | None = None
 
     def __post_init__(self) -> None:
-        for what, value, known in (
-            ("sees", self.sees, SEES),
-            ("blind", self.blind, BLIND),
-            ("gate", self.gate, GATES),
-            ("slot", self.slot, ("before", "after")),
-        ):
-            if value not in known:
-                raise UnknownName(f"GatedCross {what}", str(value), [str(name) for name in known])
+        if self.sees not in SEES:
+            raise UnknownName(f"{type(self).__name__} sees", self.sees, SEES)
 
     def placeholder(self) -> tuple[str, int] | None:
         return None if self.token_id is None else (self.branch, self.token_id)
@@ -116,10 +99,43 @@ class GatedCross(FusionConfig):
         view = next(number for number, end in enumerate(ends) if piece.order[0] < end)
         return plan.views[view].role == self.role
 
+    def tiny(self) -> Self:
+        return super().tiny() if self.token_id is None else super().tiny().but(token_id=5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatedCross(Looking):
+    """Layers of attention to features and an MLP, `before` or `after` (slot) the language layers that `layers` names.
+
+    blind: what happens to tokens that see nothing: the `mlp` alone (Flamingo), attention to `all` and no MLP (Llama 3.2 as
+    released for transformers), or `nothing`; a text without any picture passes unchanged but for `mlp`.
+    gate: each half counts tanh of a learned number (or one for each of the `channels`) that starts at `start`.
+    memory_norm: of the features in each layer.
+    """
+
+    attention: CrossAttention
+    mlp: MlpConfig | None
+    norm: Norm
+    layers: Layers = Layers()
+    slot: str = "before"
+    blind: str = "mlp"
+    gate: str | None = "number"
+    start: float = 0.0
+    memory_norm: Norm | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for what, value, known in (
+            ("blind", self.blind, BLIND),
+            ("gate", self.gate, GATES),
+            ("slot", self.slot, ("before", "after")),
+        ):
+            if value not in known:
+                raise UnknownName(f"GatedCross {what}", str(value), [str(name) for name in known])
+
     def tiny(self) -> GatedCross:
         """Gates are open, so that layers do something."""
-        token = {} if self.token_id is None else {"token_id": 5}
-        return super().tiny().but(start=0.5, **token)
+        return super().tiny().but(start=0.5)
 
     def build(self, language: LanguageConfig | None) -> Fusion:
         if language is None:
@@ -142,22 +158,12 @@ def _tags_behind(pieces: Sequence[Tag | Features], count: int) -> list[Tag | Fea
     return [*ordered, Media(np.concatenate(orders), count)] if orders else ordered
 
 
-class GatedCrossFusion(Fusion):
-    """Owns the layers and says which features each token may attend to."""
+class LookingFusion(Fusion):
+    """Says which features each token may attend to."""
 
-    def __init__(self, config: GatedCross, language: LanguageConfig) -> None:
+    def __init__(self, config: Looking) -> None:
         super().__init__()
         self.config = config
-        self.numbers = config.layers.of(language.num_layers)
-        self.layers = nn.ModuleList(self.layer(language, number) for number in self.numbers)
-
-    def layer(self, language: LanguageConfig, number: int) -> nn.Module:
-        """The part for language layer `number`."""
-        return GatedLayer(self.config, language.dim, number)
-
-    def layer_parts(self, language: LanguageConfig) -> LayerParts:
-        slot = self.config.slot
-        return {number: {slot: layer} for number, layer in zip(self.numbers, self.layers, strict=True)}
 
     def prepare(self, draft: LanguageInputs, branches: Mapping[str, BranchOutput]) -> LanguageInputs:
         config = self.config
@@ -190,6 +196,18 @@ class GatedCrossFusion(Fusion):
         return begins_BT.cumsum(1)
 
 
+class GatedCrossFusion(LookingFusion):
+    """Owns the layers that are added."""
+
+    def __init__(self, config: GatedCross, language: LanguageConfig) -> None:
+        super().__init__(config)
+        self.slot, self.numbers = config.slot, config.layers.of(language.num_layers)
+        self.layers = nn.ModuleList(GatedLayer(config, language.dim, number) for number in self.numbers)
+
+    def layer_parts(self, language: LanguageConfig) -> LayerParts:
+        return {number: {self.slot: layer} for number, layer in zip(self.numbers, self.layers, strict=True)}
+
+
 def _media(pictures: Sequence[PicturePlan]) -> list[tuple[int, Media]]:
     """What the marks of a row stand for, each with the place of its picture's first token among the row's."""
     found, start = [], 0
@@ -212,7 +230,7 @@ def features_seen(
     plans: Sequence[Sequence[PicturePlan]],
     marks_BT: Tensor,
     ids_BT: Tensor,
-    config: GatedCross,
+    config: Looking,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`LanguageInputs.cross` of one branch: tokens, padded with zeros; what each mark sees; the tokens' marks."""
     tokens_BND = pad_sequence(list(rows), batch_first=True)
@@ -220,7 +238,7 @@ def features_seen(
     count = 1 + max(map(len, media))
     sees_BMN = torch.zeros(len(rows), count, tokens_BND.shape[1], dtype=torch.bool, device=tokens_BND.device)
     for row, pieces in enumerate(media):
-        if config.blind == "all":
+        if getattr(config, "blind", None) == "all":
             sees_BMN[row, 0, : len(rows[row])] = True
         for mark, (start, piece) in enumerate(pieces, 1):
             sees_BMN[row, mark, torch.from_numpy(piece.order).to(tokens_BND.device) + start] = True

@@ -1,0 +1,44 @@
+"""mPLUG-Owl3 (2408.04840): pictures beside self-attention in four layers.
+
+Layers, vocabularies and sizes: config.json of mPLUG/mPLUG-Owl3-7B-240728 and mPLUG-Owl3-1B-241014. The gate is the released
+models' (modeling_hyper_qwen2.py); the paper's, of each token, is the other choice. The picture's word is taken to be the last.
+"""
+
+from beholder.cards.schema import Card, Source, Stage, Trains
+from beholder.media.tiles import Tiles
+from beholder.parts.connectors.projections import Linear
+from beholder.parts.fusion.cross_attention import Layers
+from beholder.parts.fusion.hyper_attention import HyperAttention
+from beholder.parts.heads.next_token import NextToken
+from beholder.parts.language import sizes_llama as language
+from beholder.parts.vision import sizes as vision
+from beholder.prompts import formats
+
+HYPER = HyperAttention(
+    token_id=151850, at="<|image|>", gate="channels", layers=Layers(numbers=(1, 9, 17, 25))
+)
+OWL3_7B = Card(
+    name="mplug-owl3-7b",
+    system="mplug-owl3",
+    paper="2408.04840",
+    licence="Apache-2.0",
+    vision=vision.SIGLIP_SO400M_14.but(image_size=384, pool=None),
+    connector=Linear(),
+    images=Tiles(tile=384, most=6),
+    fusion=(HYPER,),
+    language=language.QWEN2_7B.but(vocab_size=151851),
+    heads=(NextToken(),),
+    prompt=formats.QWEN_2.but(name="mplug-owl3", image_token="<|image|>"),
+    stages=(
+        Stage("pairs", rules=(Trains("branches.image.connector.*", 1e-3), Trains("fusion.*", 1e-3))),
+        Stage("interleaved", rules=(Trains("languages.main.*", 2e-5), Trains("fusion.*", 2e-5))),
+        Stage("instruct", rules=(Trains("languages.main.*", 2e-5), Trains("fusion.*", 2e-5))),
+    ),
+    weights=(Source("hub", "mPLUG/mPLUG-Owl3-7B-240728"),),
+)
+OWL3_1B = OWL3_7B.but(
+    name="mplug-owl3-1b",
+    fusion=(HYPER.but(layers=Layers(numbers=(6, 13, 20, 22))),),
+    language=language.QWEN2_0_5B.but(vocab_size=151851),
+    weights=(Source("hub", "mPLUG/mPLUG-Owl3-1B-241014"),),
+)
