@@ -523,7 +523,7 @@ def test_focalnet_equals_the_formulas(config):
         x = step(stage.down, x, number) if number else x
         for block in stage.blocks:
             for place, f in (
-                (1, lambda x, block=block: modulate(block.modulation, x)),
+                (1, lambda x, block=block: modulate(block.mixer, x)),
                 (2, lambda x, block=block: linear(block.mlp.down, F.gelu(linear(block.mlp.up, x)))),
             ):
                 layer = getattr(block, f"norm{place}")

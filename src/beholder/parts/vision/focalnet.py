@@ -24,7 +24,7 @@ from beholder.parts.vision.stages import (
     first_dim,
     last_dim,
 )
-from beholder.parts.vision.windows import Embed
+from beholder.parts.vision.windows import Embed, MapLayer
 
 KERNEL_STEP = 2  # how much wider each level looks than the last
 
@@ -109,26 +109,11 @@ class Modulation(nn.Module):
         return self.out(y if self.norm is None else self.norm(y))
 
 
-class FocalLayer(nn.Module):
-    """A modulation and an MLP, norms before them or after, with a learned scale or none."""
-
-    def __init__(self, config: FocalNet, stage: int) -> None:
-        super().__init__()
-        dim, self.after = config.width * 2**stage, config.after
-        self.norm1, self.norm2 = config.norm.build(dim), config.norm.build(dim)
-        self.modulation = Modulation(config, stage)
-        self.mlp = FeedForward(int(config.ratio * dim), config.act).build(dim)
-        scales = [nn.Parameter(torch.full((dim,), 1e-4)) if config.scaled else None for _ in range(2)]
-        self.scale1, self.scale2 = scales
-
-    def forward(self, x_VhwC: Tensor) -> Tensor:
-        for norm, branch, scale in (
-            (self.norm1, self.modulation, self.scale1),
-            (self.norm2, self.mlp, self.scale2),
-        ):
-            y = norm(branch(x_VhwC)) if self.after else branch(norm(x_VhwC))
-            x_VhwC = x_VhwC + (y if scale is None else scale * y)
-        return x_VhwC
+def layer(config: FocalNet, stage: int) -> MapLayer:
+    """A modulation and an MLP of a stage."""
+    dim = config.width * 2**stage
+    mlp, scale = FeedForward(int(config.ratio * dim), config.act), 1e-4 if config.scaled else None
+    return MapLayer(dim, Modulation(config, stage), mlp, config.norm, after=config.after, scale=scale)
 
 
 class FocalNetModel(StagedEncoder):
@@ -144,7 +129,7 @@ class FocalNetModel(StagedEncoder):
         for stage, depth in enumerate(config.depths):
             dim = config.width * 2**stage
             down = Embed(dim // 2, dim, *config.step(stage), norm=config.norm, unit=2) if stage else None
-            self.stages.append(Stage(down, (FocalLayer(config, stage) for _ in range(depth))))
+            self.stages.append(Stage(down, (layer(config, stage) for _ in range(depth))))
         self.norm = config.norm.build(config.dim)
         self.classifier = nn.Linear(config.dim, config.classes) if config.classes else None
 

@@ -19,6 +19,7 @@ from beholder.media.plan import Grid, Size
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import learned
+from beholder.parts.vision.positions import BICUBIC
 from beholder.parts.vision.stages import Maps, StagedConfig, StagedEncoder, conv_side, first_dim, last_dim
 from beholder.parts.vision.windows import Heads, merge, partition
 
@@ -174,11 +175,8 @@ class HieraModel(StagedEncoder):
         self.classifier = nn.Linear(config.dims[-1], config.classes) if config.classes else None
 
     def _places(self, size: tuple[int, int]) -> Tensor:
-        """Positions of a map of `size`, (1, h, w, C)."""
-        table = self.positions[None]
-        if table.shape[1:3] != size:
-            resized = F.interpolate(first_dim(table), size, mode="bicubic", align_corners=False)
-            table = last_dim(resized)
+        """Positions of a map of `size`, (h, w, C)."""
+        table = BICUBIC.resized(self.positions.flatten(0, 1), *size).unflatten(0, size)
         if self.window_positions is None:
             return table
         side = len(self.window_positions)

@@ -57,6 +57,9 @@ class GridTable(Config):
         return maps_1Dhw[0].flatten(1).T.to(table_ND.dtype)
 
 
+BICUBIC = GridTable("bicubic")
+
+
 @dataclass(frozen=True)
 class Sinusoids(Config):
     """Fixed waves: sine and cosine of the column, then of the row, a quarter of the channels each (MAE's order, 2111.06377,

@@ -11,11 +11,11 @@ from beholder.parts.blocks.rotary2d import AxialRotary
 from beholder.parts.blocks.transformer import Arrangement
 from beholder.parts.vision.conv_stem import ConvStem
 from beholder.parts.vision.patches import Patches, Windows
-from beholder.parts.vision.positions import GridTable
+from beholder.parts.vision.positions import BICUBIC, GridTable
 from beholder.parts.vision.vit import Take, ViT
 
 NORM = Norm("layer", 1e-6)
-BICUBIC, SMOOTH = GridTable("bicubic"), GridTable("bicubic", antialias=True)
+SMOOTH = GridTable("bicubic", antialias=True)
 NOT_NORMED = Take(norm=False)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from beholder.parts.blocks.norms import Norm
 from beholder.parts.vision.convnext import ConvNext
 from beholder.parts.vision.davit import DaVit
 from beholder.parts.vision.efficientnet import EfficientNet
@@ -137,19 +136,14 @@ SAM2_HIERA_L = SAM2_HIERA_T.but(
     dims=HIERA_L.dims, depths=(2, 6, 36, 4), heads=(2, 4, 8, 16), windows=(8, 4, 16, 8), whole=(23, 33, 43)
 )
 
+
 # facebookresearch/segment-anything: segment_anything/build_sam.py
-SAM_B = VitDet(norm=Norm("layer", 1e-6))
-SAM_L = SAM_B.but(
-    width=1024,
-    num_layers=24,
-    heads=16,
-    hidden=4096,
-    windowed=tuple(number for number in range(24) if number % 6 != 5),
-)
-SAM_H = SAM_B.but(
-    width=1280,
-    num_layers=32,
-    heads=16,
-    hidden=5120,
-    windowed=tuple(number for number in range(32) if number % 8 != 7),
-)
+def _sam(width: int, num_layers: int, heads: int) -> VitDet:
+    """Four layers, the last of each quarter, see the whole map."""
+    windowed = tuple(n for n in range(num_layers) if (n + 1) % (num_layers // 4))
+    return VitDet(width=width, num_layers=num_layers, heads=heads, hidden=4 * width, windowed=windowed)
+
+
+SAM_B = _sam(768, 12, 12)
+SAM_L = _sam(1024, 24, 16)
+SAM_H = _sam(1280, 32, 16)

@@ -72,13 +72,10 @@ class Maps:
 
 
 class StagedEncoder(Encoder):
-    """`Encoder` whose taps are the maps of its stages. `pooled_only`, `tokens_only`: prefixes of parameters that act on
-    the pooled vectors or on the tokens alone.
-    """
+    """`Encoder` whose taps are the maps of its stages. `pooled_only`: prefixes of what acts on pooled vectors alone."""
 
     config: StagedConfig
     pooled_only: tuple[str, ...] = ()
-    tokens_only: tuple[str, ...] = ()
 
     @abstractmethod
     def maps(self, pixels_V3HW: Tensor) -> Maps:
@@ -111,7 +108,7 @@ class StagedEncoder(Encoder):
         ]
 
     def unused_parameters(self, *, pooled: bool) -> set[str]:
-        unused = (*(self.tokens_only if pooled else self.pooled_only), "classifier.")
+        unused = (*(() if pooled else self.pooled_only), "classifier.")
         return {name for name, _ in self.named_parameters() if name.startswith(unused)}
 
     def classify(self, pixels_V3HW: Tensor) -> Tensor:

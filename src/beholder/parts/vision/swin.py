@@ -17,7 +17,16 @@ from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import learned
 from beholder.parts.vision.stages import Maps, Stage, StagedConfig, StagedEncoder, each, last_dim
-from beholder.parts.vision.windows import Embed, Heads, merge, pad_to, partition, relative_index, shift_mask
+from beholder.parts.vision.windows import (
+    Embed,
+    Heads,
+    MapLayer,
+    merge,
+    pad_to,
+    partition,
+    relative_index,
+    shift_mask,
+)
 
 BIAS_HIDDEN = 512  # version 2's MLP
 LARGEST_SCALE = math.log(100)
@@ -140,23 +149,12 @@ class WindowAttention(nn.Module):
         return y_VhwC[:, : size[0], : size[1]]
 
 
-class SwinBlock(nn.Module):
-    """A window attention and an MLP, norms before them or after (version 2)."""
-
-    def __init__(self, config: Swin, stage: int, *, shifted: bool) -> None:
-        super().__init__()
-        dim = config.width * 2**stage
-        self.after = config.cosine
-        self.norm1, self.norm2 = config.norm.build(dim), config.norm.build(dim)
-        self.attn = WindowAttention(config, stage, shifted=shifted)
-        self.mlp = FeedForward(int(config.ratio * dim), config.act).build(dim)
-
-    def forward(self, x_VhwC: Tensor) -> Tensor:
-        if self.after:
-            x_VhwC = x_VhwC + self.norm1(self.attn(x_VhwC))
-            return x_VhwC + self.norm2(self.mlp(x_VhwC))
-        x_VhwC = x_VhwC + self.attn(self.norm1(x_VhwC))
-        return x_VhwC + self.mlp(self.norm2(x_VhwC))
+def block(config: Swin, stage: int, index: int) -> MapLayer:
+    """A layer of a stage; every other one shifts its windows. Version 2 norms what the branches give."""
+    dim = config.width * 2**stage
+    attention = WindowAttention(config, stage, shifted=index % 2 == 1)
+    mlp = FeedForward(int(config.ratio * dim), config.act)
+    return MapLayer(dim, attention, mlp, config.norm, after=config.cosine)
 
 
 class PatchMerge(nn.Module):
@@ -186,8 +184,7 @@ class SwinModel(StagedEncoder):
         self.stages = nn.ModuleList()
         for stage, depth in enumerate(config.depths):
             down = PatchMerge(config.width * 2 ** (stage - 1), after=config.cosine) if stage else None
-            blocks = (SwinBlock(config, stage, shifted=bool(index % 2)) for index in range(depth))
-            self.stages.append(Stage(down, blocks))
+            self.stages.append(Stage(down, (block(config, stage, index) for index in range(depth))))
         self.norm = config.norm.build(config.dim) if config.last_norm else None
         self.classifier = nn.Linear(config.dim, config.classes) if config.classes else None
 

@@ -18,8 +18,9 @@ from beholder.parts.blocks.activations import activation
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import learned
+from beholder.parts.vision.positions import BICUBIC
 from beholder.parts.vision.stages import Maps, StagedConfig, StagedEncoder, first_dim, last_dim
-from beholder.parts.vision.windows import Heads, merge, partition
+from beholder.parts.vision.windows import Heads, MapLayer, merge, partition
 
 CONV_NORM = Norm("layer", 1e-6)  # of the neck and of residual convolutions, whatever the layers have
 
@@ -85,16 +86,20 @@ class VitDet(StagedConfig):
 
 
 class OffsetAttention(nn.Module):
-    """Attention over a map; a score gets query . (row offset's vector + column offset's vector) added."""
+    """Attention over a map, or inside its windows; a score gets query . (row offset's vector + column offset's vector)
+    added.
+    """
 
-    def __init__(self, config: VitDet, side: int) -> None:
+    def __init__(self, config: VitDet, window: int) -> None:
         super().__init__()
+        self.window, side = window, window or config.image_size // config.patch
         self.heads = Heads(config.width, config.heads, bias=config.qkv_bias)
         head_dim = config.width // config.heads
         tables = [learned(2 * side - 1, head_dim) if config.offsets else None for _ in range(2)]
         self.rows, self.columns = tables
 
-    def forward(self, x_WhwC: Tensor) -> Tensor:
+    def forward(self, x_VhwC: Tensor) -> Tensor:
+        x_WhwC = partition(x_VhwC, self.window) if self.window else x_VhwC
         q, k, v = self.heads.split(x_WhwC.flatten(1, 2))
         bias = None
         if self.rows is not None and self.columns is not None:
@@ -103,7 +108,8 @@ class OffsetAttention(nn.Module):
             rows = torch.einsum("whijk,imk->whijm", q_WHhwK, offset_vectors(self.rows, height))
             columns = torch.einsum("whijk,jnk->whijn", q_WHhwK, offset_vectors(self.columns, width))
             bias = (rows[..., :, None] + columns[..., None, :]).flatten(4).flatten(2, 3)
-        return self.heads.join(F.scaled_dot_product_attention(q, k, v, attn_mask=bias)).view_as(x_WhwC)
+        y_WhwC = self.heads.join(F.scaled_dot_product_attention(q, k, v, attn_mask=bias)).view_as(x_WhwC)
+        return merge(y_WhwC, (x_VhwC.shape[1], x_VhwC.shape[2])) if self.window else y_WhwC
 
 
 def offset_vectors(table_OK: Tensor, length: int) -> Tensor:
@@ -114,27 +120,18 @@ def offset_vectors(table_OK: Tensor, length: int) -> Tensor:
     return table_OK[places[:, None] - places + length - 1]
 
 
-class VitDetLayer(nn.Module):
-    """x + attention(norm(x)), x + mlp(norm(x)), then convolutions where there are any."""
+class VitDetLayer(MapLayer):
+    """Attention and an MLP, then convolutions where there are any."""
 
     def __init__(self, config: VitDet, index: int) -> None:
-        super().__init__()
-        self.window = config.window if index in config.windowed else 0
-        self.norm1, self.norm2 = config.norm.build(config.width), config.norm.build(config.width)
-        self.attn = OffsetAttention(config, self.window or config.image_size // config.patch)
-        self.mlp = FeedForward(config.hidden, config.act).build(config.width)
+        attention = OffsetAttention(config, config.window if index in config.windowed else 0)
+        super().__init__(config.width, attention, FeedForward(config.hidden, config.act), config.norm)
         half = config.width // 2
         shapes = [(config.width, half, 1), (half, half, 3), (half, config.width, 1)]
         self.convolutions = ConvNorms(shapes, config.act) if index in config.convolved else None
 
     def forward(self, x_VhwC: Tensor) -> Tensor:
-        y = self.norm1(x_VhwC)
-        if self.window:
-            y = merge(self.attn(partition(y, self.window)), (x_VhwC.shape[1], x_VhwC.shape[2]))
-        else:
-            y = self.attn(y)
-        x_VhwC = x_VhwC + y
-        x_VhwC = x_VhwC + self.mlp(self.norm2(x_VhwC))
+        x_VhwC = super().forward(x_VhwC)
         return x_VhwC if self.convolutions is None else x_VhwC + self.convolutions(x_VhwC)
 
 
@@ -175,13 +172,8 @@ class VitDetModel(StagedEncoder):
     def maps(self, pixels_V3HW: Tensor) -> Maps:
         x_VhwC = last_dim(self.patch(pixels_V3HW))
         if self.positions is not None:
-            side, size = self.config.table, x_VhwC.shape[1:3]
-            table = self.positions[int(self.config.spare) :].view(1, side, side, -1)
-            if size != (side, side):
-                table = last_dim(
-                    F.interpolate(first_dim(table), tuple(size), mode="bicubic", align_corners=False)
-                )
-            x_VhwC = x_VhwC + table
+            table = self.positions[int(self.config.spare) :]
+            x_VhwC = x_VhwC + BICUBIC.resized(table, *x_VhwC.shape[1:3]).view(x_VhwC.shape[1:])
         taps = []
         for number, block in enumerate(self.blocks, start=1):
             x_VhwC = block(x_VhwC)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from beholder.errors import BeholderError
+from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.vision.stages import first_dim, last_dim
 
@@ -65,6 +66,38 @@ class Heads(nn.Module):
     def join(self, x_WHTK: Tensor) -> Tensor:
         """(W, H, T, K) -> (W, T, C)."""
         return self.out(x_WHTK.transpose(1, 2).flatten(2))
+
+
+class MapLayer(nn.Module):
+    """What mixes the cells of a map (V, h, w, C), then an MLP, each added to its input; norms before them or `after`. scale:
+    where learned scales of both start, None for none.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        mixer: nn.Module,
+        mlp: FeedForward,
+        norm: Norm,
+        *,
+        after: bool = False,
+        scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.after = after
+        self.norm1, self.norm2 = norm.build(dim), norm.build(dim)
+        self.mixer, self.mlp = mixer, mlp.build(dim)
+        scales = [nn.Parameter(torch.full((dim,), scale)) if scale is not None else None for _ in range(2)]
+        self.scale1, self.scale2 = scales
+
+    def forward(self, x_VhwC: Tensor) -> Tensor:
+        for norm, branch, scale in (
+            (self.norm1, self.mixer, self.scale1),
+            (self.norm2, self.mlp, self.scale2),
+        ):
+            y = norm(branch(x_VhwC)) if self.after else branch(norm(x_VhwC))
+            x_VhwC = x_VhwC + (y if scale is None else scale * y)
+        return x_VhwC
 
 
 def relative_index(window: int, device: torch.device | None = None) -> Tensor:

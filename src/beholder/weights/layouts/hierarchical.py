@@ -218,24 +218,24 @@ SWIN = Layout(
             {
                 "embeddings.patch_embeddings.projection": "stem.conv",
                 "embeddings.norm": "stem.norm",
-                f"{_SWIN_BLOCK}.attention.self.query": "stages.{}.blocks.{}.attn.heads.q",
-                f"{_SWIN_BLOCK}.attention.self.key": "stages.{}.blocks.{}.attn.heads.k",
-                f"{_SWIN_BLOCK}.attention.self.value": "stages.{}.blocks.{}.attn.heads.v",
-                f"{_SWIN_BLOCK}.attention.output.dense": "stages.{}.blocks.{}.attn.heads.out",
+                f"{_SWIN_BLOCK}.attention.self.query": "stages.{}.blocks.{}.mixer.heads.q",
+                f"{_SWIN_BLOCK}.attention.self.key": "stages.{}.blocks.{}.mixer.heads.k",
+                f"{_SWIN_BLOCK}.attention.self.value": "stages.{}.blocks.{}.mixer.heads.v",
+                f"{_SWIN_BLOCK}.attention.output.dense": "stages.{}.blocks.{}.mixer.heads.out",
                 f"{_SWIN_BLOCK}.layernorm_before": "stages.{}.blocks.{}.norm1",
                 f"{_SWIN_BLOCK}.layernorm_after": "stages.{}.blocks.{}.norm2",
                 f"{_SWIN_BLOCK}.intermediate.dense": "stages.{}.blocks.{}.mlp.up",
                 f"{_SWIN_BLOCK}.output.dense": "stages.{}.blocks.{}.mlp.down",
-                f"{_SWIN_BLOCK}.attention.self.continuous_position_bias_mlp.0": "stages.{}.blocks.{}.attn.bias.up",
+                f"{_SWIN_BLOCK}.attention.self.continuous_position_bias_mlp.0": "stages.{}.blocks.{}.mixer.bias.up",
                 "layernorm": "norm",
                 **steps("encoder.layers.{}.downsample.norm", "norm"),
             }
         ),
-        f"{_SWIN_BLOCK}.attention.self.relative_position_bias_table": "stages.{}.blocks.{}.attn.bias.table",
+        f"{_SWIN_BLOCK}.attention.self.relative_position_bias_table": "stages.{}.blocks.{}.mixer.bias.table",
         f"{_SWIN_BLOCK}.attention.self.continuous_position_bias_mlp.2.weight": (
-            "stages.{}.blocks.{}.attn.bias.down.weight"
+            "stages.{}.blocks.{}.mixer.bias.down.weight"
         ),
-        f"{_SWIN_BLOCK}.attention.self.logit_scale": Pointwise("stages.{}.blocks.{}.attn.log_scale"),
+        f"{_SWIN_BLOCK}.attention.self.logit_scale": Pointwise("stages.{}.blocks.{}.mixer.log_scale"),
         f"{_SWIN_BLOCK}.attention.self.relative_position_index": None,
         f"{_SWIN_BLOCK}.attention.self.relative_coords_table": None,
         **steps("encoder.layers.{}.downsample.reduction.weight", "linear.weight"),
@@ -245,7 +245,7 @@ SWIN = Layout(
 
 # transformers: models/donut/modeling_donut_swin.py, which saves what it looks biases up with
 DONUT_SWIN = SWIN.but(
-    {f"{_SWIN_BLOCK}.attention.self.relative_position_index": "stages.{}.blocks.{}.attn.bias.index"},
+    {f"{_SWIN_BLOCK}.attention.self.relative_position_index": "stages.{}.blocks.{}.mixer.bias.index"},
     name="transformers Donut Swin",
 )
 
@@ -288,21 +288,19 @@ FOCALNET = Layout(
                 "encoder.stages.{}.layers.{}.norm2": "stages.{}.blocks.{}.norm2",
                 "encoder.stages.{}.layers.{}.mlp.fc1": "stages.{}.blocks.{}.mlp.up",
                 "encoder.stages.{}.layers.{}.mlp.fc2": "stages.{}.blocks.{}.mlp.down",
-                "encoder.stages.{}.layers.{}.modulation.projection_in": "stages.{}.blocks.{}.modulation.split",
-                "encoder.stages.{}.layers.{}.modulation.projection_out": "stages.{}.blocks.{}.modulation.out",
-                "encoder.stages.{}.layers.{}.modulation.layernorm": "stages.{}.blocks.{}.modulation.norm",
+                "encoder.stages.{}.layers.{}.modulation.projection_in": "stages.{}.blocks.{}.mixer.split",
+                "encoder.stages.{}.layers.{}.modulation.projection_out": "stages.{}.blocks.{}.mixer.out",
+                "encoder.stages.{}.layers.{}.modulation.layernorm": "stages.{}.blocks.{}.mixer.norm",
                 **steps("encoder.stages.{}.downsample.projection", "conv"),
                 **steps("encoder.stages.{}.downsample.norm", "norm"),
                 "layernorm": "norm",
             }
         ),
         **pointwise(
-            {
-                "encoder.stages.{}.layers.{}.modulation.projection_context": "stages.{}.blocks.{}.modulation.mix"
-            }
+            {"encoder.stages.{}.layers.{}.modulation.projection_context": "stages.{}.blocks.{}.mixer.mix"}
         ),
         "encoder.stages.{}.layers.{}.modulation.focal_layers.{}.0.weight": (
-            "stages.{}.blocks.{}.modulation.surroundings.{}.weight"
+            "stages.{}.blocks.{}.mixer.surroundings.{}.weight"
         ),
         "encoder.stages.{}.layers.{}.gamma_1": "stages.{}.blocks.{}.scale1",
         "encoder.stages.{}.layers.{}.gamma_2": "stages.{}.blocks.{}.scale2",
@@ -362,10 +360,10 @@ def _vit_det(layer: str, names: dict[str, str], attention: str) -> Rules:
     """Rules for ViTDet's layers under `layer`, norms and MLP named as `names` says."""
     return {
         **affine({f"{layer}.{theirs}": f"blocks.{{}}.{ours}" for theirs, ours in names.items()}),
-        **affine({f"{layer}.{attention}.proj": "blocks.{}.attn.heads.out"}),
-        **joined_qkv({f"{layer}.{attention}.qkv": "blocks.{}.attn.heads"}),
-        f"{layer}.{attention}.rel_pos_h": "blocks.{}.attn.rows",
-        f"{layer}.{attention}.rel_pos_w": "blocks.{}.attn.columns",
+        **affine({f"{layer}.{attention}.proj": "blocks.{}.mixer.heads.out"}),
+        **joined_qkv({f"{layer}.{attention}.qkv": "blocks.{}.mixer.heads"}),
+        f"{layer}.{attention}.rel_pos_h": "blocks.{}.mixer.rows",
+        f"{layer}.{attention}.rel_pos_w": "blocks.{}.mixer.columns",
     }
 
 
