@@ -193,7 +193,11 @@ def _run(model: Model, batch: Batch, rows: list[_Row]) -> Iterator[Piece]:
     main = model.card.main
     assert main is not None and batch.ids_BT is not None
     room = min(ROOM, max(row.sampling.max_tokens for row in rows))
-    state = State(rows=len(rows), capacity=min(main.context, batch.ids_BT.shape[1] + room))
+    capacity = min(main.context, batch.ids_BT.shape[1] + room)
+    rolling = (
+        batch.visibility is None and not model.card.branches
+    )  # features may share a block, which windows count
+    state = State(rows=len(rows), capacity=capacity, rolling=rolling)
     clock = _Clock(model.device)
     branches = encode(model, batch)
     vision = clock.lap()

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import torch
 from torch import Tensor
 
 from beholder.parts.blocks.masks import PADDING, Visibility
+
+if TYPE_CHECKING:
+    from beholder.parts.language.rolling import RollingKeyValues
 
 
 class LayerState(Protocol):
@@ -118,6 +121,7 @@ class State:
 
     lengths:    tokens kept of each row
     segments_BS, blocks_BS: of the kept tokens, for masks; not needed while every row is plain causal text
+    rolling:    layers with a window keep no more than it; for texts alone, whose blocks are their places
     layers:     (kind, layer number) -> state; kinds are `self`, `cross` and `recurrent`
     shift_B:    what positions of new tokens are ahead of (or behind) their number: pictures may take fewer positions than
                 tokens (CogVLM). Cutting a row back into such a picture is not foreseen
@@ -128,6 +132,7 @@ class State:
     capacity: int = 256
     lengths: list[int] = field(default_factory=list)
     plain: bool = True
+    rolling: bool = False
     segments_BS: Tensor | None = None
     blocks_BS: Tensor | None = None
     layers: dict[tuple[str, int], LayerState] = field(default_factory=dict)
@@ -142,6 +147,14 @@ class State:
         """The key-values of a layer, made at first use."""
         found = self.layers.setdefault(("self", layer), SelfKeyValues(self.capacity))
         assert isinstance(found, SelfKeyValues)
+        return found
+
+    def rolling_attention(self, layer: int, window: int) -> RollingKeyValues:
+        """The key-values of a layer that sees `window` tokens, in a ring, made at first use."""
+        from beholder.parts.language.rolling import RollingKeyValues
+
+        found = self.layers.setdefault(("self", layer), RollingKeyValues(self.capacity, window=window))
+        assert isinstance(found, RollingKeyValues)
         return found
 
     def recurrent(self, layer: int) -> Tensors:
@@ -210,6 +223,7 @@ class State:
             capacity=self.capacity,
             lengths=[self.lengths[row] for row in rows],
             plain=self.plain,
+            rolling=self.rolling,
             segments_BS=None if self.segments_BS is None else self.segments_BS[index],
             blocks_BS=None if self.blocks_BS is None else self.blocks_BS[index],
             layers={key: layer.reorder(index) for key, layer in self.layers.items()},
@@ -242,6 +256,7 @@ class State:
             capacity=self.capacity,
             lengths=list(self.lengths),
             plain=self.plain,
+            rolling=self.rolling,
             segments_BS=None if self.segments_BS is None else self.segments_BS.clone(),
             blocks_BS=None if self.blocks_BS is None else self.blocks_BS.clone(),
             layers={key: layer.snapshot() for key, layer in self.layers.items()},
