@@ -84,6 +84,7 @@ PROOFS: dict[str, Proof] = {
     "cross-attention-layers": Proof(("GatedCross",), f"{LOOKS}::test_the_gated_layer"),
     "davit-encoder": Proof(("DaVit",), f"{STAGED}::test_encoders_inside_systems"),
     "dinov2-encoder": Proof(("ViT.mask_token=True", "Arrangement.layer_scale"), VIT_NAMES),
+    "depth-upscaling": Proof(("Decoder.num_layers=48",), "tests/train/test_deepen.py"),
     "dynamic-ntk-rope": Proof(("DynamicScaling|SteppedScaling",), f"{DECODERS}::test_stepped"),
     "dynamic-tiling": Proof(("Canvas|Tiles",), "tests/media/test_tiles.py::test_the_nearest"),
     "encoder-decoder-lm": Proof(("EncoderDecoder",), f"{TEXTS}::test_generation_equals"),

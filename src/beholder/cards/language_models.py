@@ -105,7 +105,7 @@ YI_6B = MISTRAL_7B.but(
     prompt=formats.CHATML,
     weights=(Source("hub", "01-ai/Yi-6B-Chat"),),
 )
-# Only the base model was released of this size.
+# Yi-6B with its middle layers twice (`train.deepen.YI_9B`), trained on. Only the base model was released of this size.
 YI_9B = YI_6B.but(
     name="yi-9b", language=llama.YI_9B, prompt=formats.PLAIN, weights=(Source("hub", "01-ai/Yi-9B"),)
 )
