@@ -146,6 +146,9 @@ PROOFS: dict[str, Proof] = {
         ("Splice|GatedCross",), "tests/parts/test_fusion.py::test_several_pictures"
     ),
     "multi-layer-vit-features": Proof(("TiledViT.take",), f"{TILED}::test_depths_are_joined"),
+    "modality-adaptive-module": Proof(
+        ("VisualExpert.norms=True", "VisualExpert.queries=False"), f"{EXPERTS}::test_mplug_owl2"
+    ),
     "mup-scaling": Proof(("TokenEmbedding.scale", "Arrangement.scale"), f"{OWN_CODE}[minicpm]"),
     "native-resolution": Proof((f"{NATIVE}|Native",), f"{VITS}::test_views_of_unequal"),
     "nfnet-encoder": Proof(("NfNet",), f"{STAGED}::test_nfnet"),
@@ -210,6 +213,7 @@ PROOFS: dict[str, Proof] = {
     "tile-unpad": Proof(("AnyRes",), f"{GEOMETRY}::test_anyres"),
     "tiled-vit-encoder": Proof(("TiledViT",), f"{PARITY}[mllama]"),
     "unified-image-video-frames": Proof(("Patches.frames=2",), f"{VITS}::test_runs_of_frames"),
+    "visual-abstractor": Proof(("Abstractor",), f"{EXPERTS}::test_mplug_owl2"),
     "visual-expert-ffn": Proof(("VisualExpert.mlp=True",), f"{EXPERTS}::test_each_token"),
     "visual-expert-qkv": Proof(
         ("VisualExpert.queries=True", "VisualExpert.out=True"), f"{EXPERTS}::test_each_token"

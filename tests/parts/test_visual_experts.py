@@ -217,7 +217,7 @@ def test_only_decoders_have_layers_to_double():
         COGVLM.build(TEXT_TOWER)
 
 
-def rms(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
+def rms(x: Tensor, weight: Tensor | float, eps: float = 1e-5) -> Tensor:
     return x * (x.pow(2).mean(-1, keepdim=True) + eps).rsqrt() * weight
 
 
@@ -340,32 +340,151 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("more", [{}, {"num_multi_query_heads": 2}], ids=["cogvlm", "cogvlm2"])
-def test_published_names_give_what_the_equations_give(more):
+def released(settings: dict, pixels: Tensor, ids: list[int]) -> tuple[dict[str, Tensor], Tensor]:
+    """A model of these settings under the publisher's names, and its logits for a picture behind the first word."""
     from beholder.weights.layout import to_published
     from beholder.weights.lazy import lazy
     from beholder.weights.readers.systems import read_system
 
-    settings = SETTINGS | more
     reading = read_system(settings, name="small")
     model = made(reading.card)
     state = {name: lazy(name, values) for name, values in model.state_dict().items()}
     published = {key: tensor.load() for key, tensor in to_published(state, reading.namings[0]).items()}
-    pixels = torch.randn(3, 56, 56)
-    ids = [1, 8, 9, 33]
-    want = cogvlm_by_its_equations(published, pixels, ids, settings)
     branch = reading.card.branch()
-    out = branch.connector.grid(branch.encoders[0].grid((56, 56)))
-    plan = PicturePlan("image", (56, 56), branch.geometry.views((56, 56)), (out,), (in_order((out,)),))
-    row = torch.tensor([[ids[0], *[60] * out.num_tokens, *ids[1:]]])
+    size = (pixels.shape[1], pixels.shape[2])
+    out = branch.connector.grid(branch.encoders[0].grid(size))
+    plan = PicturePlan("image", size, branch.geometry.views(size), (out,), (in_order((out,)),))
+    row = torch.tensor([[ids[0], *[reading.card.fusion[0].token_id] * out.num_tokens, *ids[1:]]])
     with torch.no_grad():
-        got = model(Batch(row, views={"image": [pixels]}, plans=((plan,),))).heads["text"][0]
+        return published, model(Batch(row, views={"image": [pixels]}, plans=((plan,),))).heads["text"][0]
+
+
+@pytest.mark.parametrize("more", [{}, {"num_multi_query_heads": 2}], ids=["cogvlm", "cogvlm2"])
+def test_published_names_give_what_the_equations_give(more):
+    settings, pixels, ids = SETTINGS | more, torch.randn(3, 56, 56), [1, 8, 9, 33]
+    published, got = released(settings, pixels, ids)
+    want = cogvlm_by_its_equations(published, pixels, ids, settings)
+    assert (got - want).abs().max() / want.std() < 1e-5
+
+
+def abstracted(w: dict[str, Tensor], features: Tensor, heads: int, depth: int) -> Tensor:
+    """2311.04257 with the released visual_encoder.py: waves of 2111.06377 for places, norms on the residual path."""
+    dim, queries = features.shape[-1], w["query_embeds"][0]
+    side = int((len(features) - 1) ** 0.5)
+
+    def waves(place: int, width: int) -> Tensor:
+        angles = place / 10000 ** (torch.arange(width // 2).double() / (width / 2))
+        return torch.cat((angles.sin(), angles.cos())).float()
+
+    def map_of(x: Tensor, name: str) -> Tensor:
+        return F.linear(x, w[name + ".weight"], w[name + ".bias"])
+
+    def normed(x: Tensor, name: str, eps: float = 1e-5) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], w[name + ".weight"], w[name + ".bias"], eps)
+
+    q_places = torch.stack([waves(place, dim) for place in range(len(queries))])
+    k_places = [torch.zeros(dim)]
+    k_places += [
+        torch.cat((waves(column, dim // 2), waves(row, dim // 2)))
+        for row in range(side)
+        for column in range(side)
+    ]
+    places = torch.cat((q_places, torch.stack(k_places)))
+    x = queries
+    for number in range(depth):
+        name = f"encoder.layers.{number}.crossattention."
+        x = normed(x, name + "norm1")
+        seen = torch.cat((x, normed(features, name + "normk")))
+        q = map_of(x + q_places, name + "attention.query")
+        k, v = map_of(seen + places, name + "attention.key"), map_of(seen, name + "attention.value")
+        x = x + map_of(attention(q, k, v, heads, heads, None, 0.0, False), name + "output.out_proj")
+        y, m = normed(x, name + "output.norm2"), name + "output.mlp."
+        y = normed(F.silu(map_of(y, m + "w1")) * map_of(y, m + "w3"), m + "ffn_ln", 1e-6)
+        x = x + map_of(y, m + "w2")
+    return torch.cat((map_of(x, "visual_fc"), w["vit_eos"][0]))
+
+
+def under(w: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): values for key, values in w.items() if key.startswith(prefix)}
+
+
+def owl_by_its_equations(w: dict[str, Tensor], features: Tensor, ids: list[int], settings: dict) -> Tensor:
+    """2311.04257, section 3.2; features are those behind the encoder's last norm."""
+    heads = settings["num_attention_heads"]
+    own = settings["visual_config"]["visual_abstractor"]
+    tokens = abstracted(
+        under(w, "model.visual_abstractor."), features, own["num_attention_heads"], own["num_hidden_layers"]
+    )
+    words = w["model.embed_tokens.weight"][ids]
+    x = torch.cat((words[:1], tokens, words[1:]))
+    way = torch.tensor([0, *[1] * len(tokens), *[0] * (len(ids) - 1)])
+    positions = torch.arange(len(x))
+
+    def ways(name: str) -> Tensor:
+        """Each token's own weight."""
+        return torch.stack([w[f"{name}.multiway.{number}.weight"] for number in (0, 1)])[way]
+
+    for number in range(settings["num_hidden_layers"]):
+        name = f"model.layers.{number}."
+        y = rms(x, 1.0) * ways(name + "input_layernorm")
+        q = y @ w[name + "self_attn.q_proj.weight"].T
+        k, v = (torch.einsum("nd,nod->no", y, ways(f"{name}self_attn.{part}_proj")) for part in "kv")
+        y = attention(q, k, v, heads, heads, positions, 10000.0, True)
+        x = x + y @ w[name + "self_attn.o_proj.weight"].T
+        y = rms(x, 1.0) * ways(name + "post_attention_layernorm")
+        gate, up, down = (w[f"{name}mlp.{part}_proj.weight"] for part in ("gate", "up", "down"))
+        x = x + (F.silu(y @ gate.T) * (y @ up.T)) @ down.T
+    return rms(x, w["model.norm.weight"]) @ w["lm_head.weight"].T
+
+
+OWL_SETTINGS = {
+    "model_type": "mplug_owl2",
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 60,
+    "rms_norm_eps": 1e-5,
+    "max_position_embeddings": 64,
+    "visual_config": {
+        "visual_model": {
+            "hidden_size": 24,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 3,
+            "intermediate_size": 20,
+            "image_size": 56,
+        },
+        "visual_abstractor": {
+            "num_learnable_queries": 5,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 3,
+            "intermediate_size": 20,
+        },
+    },
+}
+
+
+def test_mplug_owl2_and_its_abstractor_equal_their_equations():
+    """The encoder is CLIP's, compared elsewhere; its features are taken as they come."""
+    from beholder.weights.readers.systems import read_system
+
+    pixels, ids = torch.randn(3, 56, 56), [1, 8, 9, 33]
+    published, got = released(OWL_SETTINGS, pixels, ids)
+    model = made(read_system(OWL_SETTINGS, name="small").card)
+    with torch.no_grad():
+        features = model.branch("image").encode([pixels])[0].tokens_ND
+    assert features.shape == (17, 24)
+    want = owl_by_its_equations(published, features, ids, OWL_SETTINGS)
     assert (got - want).abs().max() / want.std() < 1e-5
 
 
 def test_counts_of_released_models():
-    """Numbers of parameters: 17.6 and 19.5 thousand million, 6.5 of them the visual expert's (2311.03079, section 2.1)."""
-    for name, whole in (("cogvlm-chat", 17_639_685_376), ("cogvlm2-llama3-chat-19b", 19_528_863_232)):
+    """Numbers of parameters: 17.6 and 19.5 thousand million, 6.5 of them the visual expert's (2311.03079); 8.2 (2311.04257)."""
+    for name, whole in (
+        ("cogvlm-chat", 17_639_685_376),
+        ("cogvlm2-llama3-chat-19b", 19_528_863_232),
+        ("mplug-owl2-7b", 8_197_859_328),
+    ):
         model = build(card(name), device="meta")
         assert sum(parameter.numel() for parameter in model.parameters()) == whole
     assert (

@@ -46,6 +46,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "cogvlm-grounding-generalist",
         "cogvlm2-llama3-chat-19b",
     ),
+    "mplug_owl2": ("mplug-owl2-7b",),
     "mini": ("mini",),
     "mplug_owl3": ("mplug-owl3-7b", "mplug-owl3-1b"),
     "nvlm": ("nvlm-x-72b", "nvlm-h-72b"),

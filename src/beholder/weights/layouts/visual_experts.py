@@ -86,3 +86,91 @@ COGVLM_GLU = Layout(
     },
     name="CogVLM connector",
 )
+# X-PLUG/mPLUG-Owl: mPLUG-Owl2/mplug_owl2/model/modeling_llama2.py and multiway.py; way 0 is the words', way 1 the pictures'
+OWL2_WORDS = Layout(
+    {
+        "layers.{}.self_attn.rotary_emb.inv_freq": None,
+        **_linear(
+            {
+                "embed_tokens": "embedding",
+                "norm": "norm",
+                "layers.{}.input_layernorm.multiway.0": "blocks.{}.norm1",
+                "layers.{}.post_attention_layernorm.multiway.0": "blocks.{}.norm2",
+                "layers.{}.self_attn.q_proj": "blocks.{}.attn.q",
+                "layers.{}.self_attn.k_proj.multiway.0": "blocks.{}.attn.k",
+                "layers.{}.self_attn.v_proj.multiway.0": "blocks.{}.attn.v",
+                "layers.{}.self_attn.o_proj": "blocks.{}.attn.out",
+                **{f"layers.{{}}.mlp.{part}_proj": f"blocks.{{}}.mlp.{part}" for part in MLP},
+            }
+        ),
+    },
+    name="mPLUG-Owl2 decoder",
+)
+OWL2_EXPERTS = Layout(
+    _linear(
+        {
+            "{}.input_layernorm.multiway.1": "{}.norm1.own",
+            "{}.post_attention_layernorm.multiway.1": "{}.norm2.own",
+            "{}.self_attn.k_proj.multiway.1": "{}.qkv.own.k",
+            "{}.self_attn.v_proj.multiway.1": "{}.qkv.own.v",
+        }
+    ),
+    name="mPLUG-Owl2 modality-adaptive module",
+)
+# ... visual_encoder.py; numbers: heads
+OWL_VISION = Layout(
+    {
+        "embeddings.cls_token": Leading("cls", 2),
+        "embeddings.position_embedding": Leading("positions"),
+        "embeddings.patch_embed.weight": "patch.weight",
+        **{
+            f"encoder.layers.{{}}.self_attn.query_key_value.{leaf}": Split(
+                tuple(f"blocks.{{}}.attn.{part}.{leaf}" for part in QKV), groups="heads"
+            )
+            for leaf in ("weight", "bias")
+        },
+        **affine(
+            {
+                "embeddings.pre_layernorm": "pre_norm",
+                "post_layernorm": "post_norm",
+                "encoder.layers.{}.self_attn.dense": "blocks.{}.attn.out",
+                "encoder.layers.{}.input_layernorm": "blocks.{}.norm1",
+                "encoder.layers.{}.post_attention_layernorm": "blocks.{}.norm2",
+                "encoder.layers.{}.mlp.fc1": "blocks.{}.mlp.up",
+                "encoder.layers.{}.mlp.fc2": "blocks.{}.mlp.down",
+            }
+        ),
+    },
+    name="mPLUG-Owl vision",
+)
+_ABSTRACTOR = "encoder.layers.{}.crossattention."
+OWL_ABSTRACTOR = Layout(
+    {
+        "query_embeds": Leading("queries"),
+        "vit_eos": Leading("end", 2),
+        f"{_ABSTRACTOR}attention.q_pos_embed": None,  # fixed waves
+        f"{_ABSTRACTOR}attention.k_pos_embed": None,
+        **affine(
+            {
+                "visual_fc": "project",
+                **{
+                    _ABSTRACTOR + key: f"blocks.{{}}.{own}"
+                    for key, own in {
+                        "norm1": "norm1",
+                        "normk": "norm_features",
+                        "attention.query": "attn.q",
+                        "attention.key": "attn.k",
+                        "attention.value": "attn.v",
+                        "output.out_proj": "attn.out",
+                        "output.norm2": "norm2",
+                        "output.mlp.w1": "mlp.gate",
+                        "output.mlp.w3": "mlp.up",
+                        "output.mlp.ffn_ln": "mlp.inner_norm",
+                        "output.mlp.w2": "mlp.down",
+                    }.items()
+                },
+            }
+        ),
+    },
+    name="mPLUG-Owl abstractor",
+)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from beholder.cards.schema import Card
+from beholder.errors import BeholderError
 from beholder.media.geometry import CLIP_MEAN, CLIP_STD, Fixed, Geometry
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.transformer import Arrangement
+from beholder.parts.connectors.abstractor import Abstractor
 from beholder.parts.connectors.glu import Glu
 from beholder.parts.fusion.experts import VisualExpert
 from beholder.parts.fusion.splice import Splice
 from beholder.parts.heads.next_token import NextToken
+from beholder.parts.vision.patches import Patches
 from beholder.parts.vision.positions import GridTable
 from beholder.parts.vision.vit import Take, ViT
 from beholder.weights.layout import Binding
@@ -26,6 +29,7 @@ from beholder.weights.readers.read import activation_name
 from beholder.weights.readers.reading import CONNECTOR, LANGUAGE, VISION, Naming, Reading, text_stages
 
 COGVLM = DecoderDefaults(vocab_size=32000, eps=1e-6)
+OWL2 = DecoderDefaults(vocab_size=32000, eps=1e-6)
 UNREAD = ("template_version", "num_image_tokens")
 EXPERTS = VisualExpert(last_is_text=True, one_position=True)
 
@@ -86,4 +90,77 @@ def _cogvlm(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
     return Reading(card, (naming,), text_stages())
 
 
-READERS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {"CogVLMForCausalLM": _cogvlm}
+def _owl_eyes(fields: Fields) -> ViT:
+    for key in ("use_flash_attn", "num_channels", "projection_dim"):
+        fields.raw(key)
+    for key in ("use_post_layernorm", "use_cls_token"):
+        if not fields.get(key, True):
+            raise BeholderError(f"{fields.name}: {key} is false; mPLUG-Owl2 has one")
+    vision = ViT(
+        image_size=side(fields, "image_size", 448),
+        patch=side(fields, "patch_size", 14),
+        dim=fields.count("hidden_size", 1024),
+        num_layers=fields.layers("num_hidden_layers", 24),
+        attention=Attention(fields.count("num_attention_heads", 16), qkv_bias=True, out_bias=True),
+        mlp=FeedForward(
+            fields.count("intermediate_size", 4096), activation_name(fields, "hidden_act", "quick_gelu")
+        ),
+        norm=Norm("layer", fields.positive("layer_norm_eps", 1e-6)),
+        cls=True,
+        patches=Patches(bias=False),
+        pre_norm=True,
+        positions=GridTable("bicubic"),
+        take=Take(front=True),
+    )
+    fields.finish()
+    return vision
+
+
+def _owl_abstractor(fields: Fields) -> Abstractor:
+    for key in ("add_v2t_pos_emb", "grid_size", "hidden_size", "encoder_hidden_size"):
+        fields.raw(key)  # all of the picture's encoder
+    inner = Norm("layer", fields.positive("layer_norm_eps", 1e-6))
+    abstractor = Abstractor(
+        attention=Attention(fields.count("num_attention_heads", 16), qkv_bias=True, out_bias=True),
+        mlp=FeedForward(fields.count("intermediate_size", 2816), "silu", gated=True, inner_norm=inner),
+        queries=fields.count("num_learnable_queries", 64),
+        depth=fields.layers("num_hidden_layers", 6),
+        cls=fields.get("use_cls_token", True),
+    )
+    fields.finish()
+    return abstractor
+
+
+def _mplug_owl2(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
+    parts = fields.part("visual_config")
+    vision = _owl_eyes(parts.part("visual_model"))
+    connector = _owl_abstractor(parts.part("visual_abstractor"))
+    parts.finish()
+    language = decoder(fields, OWL2)
+    pixels = (vision.image_size, vision.image_size)
+    card = Card(
+        name=name,
+        vision=vision,
+        connector=connector,
+        images=geometry or Fixed(size=pixels, mean=CLIP_MEAN, std=CLIP_STD),
+        fusion=(
+            Splice(token_id=language.vocab_size, at="<|image|>"),
+            VisualExpert(norms=True, queries=False, out=False, mlp=False),
+        ),
+        language=language,
+        heads=(NextToken(),),
+    )
+    naming: Naming = (
+        Binding("model.vision_model.", VISION, layouts.OWL_VISION, {"heads": vision.attention.num_heads}),
+        Binding("model.visual_abstractor.", CONNECTOR, layouts.OWL_ABSTRACTOR),
+        Binding("model.layers.", "fusion.1.layers.", layouts.OWL2_EXPERTS),
+        Binding("model.", LANGUAGE, layouts.OWL2_WORDS),
+        Binding("lm_head.", LANGUAGE + "head.", common.WEIGHT),
+    )
+    return Reading(card, (naming,), text_stages())
+
+
+READERS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
+    "CogVLMForCausalLM": _cogvlm,
+    "mplug_owl2": _mplug_owl2,
+}
