@@ -7,16 +7,10 @@ from collections.abc import Iterable, Mapping
 from beholder.parts.codecs.seanet import SeaNet
 from beholder.weights.layout import Layout
 from beholder.weights.layouts import vision
-from beholder.weights.layouts.rules import Rules, affine, inside
-from beholder.weights.ops import Pointwise, Reshape, Split
+from beholder.weights.layouts.rules import Rules, affine, inside, joined, pointwise
+from beholder.weights.ops import Reshape, Split
 
 Names = Mapping[str, str]  # published -> ours
-
-
-def _pointwise(pairs: Names) -> Rules:
-    """Linear maps that are published as convolutions with a kernel of one element."""
-    rules: Rules = {f"{key}.weight": Pointwise(f"{own}.weight") for key, own in pairs.items()}
-    return rules | {f"{key}.bias": f"{own}.bias" for key, own in pairs.items()}
 
 
 def _norms(pairs: Names, modulated: bool) -> Rules:
@@ -42,7 +36,7 @@ def _attentions(side: str, pairs: Names, *, modulated: bool = False) -> Rules:
     places = {f"{side}.{key}": f"{side}.{own}" for key, own in pairs.items()}
     maps = {"q": "q", "k": "k", "v": "v", "proj_out": "out"}
     rules = _norms({f"{key}.norm": f"{own}.norm" for key, own in places.items()}, modulated)
-    return rules | _pointwise(
+    return rules | pointwise(
         {f"{key}.{leaf}": f"{own}.attn.{name}" for key, own in places.items() for leaf, name in maps.items()}
     )
 
@@ -77,7 +71,7 @@ TRAINING: Rules = {"loss.*": None}  # discriminator and perceptual loss
 
 # CompVis/taming-transformers: taming/modules/diffusionmodules/model.py; Chameleon and Make-A-Scene use the same names
 TAMING = Layout(
-    {**ENCODER, **DECODER, **_pointwise(BRIDGES), **CODEBOOK, **TRAINING}, name="taming-transformers VQ-GAN"
+    {**ENCODER, **DECODER, **pointwise(BRIDGES), **CODEBOOK, **TRAINING}, name="taming-transformers VQ-GAN"
 )
 
 # ai-forever/MoVQGAN: movqgan/modules/vqvae/movq_modules.py. Averages of the weights have names without dots
@@ -85,7 +79,7 @@ MOVQ = Layout(
     {
         **ENCODER,
         **MODULATED,
-        **_pointwise(BRIDGES),
+        **pointwise(BRIDGES),
         **CODEBOOK,
         **TRAINING,
         **{f"ema_{part}.*": None for part in ("encoder", "decoder", "quantize", *BRIDGES)},
@@ -98,7 +92,7 @@ RQ_VAE = Layout(
     {
         **ENCODER,
         **DECODER,
-        **_pointwise(BRIDGES),
+        **pointwise(BRIDGES),
         **{
             f"quantizer.codebooks.{{}}.{key}": f"quantizer.codebooks.{{}}.{own}"
             for key, own in {"weight": "weight", "cluster_size_ema": "counts", "embed_ema": "sums"}.items()
@@ -111,12 +105,12 @@ RQ_VAE = Layout(
 def janus(num_levels: int) -> Layout:
     """transformers: models/janus/modeling_janus.py, `JanusVQVAE`."""
     decoder = _taming("decoder", _upwards("up", num_levels))
-    return Layout({**ENCODER, **decoder, **_pointwise(BRIDGES), **CODEBOOK}, name="transformers Janus VQ")
+    return Layout({**ENCODER, **decoder, **pointwise(BRIDGES), **CODEBOOK}, name="transformers Janus VQ")
 
 
 def llamagen(num_levels: int) -> Layout:
     """FoundationVision/LlamaGen: tokenizer/tokenizer_image/vq_model.py, which deepseek-ai/Janus shares."""
-    rules: Rules = {**_pointwise(BRIDGES), **CODEBOOK, "quantize.codebook_used": None}
+    rules: Rules = {**pointwise(BRIDGES), **CODEBOOK, "quantize.codebook_used": None}
     down, up = {"conv_blocks.{}": "levels.{}"}, _upwards("conv_blocks", num_levels)
     for side, levels, resample in (("encoder", down, "downsample"), ("decoder", up, "upsample")):
         blocks = {f"{key}.res.{{}}": f"{own}.blocks.{{}}" for key, own in levels.items()}
@@ -319,8 +313,7 @@ SEED = Layout(
             }
         ),
         "pos_embed_image": Reshape("positions", (1, "queries", -1)),
-        "blocks_image.{}.attn.qkv.weight": Split(tuple(f"blocks.{{}}.attn.{name}.weight" for name in "qkv")),
-        "blocks_image.{}.attn.qkv.bias": Split(tuple(f"blocks.{{}}.attn.{name}.bias" for name in "qkv")),
+        **joined("blocks_image.{}.attn.qkv.", "blocks.{}.attn"),
         **affine(
             {
                 "blocks_image.{}.norm1": "blocks.{}.norm1",

@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 from beholder.weights.layout import Layout
-from beholder.weights.layouts.rules import Rules, affine, conv_norms
-from beholder.weights.ops import Pointwise, Reshape, Split, Transpose
+from beholder.weights.layouts.rules import QKV, Rules, affine, conv_norms, joined, pointwise
+from beholder.weights.ops import Pointwise, Reshape, Transpose
 
-PARTS = ("q", "k", "v")
 MOST_STAGES = 8
-
-
-def joined_qkv(pairs: dict[str, str]) -> Rules:
-    """Rules for queries, keys and values published as one map: published name -> our attention."""
-    return {
-        f"{key}.{leaf}": Split(tuple(f"{own}.{part}.{leaf}" for part in PARTS))
-        for key, own in pairs.items()
-        for leaf in ("weight", "bias")
-    }
-
-
-def pointwise(pairs: dict[str, str]) -> Rules:
-    """Rules for affine maps published as convolutions of one cell: published name -> ours."""
-    return {f"{key}.weight": Pointwise(f"{own}.weight") for key, own in pairs.items()} | {
-        f"{key}.bias": f"{own}.bias" for key, own in pairs.items()
-    }
 
 
 def steps(key: str, own: str) -> dict[str, str]:
@@ -82,7 +65,7 @@ CLIP_RESNET = Layout(
         **conv_norms({f"stem.{n}": (f"conv{n + 1}", f"bn{n + 1}") for n in range(3)}, counted=True),
         **_layers_1_to_4(),
         "attnpool.positional_embedding": "pool.positions",
-        **affine({f"attnpool.{part}_proj": f"pool.attn.{part}" for part in PARTS}),
+        **affine({f"attnpool.{part}_proj": f"pool.attn.{part}" for part in QKV}),
         **affine({"attnpool.c_proj": "pool.attn.out"}),
     },
     name="openai/CLIP ResNet",
@@ -263,7 +246,7 @@ def _davit(conv: str, place: str, norm1: str, attention: str, norm2: str, mlp: s
         rules |= affine(
             {f"{key}.{theirs.replace('kind', kind)}": f"{own}.{ours}" for theirs, ours in names.items()}
         )
-        rules |= joined_qkv({f"{key}.{attention.replace('kind', kind)}.qkv": f"{own}.attn.heads"})
+        rules |= joined(f"{key}.{attention.replace('kind', kind)}.qkv.", f"{own}.attn.heads")
     return rules
 
 
@@ -321,7 +304,7 @@ def hiera(depths: tuple[int, ...]) -> Layout:
         pairs = {"layernorm_before": "norm1", "layernorm_after": "norm2", "attn.proj": "attn.out"}
         pairs |= {"mlp.fc1": "mlp.up", "mlp.fc2": "mlp.down", "proj": "shortcut"}
         rules |= affine({f"{key}.{theirs}": f"{own}.{ours}" for theirs, ours in pairs.items()})
-        rules |= joined_qkv({f"{key}.attn.qkv": f"{own}.attn"})
+        rules |= joined(f"{key}.attn.qkv.", f"{own}.attn")
     return Layout(rules, name="transformers Hiera")
 
 
@@ -333,7 +316,7 @@ def _sam2(trunk: str, patch: str, norm: str, mlp: tuple[str, str], lateral: str)
     return {
         **affine({f"{trunk}.{patch}": "patch"}),
         **affine({f"{trunk}.blocks.{{}}.{theirs}": f"blocks.{{}}.{ours}" for theirs, ours in names.items()}),
-        **joined_qkv({f"{trunk}.blocks.{{}}.attn.qkv": "blocks.{}.attn"}),
+        **joined(f"{trunk}.blocks.{{}}.attn.qkv.", "blocks.{}.attn"),
         **pointwise({lateral: "pyramid.lateral.{}"}),
         **{
             f"{trunk}.{key}": Reshape(Transpose(own, (1, 2, 0)), (1, "width", side, side))
@@ -361,7 +344,7 @@ def _vit_det(layer: str, names: dict[str, str], attention: str) -> Rules:
     return {
         **affine({f"{layer}.{theirs}": f"blocks.{{}}.{ours}" for theirs, ours in names.items()}),
         **affine({f"{layer}.{attention}.proj": "blocks.{}.mixer.heads.out"}),
-        **joined_qkv({f"{layer}.{attention}.qkv": "blocks.{}.mixer.heads"}),
+        **joined(f"{layer}.{attention}.qkv.", "blocks.{}.mixer.heads"),
         f"{layer}.{attention}.rel_pos_h": "blocks.{}.mixer.rows",
         f"{layer}.{attention}.rel_pos_w": "blocks.{}.mixer.columns",
     }

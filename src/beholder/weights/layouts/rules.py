@@ -6,14 +6,29 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from beholder.weights.ops import Op, Split
+from beholder.weights.ops import Op, Pointwise, Split
 
 Rules = dict[str, str | Op | None]
+QKV = ("q", "k", "v")
 
 
 def affine(pairs: dict[str, str]) -> Rules:
     """Rules for the weight and the bias of each named module: published name -> ours."""
     return {f"{key}.{leaf}": f"{own}.{leaf}" for key, own in pairs.items() for leaf in ("weight", "bias")}
+
+
+def joined(key: str, own: str, parts: tuple[str, ...] = QKV, *, groups: int | str = 1) -> Rules:
+    """Rules for maps published as one, `key` followed by `weight` and `bias`, and ours by parts."""
+    return {
+        f"{key}{leaf}": Split(tuple(f"{own}.{part}.{leaf}" for part in parts), groups=groups)
+        for leaf in ("weight", "bias")
+    }
+
+
+def pointwise(pairs: Mapping[str, str]) -> Rules:
+    """Rules for affine maps published as convolutions of one cell: published name -> ours."""
+    rules: Rules = {f"{key}.weight": Pointwise(f"{own}.weight") for key, own in pairs.items()}
+    return rules | {f"{key}.bias": f"{own}.bias" for key, own in pairs.items()}
 
 
 def inside(rules: Mapping[str, str | Op | None], prefix: str, own: str) -> Rules:

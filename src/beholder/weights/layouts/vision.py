@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from beholder.weights.layout import Layout
-from beholder.weights.layouts.rules import Rules, affine
+from beholder.weights.layouts.rules import QKV, Rules, affine, joined
 from beholder.weights.layouts.text import CLIP_LAYERS
 from beholder.weights.ops import Leading, Reshape, RopePermute, Split, Transpose
 
-QKV = ("q", "k", "v")
 
-
-def _split(key: str, own: str, parts: tuple[str, ...] = QKV, *, groups: int | str = 1) -> Rules:
-    """Rules for maps published as one: `key` with `weight` and `bias`, ours by parts."""
-    return {
-        f"{key}{leaf}": Split(tuple(f"{own}.{part}.{leaf}" for part in parts), groups=groups)
-        for leaf in ("weight", "bias")
-    }
-
-
-def _layers(prefix: str, pairs: dict[str, str]) -> Rules:
+def _layers(prefix: str, *pairs: dict[str, str]) -> Rules:
     """`affine` for modules of layer {}."""
-    return affine({f"{prefix}.{{}}.{key}": f"blocks.{{}}.{own}" for key, own in pairs.items()})
+    modules = {key: own for some in pairs for key, own in some.items()}
+    return affine({f"{prefix}.{{}}.{key}": f"blocks.{{}}.{own}" for key, own in modules.items()})
+
+
+def _at(module: str, pairs: dict[str, str]) -> dict[str, str]:
+    """The same pairs inside a published module."""
+    return {f"{module}.{key}": own for key, own in pairs.items()}
 
 
 def _scales(prefix: str, first: str, second: str) -> Rules:
@@ -32,6 +28,8 @@ PROJECTIONS = {f"{part}_proj": f"attn.{part}" for part in QKV}
 FC = {"mlp.fc1": "mlp.up", "mlp.fc2": "mlp.down"}
 GATED = {f"{part}_proj": f"mlp.{part}" for part in ("gate", "up", "down")}
 NORMS = {"norm1": "norm1", "norm2": "norm2"}
+QK_NORMS = {"q_norm": "attn.q_norm", "k_norm": "attn.k_norm"}
+W123 = {"w1": "mlp.gate", "w2": "mlp.down", "w3": "mlp.up"}
 
 # transformers: models/clip/modeling_clip.py, models/siglip/modeling_siglip.py, models/idefics3/modeling_idefics3.py
 VIT = Layout(
@@ -40,7 +38,7 @@ VIT = Layout(
         "embeddings.position_embedding.weight": "positions",
         "embeddings.position_ids": None,
         "head.probe": Leading("pool.probe", 2),
-        **_split("head.attention.in_proj_", "pool.attn"),
+        **joined("head.attention.in_proj_", "pool.attn"),
         **CLIP_LAYERS,
         **affine(
             {
@@ -87,7 +85,7 @@ _AROUND = {"layernorm_before": "norm1", "layernorm_after": "norm2"}
 BERT_VIT = Layout(
     {
         **_EMBEDDINGS,
-        **_layers("encoder.layer", {**_ATTENTION, **_BERT_MLP, **_AROUND}),
+        **_layers("encoder.layer", _ATTENTION, _BERT_MLP, _AROUND),
         **affine({"layernorm": "post_norm", "pooler.dense": "pool.dense"}),
     },
     name="transformers ViT of BERT's names",
@@ -97,7 +95,7 @@ _DINOV2: Rules = {
     **_EMBEDDINGS,
     "embeddings.mask_token": Leading("mask"),
     "embeddings.register_tokens": Leading("registers"),
-    **_layers("encoder.layer", {**_ATTENTION, **NORMS}),
+    **_layers("encoder.layer", _ATTENTION, NORMS),
     **_scales("encoder.layer", "layer_scale1.lambda1", "layer_scale2.lambda1"),
     **affine({"layernorm": "post_norm"}),
 }
@@ -106,7 +104,7 @@ DINOV2 = Layout({**_DINOV2, **_layers("encoder.layer", FC)}, name="transformers 
 DINOV2_GATED = Layout(
     {
         **_DINOV2,
-        **_split("encoder.layer.{}.mlp.weights_in.", "blocks.{}.mlp", ("gate", "up")),
+        **joined("encoder.layer.{}.mlp.weights_in.", "blocks.{}.mlp", ("gate", "up")),
         **_layers("encoder.layer", {"mlp.weights_out": "mlp.down"}),
     },
     name="transformers DINOv2 with gates",
@@ -122,7 +120,7 @@ def beit(*, shared: bool, mean: bool) -> Layout:
     return Layout(
         {
             **_EMBEDDINGS,
-            **_layers("encoder.layer", {**_ATTENTION, **_BERT_MLP, **_AROUND}),
+            **_layers("encoder.layer", _ATTENTION, _BERT_MLP, _AROUND),
             **_scales("encoder.layer", "lambda_1", "lambda_2"),
             f"{table}{inner}": f"relative.{'0' if shared else '{}'}.weight",
             f"{table}relative_position_bias.relative_position_index": None,
@@ -139,14 +137,7 @@ DINOV3 = Layout(
         "embeddings.mask_token": Leading("mask", 2),
         "embeddings.register_tokens": Leading("registers"),
         **affine({"embeddings.patch_embeddings": "patch", "norm": "post_norm"}),
-        **_layers(
-            "layer",
-            {
-                **{f"attention.{key}": own for key, own in {**PROJECTIONS, "o_proj": "attn.out"}.items()},
-                **{f"mlp.{key}": own for key, own in GATED.items()},
-                **NORMS,
-            },
-        ),
+        **_layers("layer", _at("attention", PROJECTIONS | {"o_proj": "attn.out"}), _at("mlp", GATED), NORMS),
         **_scales("layer", "layer_scale1.lambda1", "layer_scale2.lambda1"),
     },
     name="transformers DINOv3",
@@ -168,12 +159,9 @@ AIMV2 = Layout(
         ),
         **_layers(
             "encoder.layers",
-            {
-                **{f"attention.{key}": own for key, own in {**PROJECTIONS, "out_proj": "attn.out"}.items()},
-                **{f"ffn.{key}": own for key, own in GATED.items()},
-                "rms_norm1": "norm1",
-                "rms_norm2": "norm2",
-            },
+            _at("attention", PROJECTIONS | {"out_proj": "attn.out"}),
+            _at("ffn", GATED),
+            {"rms_norm1": "norm1", "rms_norm2": "norm2"},
         ),
     },
     name="transformers AIMv2",
@@ -189,33 +177,25 @@ AIMV2_ORIGINAL = Layout(
                 "trunk.post_trunk_norm": "post_norm",
             }
         ),
-        **_split("trunk.blocks.{}.attn.qkv.", "blocks.{}.attn"),
+        **joined("trunk.blocks.{}.attn.qkv.", "blocks.{}.attn"),
         **_layers(
             "trunk.blocks",
-            {
-                "attn.proj": "attn.out",
-                "norm_1": "norm1",
-                "norm_2": "norm2",
-                "mlp.fc1": "mlp.gate",
-                "mlp.fc2": "mlp.down",
-                "mlp.fc3": "mlp.up",
-            },
+            {"attn.proj": "attn.out", "norm_1": "norm1", "norm_2": "norm2"},
+            _at("mlp", {"fc1": "mlp.gate", "fc2": "mlp.down", "fc3": "mlp.up"}),
         ),
     },
     name="AIMv2",
 )
+_PIXTRAL_NORMS = {"attention_norm": "norm1", "ffn_norm": "norm2"}
 # transformers: models/pixtral/modeling_pixtral.py
 PIXTRAL = Layout(
     {
         **affine({"patch_conv": "patch", "ln_pre": "pre_norm"}),
         **_layers(
             "transformer.layers",
-            {
-                **{f"attention.{key}": own for key, own in {**PROJECTIONS, "o_proj": "attn.out"}.items()},
-                **{f"feed_forward.{key}": own for key, own in GATED.items()},
-                "attention_norm": "norm1",
-                "ffn_norm": "norm2",
-            },
+            _at("attention", PROJECTIONS | {"o_proj": "attn.out"}),
+            _at("feed_forward", GATED),
+            _PIXTRAL_NORMS,
         ),
     },
     name="transformers Pixtral ViT",
@@ -232,15 +212,9 @@ PIXTRAL_ORIGINAL = Layout(
         },
         **_layers(
             "transformer.layers",
-            {
-                "attention.wv": "attn.v",
-                "attention.wo": "attn.out",
-                "attention_norm": "norm1",
-                "ffn_norm": "norm2",
-                "feed_forward.w1": "mlp.gate",
-                "feed_forward.w2": "mlp.down",
-                "feed_forward.w3": "mlp.up",
-            },
+            {"attention.wv": "attn.v", "attention.wo": "attn.out"},
+            _at("feed_forward", W123),
+            _PIXTRAL_NORMS,
         ),
     },
     name="Pixtral ViT",
@@ -251,14 +225,9 @@ INTERNVL = Layout(
         **_EMBEDDINGS,
         **_layers(
             "encoder.layer",
-            {
-                **{f"attention.{key}": own for key, own in PROJECTIONS.items()},
-                "attention.projection_layer": "attn.out",
-                "attention.q_norm": "attn.q_norm",
-                "attention.k_norm": "attn.k_norm",
-                **FC,
-                **_AROUND,
-            },
+            _at("attention", PROJECTIONS | {"projection_layer": "attn.out"} | QK_NORMS),
+            FC,
+            _AROUND,
         ),
         **_scales("encoder.layer", "lambda_1", "lambda_2"),
         **affine({"layernorm": "post_norm"}),
@@ -271,17 +240,8 @@ INTERN_VIT = Layout(
         "embeddings.class_embedding": Leading("cls", 2),
         "embeddings.position_embedding": Leading("positions"),
         **affine({"embeddings.patch_embedding": "patch"}),
-        **_split("encoder.layers.{}.attn.qkv.", "blocks.{}.attn"),
-        **_layers(
-            "encoder.layers",
-            {
-                "attn.proj": "attn.out",
-                "attn.q_norm": "attn.q_norm",
-                "attn.k_norm": "attn.k_norm",
-                **FC,
-                **NORMS,
-            },
-        ),
+        **joined("encoder.layers.{}.attn.qkv.", "blocks.{}.attn"),
+        **_layers("encoder.layers", _at("attn", {"proj": "attn.out"} | QK_NORMS), FC, NORMS),
         **_scales("encoder.layers", "ls1", "ls2"),
     },
     name="OpenGVLab InternViT",
@@ -293,48 +253,36 @@ _QWEN: Rules = {
         {"patch_embed.proj": "patch", "post_conv_layernorm": "patch_norm", "post_layernorm": "post_norm"}
     ),
     "embeddings.position_embedding.weight": "positions",
-    **_split("blocks.{}.attn.qkv.", "blocks.{}.attn"),
-    **_layers("blocks", {"attn.proj": "attn.out", **NORMS}),
+    **joined("blocks.{}.attn.qkv.", "blocks.{}.attn"),
+    **_layers("blocks", {"attn.proj": "attn.out"}, NORMS),
 }
 QWEN2_VL = Layout({**_QWEN, **_layers("blocks", FC)}, name="transformers Qwen2-VL ViT")
-QWEN2_5_VL = Layout(
-    {**_QWEN, **_layers("blocks", {f"mlp.{key}": own for key, own in GATED.items()})},
-    name="transformers Qwen2.5-VL ViT",
-)
+QWEN2_5_VL = Layout({**_QWEN, **_layers("blocks", _at("mlp", GATED))}, name="transformers Qwen2.5-VL ViT")
 
 # huggingface/pytorch-image-models: timm/models/vision_transformer.py; also the names of facebookresearch/mae, dino and dinov2
 _TIMM: Rules = {
     "cls_token": Leading("cls", 2),
     "pos_embed": Leading("positions"),
     **affine({"patch_embed.proj": "patch", "norm_pre": "pre_norm", "norm": "post_norm"}),
-    **_split("blocks.{}.attn.qkv.", "blocks.{}.attn"),
-    **_layers("blocks", {"attn.proj": "attn.out", **NORMS}),
+    **joined("blocks.{}.attn.qkv.", "blocks.{}.attn"),
+    **_layers("blocks", {"attn.proj": "attn.out"}, NORMS),
     **_scales("blocks", "ls1.gamma", "ls2.gamma"),
 }
 TIMM_VIT = Layout({**_TIMM, "reg_token": Leading("registers"), **_layers("blocks", FC)}, name="timm ViT")
-DINOV2_ORIGINAL = Layout(
-    {
-        **_TIMM,
-        "register_tokens": Leading("registers"),
-        "mask_token": Leading("mask"),
-        **_layers("blocks", FC),
-    },
-    name="DINOv2",
-)
+_DINOV2_ORIGINAL = {**_TIMM, "register_tokens": Leading("registers"), "mask_token": Leading("mask")}
+DINOV2_ORIGINAL = Layout({**_DINOV2_ORIGINAL, **_layers("blocks", FC)}, name="DINOv2")
 DINOV2_ORIGINAL_GATED = Layout(
     {
-        **_TIMM,
-        "register_tokens": Leading("registers"),
-        "mask_token": Leading("mask"),
-        **_split("blocks.{}.mlp.w12.", "blocks.{}.mlp", ("gate", "up")),
+        **_DINOV2_ORIGINAL,
+        **joined("blocks.{}.mlp.w12.", "blocks.{}.mlp", ("gate", "up")),
         **_layers("blocks", {"mlp.w3": "mlp.down"}),
     },
     name="DINOv2 with gates",
 )
 
 
-def _eva(names: dict[str, str]) -> Rules:
-    """What all EVA models have; names: of their layers' modules."""
+def _eva(*names: dict[str, str]) -> Rules:
+    """What all EVA models have; names: of their layers' other modules."""
     return {
         "cls_token": Leading("cls", 2),
         "pos_embed": Leading("positions"),
@@ -343,7 +291,7 @@ def _eva(names: dict[str, str]) -> Rules:
         "blocks.{}.attn.v_bias": "blocks.{}.attn.v.bias",
         **{f"rope.{table}": None for table in ("freqs_cos", "freqs_sin")},
         **{f"blocks.{{}}.attn.rope.{table}": None for table in ("freqs_cos", "freqs_sin")},
-        **_layers("blocks", {"attn.proj": "attn.out", **names}),
+        **_layers("blocks", {"attn.proj": "attn.out"}, *names),
     }
 
 
@@ -352,41 +300,28 @@ _EVA_PARTS = {
     f"blocks.{{}}.attn.{key}.weight": f"blocks.{{}}.{own}.weight" for key, own in PROJECTIONS.items()
 }
 # baaivision/EVA: EVA-CLIP/rei/eva_clip/eva_vit_model.py. EVA-01 (g), EVA-02 (B, L), and E, which norms what halves give
-EVA_CLIP = Layout({**_eva({**FC, **NORMS}), **_EVA_QKV}, name="EVA-CLIP")
+EVA_CLIP = Layout({**_eva(FC, NORMS), **_EVA_QKV}, name="EVA-CLIP")
 EVA02_CLIP = Layout(
     {
         **_eva(
-            {
-                "mlp.w1": "mlp.gate",
-                "mlp.w2": "mlp.up",
-                "mlp.ffn_ln": "mlp.inner_norm",
-                "mlp.w3": "mlp.down",
-                "attn.inner_attn_ln": "attn.inner_norm",
-                **NORMS,
-            }
+            _at("mlp", {"w1": "mlp.gate", "w2": "mlp.up", "ffn_ln": "mlp.inner_norm", "w3": "mlp.down"}),
+            {"attn.inner_attn_ln": "attn.inner_norm"},
+            NORMS,
         ),
         **_EVA_PARTS,
     },
     name="EVA-02-CLIP",
 )
-EVA02_CLIP_E = Layout(
-    {**_eva({**FC, "norm1": "after1", "norm2": "after2"}), **_EVA_QKV}, name="EVA-02-CLIP E"
-)
+EVA02_CLIP_E = Layout({**_eva(FC, {"norm1": "after1", "norm2": "after2"}), **_EVA_QKV}, name="EVA-02-CLIP E")
 # huggingface/pytorch-image-models: timm/models/eva.py
 EVA02_TIMM = Layout(
     {
-        **{key: op for key, op in _eva({}).items() if not key.endswith("_bias")},
+        **{key: op for key, op in _eva().items() if not key.endswith("_bias")},
         **_layers(
             "blocks",
-            {
-                **{f"attn.{key}": own for key, own in PROJECTIONS.items()},
-                "attn.norm": "attn.inner_norm",
-                "mlp.fc1_g": "mlp.gate",
-                "mlp.fc1_x": "mlp.up",
-                "mlp.norm": "mlp.inner_norm",
-                "mlp.fc2": "mlp.down",
-                **NORMS,
-            },
+            _at("attn", PROJECTIONS | {"norm": "attn.inner_norm"}),
+            _at("mlp", {"fc1_g": "mlp.gate", "fc1_x": "mlp.up", "norm": "mlp.inner_norm", "fc2": "mlp.down"}),
+            NORMS,
         ),
     },
     name="timm EVA-02",
@@ -400,19 +335,14 @@ _RESBLOCKS: Rules = {
     **affine({"ln_pre": "pre_norm", "ln_post": "post_norm"}),
     **_layers(
         "transformer.resblocks",
-        {
-            "ln_1": "norm1",
-            "ln_2": "norm2",
-            "attn.out_proj": "attn.out",
-            "mlp.c_fc": "mlp.up",
-            "mlp.c_proj": "mlp.down",
-        },
+        {"ln_1": "norm1", "ln_2": "norm2", "attn.out_proj": "attn.out"},
+        {"mlp.c_fc": "mlp.up", "mlp.c_proj": "mlp.down"},
     ),
 }
 OPEN_CLIP = Layout(
     {
         **_RESBLOCKS,
-        **_split("transformer.resblocks.{}.attn.in_proj_", "blocks.{}.attn"),
+        **joined("transformer.resblocks.{}.attn.in_proj_", "blocks.{}.attn"),
         **_scales("transformer.resblocks", "ls_1.gamma", "ls_2.gamma"),
     },
     name="OpenCLIP ViT",
@@ -423,7 +353,7 @@ QWEN_VL = Layout(
     {
         **{key: op for key, op in _RESBLOCKS.items() if not key.startswith("ln_post")},
         **affine({"transformer.resblocks.{}.attn.out_proj": "blocks.{}.attn.out"}),
-        **_split("transformer.resblocks.{}.attn.in_proj.", "blocks.{}.attn", groups="num_heads"),
+        **joined("transformer.resblocks.{}.attn.in_proj.", "blocks.{}.attn", groups="num_heads"),
     },
     name="Qwen-VL ViT",
 )
