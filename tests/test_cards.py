@@ -21,6 +21,7 @@ from beholder.media.decode import decode
 from beholder.media.pixels import load_views
 from beholder.media.plan import PicturePlan, Tag
 from beholder.model import Batch, Model, build
+from beholder.parts.contracts import AudioConfig
 from beholder.parts.language.state import State
 from beholder.planning import image_branches, placeholders, prompt_plan
 from beholder.train.stages import prepare_stage
@@ -82,6 +83,13 @@ class Tiny:
             branch = image_branches(self.card)[0]
             self.plans = (plan,)
             self.views = {branch.name: load_views(pixels, plan.views, branch.geometry)}
+        for branch in self.card.branches:  # of other senses than sight
+            encoder = branch.encoders[0]
+            if branch.name not in self.views and isinstance(encoder, AudioConfig):
+                channels = getattr(getattr(encoder, "stem", None), "channels", 1)
+                self.views[branch.name] = [
+                    torch.randn(channels if type(channels) is int else 1, *encoder.size)
+                ]
         self.ids = [*WORDS[:3], *self._picture_ids(), *WORDS[3:]] if self.card.languages else None
 
     def _picture_ids(self) -> list[int]:

@@ -183,6 +183,14 @@ class Pipeline:
             _unit(None if language is None else language.pooled_BD) if words else None,
         )
 
+    def embed_signals(self, branch: str, signals: Sequence[Any]) -> np.ndarray:
+        """Unit vectors (N, D) of what another branch than that of pictures senses: sounds as WAV files or samples (S,),
+        other signals as arrays that its encoder takes; see `beholder.signals`.
+        """
+        from beholder.signals import embed_signals
+
+        return embed_signals(self.model, branch, signals)
+
     def classify(
         self,
         pictures: Any,

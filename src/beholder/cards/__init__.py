@@ -37,6 +37,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "llava-1.6-mistral-7b",
     ),
     "fuyu": ("fuyu-8b", "otterhd-8b"),
+    "imagebind": ("imagebind-huge",),
     "llm2clip": ("llm2clip-openai-l-14-336", "llm2clip-eva02-l-14-336"),
     "metaclip": ("metaclip-b-32", "metaclip-b-16", "metaclip-l-14", "metaclip-h-14", "metaclip-bigg-14"),
     "cogvlm": (

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from beholder.config import Config
 from beholder.errors import BeholderError, UnknownName
+from beholder.media.clips import EvenClips
 from beholder.media.geometry import Geometry
 from beholder.media.sound import SoundFront
 from beholder.parts.codecs.contract import CodecConfig
@@ -26,7 +27,7 @@ from beholder.prompts.tasks import Task
 @dataclass(frozen=True)
 class Branch(Config):
     """One modality's way to the language model. encoders: several look at the same views, the connector joins them.
-    geometry, front: what makes views of pictures, of sounds.
+    geometry, front: what makes views of pictures, of sounds. clips: what of a long recording is looked at.
     """
 
     encoders: tuple[EncoderConfig, ...]
@@ -35,6 +36,7 @@ class Branch(Config):
     name: str = "image"
     modality: str = "image"
     front: SoundFront | None = None
+    clips: EvenClips | None = None
 
     def __post_init__(self) -> None:
         if not self.encoders:
@@ -46,9 +48,10 @@ class Branch(Config):
         first = small.encoders[0]
         if self.front is not None and isinstance(first, AudioConfig):
             return small.but(front=self.front.at(first.size))
-        if self.geometry is None or not isinstance(first, VisionConfig):
+        if self.geometry is None or not isinstance(first, (VisionConfig, AudioConfig)):
             return small
-        return small.but(geometry=self.geometry.at(first.image_size))
+        side = first.image_size if isinstance(first, VisionConfig) else min(first.size)
+        return small.but(geometry=self.geometry.at(side))
 
 
 @dataclass(frozen=True)

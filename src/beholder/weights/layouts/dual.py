@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
-from beholder.weights.layout import Layout
+from beholder.cards.schema import Card
+from beholder.errors import BeholderError
+from beholder.parts.audio.stems import SignalPatches
+from beholder.parts.audio.transformer import SignalTransformer
+from beholder.weights.layout import Binding, Layout
+from beholder.weights.layouts import audio
 from beholder.weights.layouts.rules import Rules, affine
 from beholder.weights.layouts.vision import OPEN_CLIP
 from beholder.weights.ops import Split, Transpose
+
+IMAGEBIND_BRANCHES = {
+    "image": "vision",
+    "audio": "audio",
+    "depth": "depth",
+    "thermal": "thermal",
+    "imu": "imu",
+}
+
+
+def imagebind_names(card: Card) -> tuple[Binding, ...]:
+    """facebookresearch/ImageBind: all names of a checkpoint, for a card of its five branches and its text tower."""
+    bindings: list[Binding] = []
+    for branch in card.branches:
+        (encoder,) = branch.encoders
+        if not isinstance(encoder, SignalTransformer) or not isinstance(encoder.stem, SignalPatches):
+            raise BeholderError(f"branch {branch.name} of {card.name} is no encoder of ImageBind's")
+        rows, columns = encoder.stem.patch
+        numbers = {"positions": encoder.table_rows, "dim": encoder.dim, "inputs": rows * columns}
+        published, own = IMAGEBIND_BRANCHES[branch.name], f"branches.{branch.name}."
+        bindings.append(Binding("", f"{own}vision.", audio.imagebind(published), numbers))
+        bindings.append(Binding("", f"{own}connector.", audio.imagebind_vector(published)))
+    context = {"positions": 0 if card.main is None else card.main.context}
+    bindings.append(Binding("", "languages.main.", audio.IMAGEBIND_TEXT, context))
+    return (*bindings, Binding("", "heads.0.", audio.IMAGEBIND_SCALE))
+
 
 _IN_PROJ = "transformer.resblocks.{}.attn.in_proj"
 
