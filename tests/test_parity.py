@@ -27,6 +27,7 @@ EXPECTED = {  # of each group of references, one of these sets of stages must ha
     "dual-encoder": [DUAL],
     "vlm": [TEXT | {"connector"}],
     "fusion": [{"hidden states", "text vectors"}, {"hidden states", "answers"}],
+    "detector": [{"connector", "boxes", "phrases"}],
     "codec": [{"codes", "restored"}],
     "audio": [{"sound"}, {"codes"}],
 }

@@ -22,6 +22,7 @@ from beholder.media.plan import Box, PicturePlan, View, in_order
 from beholder.model import Batch, Model, Output
 from beholder.parts.codecs.contract import Codec
 from beholder.parts.contracts import AudioConfig, EncoderConfig, Packed
+from beholder.parts.heads.phrases import Found
 from beholder.parts.language.state import State
 from beholder.parts.vision.tiled_vit import TiledViT
 from beholder.planning import placed
@@ -242,6 +243,8 @@ def _stages(model: Model, batch: Batch, reference: Mapping[str, object]) -> dict
         ours["logits"] = output.heads["text"]
         if "gen/new_ids" in reference:
             ours["greedy logits"], ours["greedy"] = _greedy(model, batch, reference)
+    if "boxes" in output.heads:
+        ours |= _found(output.heads["boxes"], len(batch.views["image"]))
     likeness = output.heads.get("similarity")
     if likeness is not None and likeness.scores_VB is not None:
         ours |= {
@@ -250,6 +253,20 @@ def _stages(model: Model, batch: Batch, reference: Mapping[str, object]) -> dict
             "similarity": likeness.scores_VB,
         }
     return ours
+
+
+def _found(found: Found, num_views: int) -> dict[str, Tensor | Packed]:
+    """Boxes by middle and size, and scores of the phrases that the official forward gives each picture, in rows."""
+    corners_VN22 = found.boxes_N4.view(num_views, -1, 2, 2)
+    sides_VN2 = corners_VN22[:, :, 1] - corners_VN22[:, :, 0]
+    stages: dict[str, Tensor | Packed] = {"boxes": torch.cat((corners_VN22.mean(2), sides_VN2), -1)}
+    if found.objectness_N is not None:
+        stages["objectness"] = found.objectness_N.view(num_views, -1)
+    if found.logits_NB is not None:
+        logits_VNB = found.logits_NB.unflatten(0, (num_views, -1))
+        own = [row.chunk(num_views, -1)[view] for view, row in enumerate(logits_VNB)]
+        stages["phrases"] = torch.stack(own)
+    return stages
 
 
 def _codec_stages(model: Model, inputs: Mapping[str, Tensor]) -> dict[str, Tensor | Packed]:

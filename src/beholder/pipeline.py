@@ -47,6 +47,7 @@ from beholder.reply import Embeddings, Reply, Stream
 
 if TYPE_CHECKING:
     from beholder.classify import Classes
+    from beholder.detect import Detection
     from beholder.weights.lazy import LazyTensor
     from beholder.weights.open import Opened
 
@@ -115,6 +116,8 @@ class Pipeline:
         the first picture. options: the fields of `Sampling`. Raises `BeholderError` (`MediaError` for a
         picture) with one clear line.
         """
+        if "boxes" in self._outputs and not self._writes_text:
+            return self._found(pictures, question, **options)
         parts: list[Any] = [Picture(source) for source in listed(pictures)]
         if regions:
             parts.append(Regions(tuple(_box(box) for box in regions)))
@@ -122,7 +125,13 @@ class Pipeline:
         return self.chat([*first, user(*parts, question)], **options)
 
     def do(
-        self, picture: Any, task: str, text: str = "", *, region: Sequence[float] | None = None, **options: Any
+        self,
+        picture: Any,
+        task: str,
+        text: str = "",
+        *,
+        region: Sequence[float] | None = None,
+        **options: Any,
     ) -> Reply:
         """What one of the card's tasks says of a picture. text, region (a box in its pixels): where the task takes them.
 
@@ -228,6 +237,29 @@ class Pipeline:
         packed = Packed(torch.cat(tokens), tuple(grids), pooled_VD=torch.cat(pooled) if pooled else None)
         return {branch.name: BranchOutput(packed, (tuple(plans),))}
 
+    def detect(
+        self, pictures: Any, phrases: str | Sequence[str], *, threshold: float = 0.1
+    ) -> list[tuple[Detection, ...]]:
+        """Where each picture shows what phrases name, the likeliest first. phrases: several, or one text in which full
+        stops part them. threshold: the least score, from 0 to 1. Raises `BeholderError` for systems that find no boxes.
+        """
+        from beholder.detect import detect, phrases_of
+
+        named = phrases_of(phrases) if isinstance(phrases, str) else list(phrases)
+        return detect(self, listed(pictures), named, threshold)
+
+    def _found(self, pictures: Any, question: str, **options: Any) -> Reply:
+        """A detector's answer, which is boxes."""
+        from beholder.detect import reply_of
+
+        given = listed(pictures)
+        if len(given) != 1 or options:
+            said = f"the options {', '.join(options)}" if options else f"{len(given)} pictures"
+            raise BeholderError(
+                f"{self.card.name} finds boxes in one picture at a time; it cannot take {said}"
+            )
+        return reply_of(self, given[0], question)
+
     def plan(self, pictures: Any = (), text: str = "") -> Plan:
         """What pictures and a question become, before anything is computed."""
         answers_text = self.tokenizer is not None and self._writes_text
@@ -282,7 +314,11 @@ class Pipeline:
 
     @property
     def _writes_text(self) -> bool:
-        return "text" in {head.output for head in self.card.heads}
+        return "text" in self._outputs
+
+    @property
+    def _outputs(self) -> set[str]:
+        return {head.output for head in self.card.heads}
 
     def _need_tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:

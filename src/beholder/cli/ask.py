@@ -46,9 +46,14 @@ def ask(
     device: options.Device = "cpu",
     dtype: options.Dtype = None,
     chat_format: options.Format = None,
+    draw: Annotated[
+        Path | None, typer.Option(help="PNG to write with the boxes drawn, where a detector answers.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Answer a question about one picture or several. Without a picture the question is text alone."""
+    """Answer a question about one picture or several. Without a picture the question is text alone. A detector answers with
+    boxes: beholder ask street.jpg "a cat. a dog." --model FOLDER.
+    """
     pictures, question = split_words(words)
     boxes = [options.region(text) for text in region or ()]
     if boxes and not pictures:
@@ -72,14 +77,40 @@ def ask(
     if system is not None:
         said.insert(0, messages.system(system))
     pipeline = options.open_model(model, device, dtype, chat_format)
+    asked = {"model": pipeline.card.name, "pictures": pictures, "question": question}
+    if "boxes" in {head.output for head in pipeline.card.heads}:
+        reply = pipeline.ask(sources, question, **chosen)
+        if draw is not None:
+            _write_boxes(draw, sources[0], reply)
+        if as_json:
+            print_json(asked | {"boxes": reply.boxes})
+        else:
+            print(visible(reply))
+        return
+    if draw is not None:
+        raise BeholderError(f"{pipeline.card.name} answers with words, not boxes; leave out --draw")
     stream = pipeline.stream(said, **chosen)
     if as_json:
-        asked = {"model": pipeline.card.name, "pictures": pictures, "question": question}
         print_json(asked | reply_data(stream.reply))
         return
     write_stream(stream)
     if verbose:
         note(stats(stream.reply))
+
+
+def _write_boxes(path: Path, picture: Any, reply: Reply) -> None:
+    """The picture with a detector's boxes."""
+    from PIL import Image
+
+    from beholder.files import atomic_file
+    from beholder.media.look import draw_boxes
+
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise BeholderError(f"{path}: the drawing is a PNG; give --draw a name that ends in .png")
+    labels = [f"{found.label} {found.score:.2f}" for found in reply.boxes]
+    drawn = draw_boxes(picture, [found.box for found in reply.boxes], labels)
+    with atomic_file(path) as temporary:
+        Image.fromarray(drawn).save(temporary, format="PNG")
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], str]:

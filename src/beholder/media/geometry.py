@@ -17,7 +17,7 @@ import numpy as np
 from beholder.config import Config
 from beholder.errors import BeholderError, MediaError, UnknownName
 from beholder.media.plan import NEWLINE, Box, Features, Grid, PicturePlan, Size, Tag, View, in_order
-from beholder.media.resize import BLACK, FILTERS
+from beholder.media.resize import BLACK, KNOWN
 
 # H rows, W columns of tokens
 
@@ -36,7 +36,7 @@ TINY_TILE = 28  # pixels per side of a tiny system's views
 class Geometry(Config):
     """How pictures become views.
 
-    filter:     resampling filter, one of `resize.FILTERS`
+    filter:     resampling filter, one of `resize.KNOWN`
     mean, std:  of the red, green and blue channel after multiplication by `scale`
     background: colour of padding, 0 to 255
     """
@@ -48,8 +48,8 @@ class Geometry(Config):
     background: tuple[int, int, int] = BLACK
 
     def __post_init__(self) -> None:
-        if self.filter not in FILTERS:
-            raise UnknownName(f"{type(self).__name__} filter", self.filter, FILTERS)
+        if self.filter not in KNOWN:
+            raise UnknownName(f"{type(self).__name__} filter", self.filter, KNOWN)
         if len(self.mean) != 3 or len(self.std) != 3 or not all(self.std):
             raise BeholderError(f"mean {self.mean}, std {self.std}: give three numbers each, no std of 0")
 

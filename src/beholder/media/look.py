@@ -4,6 +4,8 @@ tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -42,6 +44,26 @@ def contact_sheet(
         draw.rectangle((x - 2, y - 2, x + wide + 1, y + high + 1), outline=_colour(i), width=2)
         font = ImageFont.load_default(11)
         draw.text((x, y + high + 4), _caption(i, plan.views[i], grid, wide), INK, font)
+    return np.asarray(sheet)
+
+
+def draw_boxes(pixels_HWC: np.ndarray, boxes: Sequence[Box], labels: Sequence[str] = ()) -> np.ndarray:
+    """The picture (H, W, 3) uint8 with boxes in its pixels, each with its label; the first lies on top. A colour for each
+    first word of labels.
+    """
+    sheet = Image.fromarray(pixels_HWC).convert("RGB")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(13)
+    names = [label.rsplit(" ", 1)[0] for label in labels] or [str(i) for i in range(len(boxes))]
+    order = list(dict.fromkeys(names))
+    for i in reversed(range(len(boxes))):
+        colour = _colour(order.index(names[i]))
+        left, top, right, bottom = (round(edge) for edge in boxes[i])
+        draw.rectangle((left, top, max(right - 1, left), max(bottom - 1, top)), outline=colour, width=3)
+        if labels:
+            place = (left, top, left + font.getlength(labels[i]) + 8, top + 18)
+            draw.rectangle(place, fill=colour)
+            draw.text((left + 4, top + 9), labels[i], PAPER, font, anchor="lm")
     return np.asarray(sheet)
 
 

@@ -1,9 +1,11 @@
 """Cutting and resampling of 8-bit pixels, equal to Pillow's, which the official processors use.
 
-The only place where pictures are resampled.
+The only place where pictures are resampled. One official processor has a filter of its own.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from PIL import Image
@@ -21,6 +23,8 @@ FILTERS = (
     "box",
     "hamming",
 )  # a filter's index is its Pillow number
+SMOOTHED = "smoothed"  # of one official processor, as scikit-image's bilinear one
+KNOWN = (*FILTERS, SMOOTHED)
 BLACK = (0, 0, 0)
 SLAB_PIXELS = 2**22  # rows of a square frame are padded this many pixels at a time
 
@@ -36,23 +40,25 @@ def resize(
 ) -> np.ndarray:
     """The picture, or the part `frame` of it, as (height, width, 3) uint8 of `size`.
 
-    filter_name:  one of `FILTERS`
+    filter_name:  one of `KNOWN`
     frame:        in whole pixels of the picture; what lies outside is `background`. Equal to cutting first, but a
                   long strip in a square frame does not need the memory of the square
     reducing_gap: Pillow's quicker two-step reduction; None is exact
     """
-    if filter_name not in FILTERS:
-        raise UnknownName("filter", filter_name, FILTERS)
+    if filter_name not in KNOWN:
+        raise UnknownName("filter", filter_name, KNOWN)
     if min(size) < 1:
         raise BeholderError(f"cannot resize to {size[0]} x {size[1]}; both sides must be 1 pixel or more")
     if frame is not None and frame != whole(pixels_HWC):
-        if frame.size[0] == frame.size[1] and size[0] == size[1]:
+        if frame.size[0] == frame.size[1] and size[0] == size[1] and filter_name != SMOOTHED:
             pixels_HWC = _rows_of_frame(pixels_HWC, size[1], filter_name, frame, background)
             top = min(frame.top, 0)
             frame = Box(0, top, size[1], top + frame.size[0])
         pixels_HWC = cut(pixels_HWC, frame, background)
     if pixels_HWC.shape[:2] == tuple(size):
         return pixels_HWC
+    if filter_name == SMOOTHED:
+        return _smoothed(pixels_HWC, size)
     image = Image.fromarray(pixels_HWC)
     return np.asarray(image.resize((size[1], size[0]), FILTERS.index(filter_name), reducing_gap=reducing_gap))
 
@@ -89,3 +95,24 @@ def _rows_of_frame(
         slab = cut(pixels_HWC, Box(frame.left, top, frame.right, bottom), background)
         slabs.append(resize(slab, (bottom - top, width), filter_name))
     return np.concatenate(slabs)
+
+
+def _smoothed(pixels_HWC: np.ndarray, size: Size) -> np.ndarray:
+    """Two points are mixed along each axis, after a Gaussian blur of half the pixels that are left out between them where
+    both axes shrink (official `Owlv2ImageProcessor.resize`).
+    """
+    import torch  # a second that other filters need not wait for
+    from torch.nn import functional as F
+
+    x_1CHW = torch.from_numpy(pixels_HWC.astype(np.float32)).permute(2, 0, 1)[None]
+    spreads = [max((old / new - 1) / 2, 0.0) for old, new in zip(pixels_HWC.shape[:2], size, strict=True)]
+    if min(spreads) > 0:
+        for axis, spread in zip((2, 3), spreads, strict=True):
+            reach = math.ceil(3 * spread)
+            weights = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * spread**2))
+            shape, around = ((-1, 1), (0, 0, reach, reach)) if axis == 2 else ((1, -1), (reach, reach, 0, 0))
+            kernel = (weights / weights.sum()).view(1, 1, *shape).expand(3, -1, -1, -1)
+            mode = "reflect" if reach < x_1CHW.shape[axis] else "replicate"
+            x_1CHW = F.conv2d(F.pad(x_1CHW, around, mode=mode), kernel, groups=3)
+    sampled = F.interpolate(x_1CHW, size, mode="bilinear", align_corners=False)
+    return sampled[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()

@@ -24,6 +24,7 @@ from beholder.media.geometry import (
 from beholder.media.native import Native
 from beholder.media.plan import Size
 from beholder.media.resize import FILTERS
+from beholder.media.shapes import Cornered
 
 CLIP_PINPOINTS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 
@@ -163,6 +164,22 @@ def _siglip(settings: Settings) -> Geometry:
     return Fixed(size=size, **colours)
 
 
+def _owlvit(settings: Settings) -> Geometry:
+    """Squeezed to a square; files name a cut that is not made."""
+    colours = settings.colours("bicubic", CLIP_MEAN, CLIP_STD)
+    settings.take("crop_size")
+    settings.require("do_center_crop", False)
+    return Fixed(size=_square(settings.size("size", (768, 768))), **colours)
+
+
+def _owlv2(settings: Settings) -> Geometry:
+    """Padded to a square on the right or at the bottom, then smoothed and sampled."""
+    colours = settings.colours("bilinear", CLIP_MEAN, CLIP_STD)
+    settings.require("do_pad", True)
+    size = _square(settings.size("size", (960, 960)))
+    return Cornered(size=size, **(colours | {"filter": "smoothed"}))
+
+
 def _vit(settings: Settings) -> Geometry:
     """Squeezed to a square, whatever the proportions."""
     filter_name = "bilinear" if settings.kind == "ViTImageProcessor" else "bicubic"
@@ -261,6 +278,8 @@ READERS: dict[str, Callable[[Settings], Geometry]] = {
     "CLIPImageProcessor": _clip,
     "LlavaImageProcessor": _clip,
     "SiglipImageProcessor": _siglip,
+    "OwlViTImageProcessor": _owlvit,
+    "Owlv2ImageProcessor": _owlv2,
     "ConvNextImageProcessor": _convnext,
     "BitImageProcessor": _clip,
     "ViTImageProcessor": _vit,

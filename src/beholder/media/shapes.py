@@ -1,12 +1,12 @@
-"""Geometries of detectors, which see the whole picture in its own proportions."""
+"""Geometries of detectors, which see the whole picture in its own proportions, so that boxes keep theirs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Self
 
-from beholder.errors import BeholderError
-from beholder.media.geometry import Geometry
+from beholder.errors import BeholderError, MediaError
+from beholder.media.geometry import MAX_SQUARE, Geometry
 from beholder.media.plan import Box, Size, View
 
 
@@ -31,3 +31,25 @@ class Whole(Geometry):
 
     def at(self, tile: int) -> Self:
         return self.but(edge=tile, limit=round(tile * self.limit / self.edge))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cornered(Geometry):
+    """The picture in the upper left corner of a square of the background colour, resized to `size` (official
+    `Owlv2ImageProcessor`).
+    """
+
+    size: Size
+
+    def views(self, original: Size) -> tuple[View, ...]:
+        side = max(original)
+        if side > MAX_SQUARE:
+            raise MediaError(
+                f"a picture of {original[1]} x {original[0]} pixels is too long for this system; scale it down to at "
+                f"most {MAX_SQUARE} pixels a side"
+            )
+        crop = Box(0, 0, self.size[1], self.size[0])
+        return (View(original, (self.size,), crop, frame=Box(0, 0, side, side)),)
+
+    def at(self, tile: int) -> Self:
+        return self.but(size=(tile, tile))

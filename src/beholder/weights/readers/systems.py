@@ -21,7 +21,15 @@ from beholder.parts.language.decoder import Decoder
 from beholder.parts.vision.vit import Take, ViT
 from beholder.weights.layout import Binding
 from beholder.weights.layouts import common
-from beholder.weights.readers import cross_attention, early_fusion, florence, joint, speech, visual_experts
+from beholder.weights.readers import (
+    cross_attention,
+    detectors,
+    early_fusion,
+    florence,
+    joint,
+    speech,
+    visual_experts,
+)
 from beholder.weights.readers.alone import ALONE
 from beholder.weights.readers.fields import Fields
 from beholder.weights.readers.parts import read_decoder, read_text_encoder, read_vit
@@ -241,6 +249,7 @@ SYSTEMS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
     **early_fusion.READERS,
     **visual_experts.READERS,
     **joint.READERS,
+    **detectors.READERS,
     "llava": _llava,
     "llava_next": _llava_next,
     "idefics3": _idefics3,

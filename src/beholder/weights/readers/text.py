@@ -70,6 +70,13 @@ def _clip_text(fields: Fields) -> Read[TextEncoder]:
     return Read(tower, TEXT_TOWER, body=("text_model.",))
 
 
+def _owl_text(fields: Fields) -> Read[TextEncoder]:
+    """CLIP's tower for phrases of few words."""
+    read = _clip_text(fields)
+    context = fields.count("max_position_embeddings", 16)
+    return replace(read, config=read.config.but(context=context, pool="highest"))
+
+
 def _siglip_text(fields: Fields) -> Read[TextEncoder]:
     sizes = {"vocab": 32000, "dim": 768, "hidden": 3072, "heads": 12, "context": 64}
     tower = _text_tower(fields, **sizes, act="gelu_tanh", eps=1e-6)
@@ -371,6 +378,8 @@ BERT_FIELDS = (
 
 READERS: Readers = {
     "clip_text_model": _clip_text,
+    "owlvit_text_model": _owl_text,
+    "owlv2_text_model": _owl_text,
     "siglip_text_model": _siglip_text,
     "bert": _bert,
     "roberta": lambda fields: _bert(fields, ROBERTA, vocab=50265),

@@ -15,6 +15,7 @@ from beholder.parts.vision.patches import Patches, Windows
 from beholder.parts.vision.positions import GridTable, Sinusoids
 from beholder.parts.vision.vit import Take, ViT
 from beholder.weights.layouts import vision as layouts
+from beholder.weights.layouts.detectors import OWL_VIT
 from beholder.weights.readers.fields import Fields
 from beholder.weights.readers.hierarchical import expect, indices, side
 from beholder.weights.readers.read import Read, Readers, Recorded, activation_name
@@ -87,6 +88,13 @@ def _clip_vision(fields: Fields) -> Read[ViT]:
         vit, cls=True, patches=Patches(bias=False), pre_norm=True, pool="cls", take=Take(norm=False)
     )
     return Read(vit, layouts.VIT, body=("vision_model.", ""))
+
+
+def _owl_vision(fields: Fields, patch: int = 32) -> Read[ViT]:
+    """CLIP's encoder, all of whose tokens are normed."""
+    vit = _vit(fields, image_size=768, patch=patch, dim=768, hidden=3072, heads=12, act="quick_gelu", eps=1e-5)
+    vit = replace(vit, cls=True, patches=Patches(bias=False), pre_norm=True, pool="cls")
+    return Read(vit, OWL_VIT, body=("vision_model.", ""))
 
 
 def _siglip_vision(fields: Fields) -> Read[ViT]:
@@ -443,6 +451,8 @@ def _glm4v(fields: Fields) -> Read[ViT]:
 
 READERS: Readers = {
     "clip_vision_model": _clip_vision,
+    "owlvit_vision_model": _owl_vision,
+    "owlv2_vision_model": lambda fields: _owl_vision(fields, 16),
     "metaclip_2_vision_model": _clip_vision,
     "siglip_vision_model": _siglip_vision,
     "siglip2_vision_model": _siglip2_vision,
