@@ -35,6 +35,7 @@ ATTENTION, CONNECTORS = "tests/parts/test_attention.py", "tests/parts/test_conne
 MIXERS, CODECS = "tests/parts/test_mixers.py", "tests/parts/test_codecs.py"
 STAGED = "tests/parts/test_hierarchical.py"
 TEXTS = "tests/parts/test_text_models.py"
+IMAGEBIND = "tests/test_imagebind.py"
 TWO_WAY = "tests/parts/test_two_way.py"
 LAYERS, DECODERS = "tests/parts/test_layers.py", "tests/parts/test_decoders.py"
 OWN_CODE = "tests/parts/test_own_code_decoders.py::test_own_code_models_equal_a_reference"
@@ -73,17 +74,21 @@ PROOFS: dict[str, Proof] = {
     "chat-template": Proof(("ChatFormat",), "tests/prompts/test_formats.py"),
     "class-token": Proof(("ViT.cls=True",), f"{VISION}::test_vit_equals"),
     "classification-head": Proof(("Labels",), "tests/test_labels.py::test_scores_are"),
-    "clip-vit-encoder": Proof(("ViT.cls=True", "ViT.pre_norm=True"), f"{VISION}::test_vit_equals"),
+    "clip-vit-encoder": Proof(
+        ("ViT.cls=True|SignalPatches.channels=3", "ViT.pre_norm=True|SignalTransformer.first_norm=True"),
+        f"{VISION}::test_vit_equals",
+    ),
     "conv-stem": Proof(("ConvStem",), "tests/parts/test_conv_stem.py::test_the_stem_equals"),
-    "conv3d-patch-embed": Proof(("Patches.frames=2",), f"{VITS}::test_runs_of_frames"),
+    "conv3d-patch-embed": Proof(("Patches.frames=2|SignalPatches.frames=2",), f"{VITS}::test_runs_of_frames"),
     "conv-downsample-adapter": Proof(("Glu.stride=2",), f"{EXPERTS}::test_published_names"),
     "convnext-encoder": Proof(
         ("ConvNext",), f"{STAGED}::test_views_of_unequal_sizes_equal_each_alone[convnext"
     ),
     "coordinates-as-text": Proof(("Coordinates",), "tests/prompts/test_coordinates.py"),
-    "cross-attention-layers": Proof(("GatedCross",), f"{LOOKS}::test_the_gated_layer"),
+    "cross-attention-layers": Proof(("GatedCross|Resurrecting",), f"{LOOKS}::test_the_gated_layer"),
     "davit-encoder": Proof(("DaVit",), f"{STAGED}::test_encoders_inside_systems"),
     "dinov2-encoder": Proof(("ViT.mask_token=True", "Arrangement.layer_scale"), VIT_NAMES),
+    "depth-disparity-encoder": Proof(("Branch.modality=depth",), f"{AUDIO}::test_imagebind_trunks"),
     "depth-upscaling": Proof(("Decoder.num_layers=48",), "tests/train/test_deepen.py"),
     "dynamic-ntk-rope": Proof(("DynamicScaling|SteppedScaling",), f"{DECODERS}::test_stepped"),
     "dynamic-tiling": Proof(("Canvas|Tiles",), "tests/media/test_tiles.py::test_the_nearest"),
@@ -119,8 +124,9 @@ PROOFS: dict[str, Proof] = {
     "internvit-encoder": Proof(("ViT.post_norm=False", "Arrangement.layer_scale"), VIT_NAMES),
     "itm-head": Proof(("Matching",), "tests/parts/test_joint.py::test_matching_and"),
     "layerscale": Proof(("Arrangement.layer_scale",), VIT_NAMES),
-    "learned-1d-pos": Proof(("GridTable",), f"{VISION}::test_vit_equals"),
+    "learned-1d-pos": Proof(("GridTable|TokenEmbedding.positions=learned",), f"{VISION}::test_vit_equals"),
     "learned-2d-pos": Proof(("Placed",), "tests/parts/test_florence.py::test_the_mean_stands"),
+    "imu-encoder": Proof(("Branch.modality=imu",), f"{AUDIO}::test_imagebind_trunks"),
     "lightning-attention": Proof(("Lightning",), f"{MIXERS}::test_decayed"),
     "linear-projector": Proof(("PixelShuffle|Linear",), CONNECTORS),
     "local-global-attention": Proof(("Attention.window", "LayerKind"), f"{LAYERS}::test_layers_follow"),
@@ -139,6 +145,7 @@ PROOFS: dict[str, Proof] = {
     "mi-rope": Proof(("HyperAttention", "Rotary"), f"{HYPER}::test_keys_turn"),
     "mlm-head": Proof(("MaskedToken",), f"{TEXTS}::test_words_behind"),
     "mlp-projector": Proof(("Mlp",), f"{CONNECTORS}::test_linear_and_mlp"),
+    "modality-specific-heads": Proof(("Pooled.unit=True", "Pooled.scale"), f"{IMAGEBIND}::test_every_sense"),
     "modality-token-splicing": Proof(("Splice",), "tests/parts/test_fusion.py::test_features_stand"),
     "modified-resnet-attnpool": Proof(("ResNet.stride=averages",), f"{STAGED}::test_clip_resnet"),
     "mqa": Proof(("Attention.num_kv_heads=1",), f"{ATTENTION}::test_shared_keys"),
@@ -189,6 +196,9 @@ PROOFS: dict[str, Proof] = {
     ),
     "segment-embeddings": Proof(("Joint.segments",), "tests/parts/test_joint.py::test_kinds_tell"),
     "selective-scan": Proof(("Mamba|Mamba2",), f"{MIXERS}::test_scan"),
+    "self-resurrecting-activation": Proof(
+        ("Resurrecting",), "tests/parts/test_resurrecting.py::test_a_layer_equals"
+    ),
     "semantic-distilled-rvq": Proof(("SoundCodec.semantic",), f"{CODECS}::test_speech_tokenizer"),
     "sentencepiece-tokenizer": Proof(("Decoder|TextEncoder",), TOKENIZER),
     "shared-image-position-ids": Proof(
@@ -209,6 +219,7 @@ PROOFS: dict[str, Proof] = {
     "tile-tag-xattn-mask": Proof(("GatedCross.sees=tiles",), f"{LOOKS}::test_tags_see"),
     "tile-tags-1d": Proof(("Tiles.tag",), "tests/media/test_tiles.py::test_tags_stand"),
     "text-adapter-mlp": Proof(("TextAdapter",), f"{TWO_WAY}::test_vectors"),
+    "thermal-encoder": Proof(("Branch.modality=thermal",), f"{AUDIO}::test_imagebind_trunks"),
     "tile-tags-row-col": Proof(("Split",), f"{GEOMETRY}::test_split_prompt"),
     "tile-unpad": Proof(("AnyRes",), f"{GEOMETRY}::test_anyres"),
     "tiled-vit-encoder": Proof(("TiledViT",), f"{PARITY}[mllama]"),
@@ -218,7 +229,8 @@ PROOFS: dict[str, Proof] = {
     "visual-expert-qkv": Proof(
         ("VisualExpert.queries=True", "VisualExpert.out=True"), f"{EXPERTS}::test_each_token"
     ),
-    "vit-encoder": Proof(("ViT|TiledViT",), f"{VISION}::test_vit_equals"),
+    "uniform-frame-sampling": Proof(("EvenClips.frames",), f"{IMAGEBIND}::test_frames"),
+    "vit-encoder": Proof(("ViT|TiledViT|SignalPatches.channels=3",), f"{VISION}::test_vit_equals"),
     "vq-tokenizer": Proof(("VqGan|VitVqGan|Seed",), f"{CODECS}::test_vqgan_equals"),
     "wavlm-encoder": Proof(
         ("WaveConvs", "GatedAttention.gate_of=input"), f"{AUDIO}::test_padding_changes_nothing"

@@ -61,6 +61,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "siglip": ("siglip-b-16-224", "siglip-l-16-384", "siglip-so400m-14-224", "siglip-so400m-14-384"),
     "visualbert": ("visualbert", "visualbert-vqa", "visualbert-nlvr2"),
+    "visualgpt": ("visualgpt",),
     "language_models": (
         "llama-2-7b",
         "llama-2-13b",

@@ -197,7 +197,7 @@ class LanguageOutput:
         return self.hidden_BTD[rows_B, torch.tensor(self.lengths, device=rows_B.device) - 1]
 
 
-SLOTS = ("before", "after", "norm1", "qkv", "heads", "out", "norm2", "mlp", "prefix")
+SLOTS = ("before", "after", "norm1", "qkv", "heads", "out", "between", "norm2", "mlp", "prefix")
 LayerParts = Mapping[int, Mapping[str, nn.Module]]
 
 
@@ -208,6 +208,7 @@ class LayerPart(Protocol):
     qkv, out, mlp, norm1, norm2: (x_BTD, base, inputs) -> what base(x_BTD) gives; base is the layer's own projections, MLP
                    or norm of what the mixer or the MLP reads, which also take some tokens alone, (N, D)
     heads:         (heads_BHTK, queries_BHTK, x_BTD, step) -> what the heads give before they are joined
+    between:       (hidden_BTD, step) -> hidden_BTD, behind the mixer's half
     prefix:        (inputs) -> (keys, values), each (B, heads, P, K), seen by every query
     """
 

@@ -160,6 +160,7 @@ class TransformerLayer(nn.Module):
             )
         else:
             x_BTD = self._join(x_BTD, y_BTD, mixed_BTD, self.after1, self.scale1)
+            x_BTD = parts["between"](x_BTD, step) if "between" in parts else x_BTD
             if self.cross is not None and not step.alone:
                 y_BTD = x_BTD if self.cross_norm is None else self.cross_norm(x_BTD)
                 x_BTD = self._join(x_BTD, y_BTD, self.cross(y_BTD, step), self.cross_after, None)
