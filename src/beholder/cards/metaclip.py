@@ -1,12 +1,12 @@
 """MetaCLIP (2309.16671): CLIP, with OpenAI's activation, trained on pairs that were balanced by what their texts name."""
 
-from beholder.cards.clip import CLIP_B_32
+from beholder.cards import clip
 from beholder.cards.schema import Source
 from beholder.parts.language import sizes as language
 from beholder.parts.vision import sizes as vision
 
 # Text towers of the two largest: mlfoundations/open_clip model_configs, ViT-H-14 and ViT-bigG-14.
-METACLIP_B_32 = CLIP_B_32.but(
+METACLIP_B_32 = clip.CLIP_B_32.but(
     name="metaclip-b-32",
     system="metaclip",
     paper="2309.16671",
