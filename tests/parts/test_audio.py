@@ -15,8 +15,14 @@ from beholder.cards.schema import Branch, Card
 from beholder.errors import BeholderError
 from beholder.model import Batch, build
 from beholder.parts.audio import sizes
+from beholder.parts.audio.attention import ExtraKeyAttention, GatedAttention, RelativeAttention
+from beholder.parts.audio.conformer import TimeConv
 from beholder.parts.audio.transformer import SignalTransformer
 from beholder.parts.blocks.masks import Visibility
+from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.positions import Rotary
+from beholder.parts.blocks.relative import RelativeBuckets
+from beholder.parts.blocks.transformer import Arrangement
 from beholder.parts.connectors.projections import Pooled
 from beholder.parts.contracts import LanguageInputs
 from beholder.parts.heads.labels import Ctc, collapsed
@@ -135,8 +141,8 @@ def test_beats_equals_its_formulas() -> None:
         x_TD = x_TD + beats_positions(w, x_TD, 16, 4)
         x_TD = layer_norm(w, "encoder.layer_norm", x_TD, 1e-5)
         table = w["encoder.layers.0.self_attn.relative_attention_bias.weight"]
-        assert config.bias is not None
-        numbers = (config.bias.buckets, config.bias.farthest)
+        assert config.attention.relative is not None
+        numbers = (config.attention.relative.buckets, config.attention.relative.farthest)
         count = range(len(x_TD))
         bias_TTH = torch.stack([torch.stack([table[bucket(j - i, *numbers)] for j in count]) for i in count])
         for layer in range(2):
@@ -387,6 +393,18 @@ def test_every_parameter_in_use_gets_a_gradient() -> None:
 def test_views_that_do_not_fit_are_errors(size: tuple[int, int], message: str) -> None:
     with pytest.raises(BeholderError, match=message):
         sizes.WHISPER_TINY.grid(size)
+
+
+def test_settings_that_nothing_reads_are_errors() -> None:
+    with pytest.raises(BeholderError, match="an arrangement of their own"):
+        sizes.WAV2VEC2_BASE.but(conv=TimeConv(), arrangement=Arrangement("post"))
+    with pytest.raises(BeholderError, match="RelativeAttention does not read rotary"):
+        RelativeAttention(4, rotary=Rotary())
+    with pytest.raises(BeholderError, match="ExtraKeyAttention does not read qk_norm"):
+        ExtraKeyAttention(4, qk_norm=Norm())
+    for relative in (None, RelativeBuckets(shared=False)):
+        with pytest.raises(BeholderError, match="that all layers share"):
+            GatedAttention(4, relative=relative)
 
 
 def test_settings_that_do_not_fit_are_errors() -> None:

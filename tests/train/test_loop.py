@@ -16,6 +16,7 @@ from beholder.cards.schema import Stage, Trains
 from beholder.data.samples import Sample, Turn
 from beholder.errors import BeholderError, WeightsError
 from beholder.model import Model, build
+from beholder.parts.blocks.moe import Experts, Routing
 from beholder.train.checkpoints import Progress
 from beholder.train.collate import Collator
 from beholder.train.loop import Settings, closing_feed, done, learning_rate_factor, train_stage
@@ -72,6 +73,18 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     losses = [record["loss"] for record in metrics(tmp_path)]
     assert result.finished and result.progress.samples == 320
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+
+
+def test_experts_add_their_losses_to_the_answers() -> None:
+    torch.manual_seed(0)
+    model = build(SEES.but(**{"language.mlp": Experts(4, 24, Routing(active=1))}))
+    batch = COLLATE([Plain()[index] for index in range(4)])
+    language = model.read(batch.batch, model.encode(batch.batch))
+    balance, z = language.aux_losses["load balance"], language.aux_losses["router z"]
+    with torch.no_grad():  # where experts report no losses
+        answers = next_token(model, batch)
+    assert balance > 1 and z > 0
+    torch.testing.assert_close(next_token(model, batch), answers + 0.01 * balance + 0.001 * z)
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(tmp_path: Path) -> None:

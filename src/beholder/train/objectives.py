@@ -19,11 +19,15 @@ from beholder.prompts.tokenizer import Tokenizer
 from beholder.train.collate import TrainBatch
 
 Objective = Callable[[Model, TrainBatch], Tensor]
+AUX_SHARES = {  # of what experts add to the loss: Switch (2101.03961, section 2.2), ST-MoE (2202.08906, section 4)
+    "load balance": 1e-2,
+    "router z": 1e-3,
+}
 
 
 def next_token(model: Model, item: TrainBatch) -> Tensor:
-    """Cross-entropy of the answers' tokens, the mean over answers of the mean over each one's tokens. Scores over the
-    vocabulary are computed at those places alone.
+    """Cross-entropy of the answers' tokens, the mean over answers of the mean over each one's tokens, and what layers of
+    experts add to it. Scores over the vocabulary are computed at those places alone.
     """
     return _answer_loss(model, item, model.encode(item.batch))
 
@@ -33,7 +37,10 @@ def _answer_loss(model: Model, item: TrainBatch, branches: Mapping[str, BranchOu
     answers = item.answers
     logits = model.language.logits(language.hidden_BTD[answers.rows_A, answers.places_A])
     losses_A = F.cross_entropy(logits.float(), answers.targets_A, reduction="none")
-    return (losses_A * answers.weights_A).sum() / answers.weights_A.sum()
+    loss = (losses_A * answers.weights_A).sum() / answers.weights_A.sum()
+    for name, value in language.aux_losses.items():
+        loss = loss + AUX_SHARES[name] * value
+    return loss
 
 
 @torch.no_grad()

@@ -11,15 +11,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from beholder.errors import UnknownName
+from beholder.errors import BeholderError, UnknownName
 from beholder.parts.blocks.attention import Attention, SelfAttention, prepend
 from beholder.parts.blocks.positions import learned, waves
 from beholder.parts.blocks.step import NO_PARTS, Step
 
 
 @dataclass(frozen=True)
-class GatedAttention(Attention):
-    """The encoder's relative bias counts as much as a gate in each query says (WavLM, 2110.13900, section 3.3). gate_of:
+class SoundAttention(Attention):
+    """Attention whose queries and keys stay as they are projected, without a state."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("rotary", "alibi", "qk_norm", "query_scale"):
+            if getattr(self, name) is not None:
+                raise BeholderError(f"{type(self).__name__} does not read {name}; leave it unset")
+
+
+@dataclass(frozen=True)
+class GatedAttention(SoundAttention):
+    """The shared relative bias counts as much as a gate in each query says (WavLM, 2110.13900, section 3.3). gate_of:
     what the gate reads, the layer's `input` (WavLM) or the projected `query` (BEATs, 2212.09058).
     """
 
@@ -29,6 +40,8 @@ class GatedAttention(Attention):
         super().__post_init__()
         if self.gate_of not in ("input", "query"):
             raise UnknownName("source of an attention gate", self.gate_of, ("input", "query"))
+        if self.relative is None or not self.relative.shared:
+            raise BeholderError("gates weigh a relative bias that all layers share; set relative")
 
     def build(self, dim: int, index: int = 0) -> GatedSelfAttention:
         return GatedSelfAttention(self, dim, index)
@@ -56,7 +69,7 @@ class GatedSelfAttention(SelfAttention):
 
 
 @dataclass(frozen=True)
-class RelativeAttention(Attention):
+class RelativeAttention(SoundAttention):
     """Scores of content plus scores of distance, whose sine waves are projected to keys (Transformer-XL, 1901.02860,
     section 3.3, in both directions as in the conformer, 2005.08100). shifted: the waves are of the distance from query to
     key, else of the key's place alone (VITA, 2408.05211).
@@ -102,7 +115,7 @@ class RelativeSelfAttention(SelfAttention):
 
 
 @dataclass(frozen=True)
-class ExtraKeyAttention(Attention):
+class ExtraKeyAttention(SoundAttention):
     """With one learned key and value besides the tokens' own, seen by every query (ImageBind, 2305.05665; `add_bias_kv`
     of torch's attention).
     """

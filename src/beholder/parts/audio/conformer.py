@@ -1,6 +1,6 @@
 """The conformer layer (2005.08100): attention and a convolution over time between two half-weighted MLPs.
 
-B rows, T positions, D width, E channels inside the convolution.
+B rows, T positions, D width.
 """
 
 from __future__ import annotations
@@ -19,12 +19,9 @@ from beholder.parts.blocks.step import NO_PARTS, MixerConfig, MlpConfig, Step
 
 @dataclass(frozen=True)
 class TimeConv(Config):
-    """The convolution of a conformer layer. kernel: odd number of frames. expansion: channels inside per channel of the
-    layer. bias: of its three convolutions.
-    """
+    """The convolution of a conformer layer. kernel: odd number of frames. bias: of its three convolutions."""
 
     kernel: int = 31
-    expansion: int = 1
     act: str = "silu"
     bias: bool = False
 
@@ -41,18 +38,16 @@ class TimeConvModule(nn.Module):
     def __init__(self, config: TimeConv, dim: int, norm: Norm) -> None:
         super().__init__()
         self.act = activation(config.act)
-        inner, bias = dim * config.expansion, config.bias
+        bias = config.bias
         self.norm = norm.build(dim)
-        self.up = nn.Conv1d(dim, 2 * inner, 1, bias=bias)
-        self.depthwise = nn.Conv1d(
-            inner, inner, config.kernel, padding=config.kernel // 2, groups=inner, bias=bias
-        )
-        self.inner_norm = nn.BatchNorm1d(inner)
-        self.down = nn.Conv1d(inner, dim, 1, bias=bias)
+        self.up = nn.Conv1d(dim, 2 * dim, 1, bias=bias)
+        self.depthwise = nn.Conv1d(dim, dim, config.kernel, padding=config.kernel // 2, groups=dim, bias=bias)
+        self.inner_norm = nn.BatchNorm1d(dim)
+        self.down = nn.Conv1d(dim, dim, 1, bias=bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        x_BET = F.glu(self.up(self.norm(x_BTD).transpose(1, 2)), dim=1)
-        return self.down(self.act(self.inner_norm(self.depthwise(x_BET)))).transpose(1, 2)
+        x_BDT = F.glu(self.up(self.norm(x_BTD).transpose(1, 2)), dim=1)
+        return self.down(self.act(self.inner_norm(self.depthwise(x_BDT)))).transpose(1, 2)
 
 
 class ConformerLayer(nn.Module):

@@ -104,10 +104,10 @@ HUBERT_LARGE = WAV2VEC2_LARGE_LV60
 HUBERT_XLARGE = HUBERT_LARGE.but(dim=1280, num_layers=48, **{"mlp.hidden": 5120})
 # microsoft/wavlm-base, wavlm-base-plus and wavlm-large config.json
 WAVLM_BASE = WAV2VEC2_BASE.but(
-    attention=GatedAttention(12, qkv_bias=True, out_bias=True), bias=RelativeBuckets(320, 800)
+    attention=GatedAttention(12, qkv_bias=True, out_bias=True, relative=RelativeBuckets(320, 800))
 )
 WAVLM_LARGE = WAV2VEC2_LARGE_LV60.but(
-    attention=WAVLM_BASE.attention.but(num_heads=16), bias=WAVLM_BASE.bias, **{"stem.bias": False}
+    attention=WAVLM_BASE.attention.but(num_heads=16), **{"stem.bias": False}
 )
 
 # microsoft/unilm: beats/BEATs.py, and the settings in BEATs_iter3_plus_AS2M.pt; alpha of deep norm (2203.00555) is
@@ -117,13 +117,14 @@ BEATS = SignalTransformer(
     size=(128, 1024),
     dim=768,
     num_layers=12,
-    attention=GatedAttention(12, qkv_bias=True, out_bias=True, gate_of="query"),
+    attention=GatedAttention(
+        12, qkv_bias=True, out_bias=True, relative=RelativeBuckets(320, 800), gate_of="query"
+    ),
     mlp=FeedForward(3072),
     arrangement=Arrangement("post", skip=24**0.25),
     positions=ConvPositions(),
     first_norm=True,
     last_norm=False,
-    bias=RelativeBuckets(320, 800),
 )
 
 # VITA-MLLM/VITA: vita/model/multimodal_encoder/whale, with the settings of the audio encoder of VITA/VITA

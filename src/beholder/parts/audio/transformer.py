@@ -23,7 +23,7 @@ from beholder.parts.blocks.masks import Visibility
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import learned
-from beholder.parts.blocks.relative import RelativeBuckets
+from beholder.parts.blocks.relative import shared_bias
 from beholder.parts.blocks.step import Step
 from beholder.parts.blocks.transformer import Arrangement, TransformerLayer, run_layers
 from beholder.parts.contracts import AudioConfig, AudioEncoder, Packed
@@ -36,8 +36,8 @@ class SignalTransformer(AudioConfig):
     """size: (rows, columns) of the views it was made for, which the position table fits; other encoders take any number
     of columns.
 
-    cls: learned tokens in front. first_norm, last_norm: before the first and after the last layer. bias: a relative bias
-    that all layers share. conv: layers are conformers with this convolution. shrink: the mean of so many neighbouring
+    cls: learned tokens in front. first_norm, last_norm: before the first and after the last layer. conv: layers are
+    conformers with this convolution, of an arrangement of their own. shrink: the mean of so many neighbouring
     tokens is taken before the last norm (Qwen2-Audio). pool: None, `cls` (the mean of the class tokens) or `mean`, after
     the last norm. taps: depths whose features are kept as well (0: before the first layer). mask_token: a vector that
     stands for hidden frames in pretraining, kept for export.
@@ -55,7 +55,6 @@ class SignalTransformer(AudioConfig):
     cls: int = 0
     first_norm: bool = False
     last_norm: bool = True
-    bias: RelativeBuckets | None = None
     conv: TimeConv | None = None
     shrink: int = 1
     pool: str | None = None
@@ -65,6 +64,10 @@ class SignalTransformer(AudioConfig):
     def __post_init__(self) -> None:
         if self.pool not in POOLS:
             raise UnknownName("pool of an audio encoder", str(self.pool), [str(name) for name in POOLS])
+        if self.conv is not None and self.arrangement != Arrangement():
+            raise BeholderError(
+                "conformer layers have an arrangement of their own; leave arrangement as it is"
+            )
         if not all(0 <= depth <= self.num_layers for depth in self.taps):
             raise BeholderError(
                 f"an encoder of {self.num_layers} layers has no features at depths {self.taps}; "
@@ -122,11 +125,11 @@ class SignalEncoder(AudioEncoder):
     def __init__(self, config: SignalTransformer) -> None:
         super().__init__()
         self.config = config
-        dim, attention = config.dim, config.attention
+        dim = config.dim
         self.stem = config.stem.build(config.size[0], dim)
         self.cls = learned(config.cls, 1, dim) if config.cls else None
         self.positions = config.positions.build(config.table_rows, dim) if config.positions else None
-        self.bias = config.bias.build(attention.num_heads) if config.bias else None
+        self.bias = shared_bias(config.attention)
         self.first_norm = config.norm.build(dim) if config.first_norm else None
         self.blocks = nn.ModuleList(self._layer(index) for index in range(config.num_layers))
         self.last_norm = config.norm.build(dim) if config.last_norm else None

@@ -27,11 +27,11 @@ EPS = 1e-6  # official `l2norm`
 class GatedHeadAttention(Attention):
     """Attention whose heads are multiplied by a sigmoid of each token before they are joined."""
 
-    def build(self, dim: int, index: int = 0) -> GatedSelfAttention:
-        return GatedSelfAttention(self, dim, index)
+    def build(self, dim: int, index: int = 0) -> GatedHeadSelfAttention:
+        return GatedHeadSelfAttention(self, dim, index)
 
 
-class GatedSelfAttention(SelfAttention):
+class GatedHeadSelfAttention(SelfAttention):
     """(B, T, D) -> (B, T, D)."""
 
     def __init__(self, config: GatedHeadAttention, dim: int, index: int = 0) -> None:

@@ -22,7 +22,7 @@ from beholder.parts.blocks.step import Mixer, Step
 CHUNK = 64  # positions that `decayed_attention` takes at a time
 ENDLESS = (
     2**20
-)  # tokens: the context of models whose memory does not grow with the text and that name no longest one
+)  # tokens: the context of models that name no longest one and whose memory does not grow with the text
 
 
 class RecurrentMixer(Mixer):

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from beholder.config import Config
 
+Device = torch.device | None
+
 
 @dataclass(frozen=True)
 class RotaryScaling(Config):
@@ -28,9 +30,7 @@ class RotaryScaling(Config):
         """What cosines and sines are multiplied by."""
         return 1.0
 
-    def frequencies(
-        self, theta: float, width: int, length: int | None, device: torch.device | None
-    ) -> Tensor:
+    def frequencies(self, theta: float, width: int, length: int | None, device: Device) -> Tensor:
         """(width / 2,) radians per position, float32, for a text of `length` tokens."""
         raise NotImplementedError
 
@@ -46,9 +46,7 @@ class Llama3Scaling(RotaryScaling):
     high_freq_factor: float
     original_length: int
 
-    def frequencies(
-        self, theta: float, width: int, length: int | None, device: torch.device | None
-    ) -> Tensor:
+    def frequencies(self, theta: float, width: int, length: int | None, device: Device) -> Tensor:
         frequencies_F = 1.0 / theta_powers(theta, width, device)
         wavelengths_F = 2 * math.pi / frequencies_F
         blend_F = (self.original_length / wavelengths_F - self.low_freq_factor) / (
@@ -64,9 +62,7 @@ class LinearScaling(RotaryScaling):
 
     factor: float
 
-    def frequencies(
-        self, theta: float, width: int, length: int | None, device: torch.device | None
-    ) -> Tensor:
+    def frequencies(self, theta: float, width: int, length: int | None, device: Device) -> Tensor:
         return 1.0 / theta_powers(theta, width, device) / self.factor
 
 
@@ -78,9 +74,7 @@ class NtkScaling(RotaryScaling):
 
     factor: float
 
-    def frequencies(
-        self, theta: float, width: int, length: int | None, device: torch.device | None
-    ) -> Tensor:
+    def frequencies(self, theta: float, width: int, length: int | None, device: Device) -> Tensor:
         return 1.0 / theta_powers(theta * self.factor ** (width / (width - 2)), width, device)
 
 
@@ -95,9 +89,7 @@ class DynamicScaling(RotaryScaling):
     def by_length(self) -> bool:
         return True
 
-    def frequencies(
-        self, theta: float, width: int, length: int | None, device: torch.device | None
-    ) -> Tensor:
+    def frequencies(self, theta: float, width: int, length: int | None, device: Device) -> Tensor:
         length = max(length or 0, self.original_length)
         growth = self.factor * length / self.original_length - (self.factor - 1)
         return NtkScaling(growth).frequencies(theta, width, None, device)
@@ -115,9 +107,7 @@ class SteppedScaling(RotaryScaling):
     def by_length(self) -> bool:
         return True
 
-    def frequencies(
-        self, theta: float, width: int, length: int | None, device: torch.device | None
-    ) -> Tensor:
+    def frequencies(self, theta: float, width: int, length: int | None, device: Device) -> Tensor:
         octaves = math.ceil(math.log2(max(length or 1, 1) / self.original_length) + 1)
         return NtkScaling(max(2**octaves - 1, 1)).frequencies(theta, width, None, device)
 
@@ -146,9 +136,7 @@ class Yarn(RotaryScaling):
             return yarn_magnitude(self.factor, self.mscale) / yarn_magnitude(self.factor, self.mscale_all_dim)
         return yarn_magnitude(self.factor)
 
-    def frequencies(
-        self, theta: float, width: int, length: int | None, device: torch.device | None
-    ) -> Tensor:
+    def frequencies(self, theta: float, width: int, length: int | None, device: Device) -> Tensor:
         def place(turns: float) -> float:
             """The (fractional) frequency that makes so many turns in the original length."""
             return width * math.log(self.original_length / (turns * 2 * math.pi)) / (2 * math.log(theta))
@@ -193,13 +181,11 @@ class LongRope(RotaryScaling):
         """For heads of 8 channels."""
         return self.but(short_factors=self.short_factors[:4], long_factors=self.long_factors[:4])
 
-    def frequencies(
-        self, theta: float, width: int, length: int | None, device: torch.device | None
-    ) -> Tensor:
+    def frequencies(self, theta: float, width: int, length: int | None, device: Device) -> Tensor:
         factors = self.long_factors if (length or 0) > self.original_length else self.short_factors
         return 1.0 / (torch.tensor(factors, device=device) * theta_powers(theta, width, device))
 
 
-def theta_powers(theta: float, width: int, device: torch.device | None) -> Tensor:
+def theta_powers(theta: float, width: int, device: Device) -> Tensor:
     """theta^(2i / width) for i < width / 2, float32."""
     return theta ** (torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)

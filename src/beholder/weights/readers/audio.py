@@ -164,8 +164,8 @@ def _hubert(fields: Fields) -> Read[SignalTransformer]:
 def _wavlm(fields: Fields) -> Read[SignalTransformer]:
     read = _wav2vec2(fields)
     heads = read.config.attention.num_heads
-    bias = RelativeBuckets(fields.count("num_buckets", 320), fields.count("max_bucket_distance", 800))
-    return _changed(read, attention=GatedAttention(heads, qkv_bias=True, out_bias=True), bias=bias)
+    relative = RelativeBuckets(fields.count("num_buckets", 320), fields.count("max_bucket_distance", 800))
+    return _changed(read, attention=GatedAttention(heads, qkv_bias=True, out_bias=True, relative=relative))
 
 
 def _conformer(fields: Fields) -> Read[SignalTransformer]:
