@@ -13,6 +13,7 @@ import torch
 from part_pages import sizes
 
 import beholder.parts
+from beholder.cards import card, card_names
 from beholder.cards.schema import Card
 from beholder.config import Config, from_data
 from beholder.errors import BeholderError, UnknownName
@@ -29,8 +30,21 @@ from tests.toys import ALL, DECODER, SEES, TEXT_TOWER, VIT
 for module in pkgutil.walk_packages(beholder.parts.__path__, "beholder.parts."):
     importlib.import_module(module.name)
 
-# Published sizes, and parts whose fields have no default.
-EXAMPLES = {type(size.config).__name__: size.config for size in sizes()} | {
+
+def parts_of_cards():
+    """Each part of a card, with the language part it stands beside."""
+    for name in card_names():
+        chosen = card(name)
+        for branch in chosen.branches:
+            given = (*branch.encoders, branch.connector)
+            yield from ((part, chosen.main) for part in given if part is not None)
+        yield from ((part, chosen.main) for part in (*chosen.fusion, *chosen.heads))
+
+
+BESIDE = {type(part).__name__: (part, language) for part, language in parts_of_cards()}
+# Parts of cards, published sizes, and parts whose fields have no default.
+EXAMPLES = {name: part for name, (part, _) in BESIDE.items()}
+EXAMPLES |= {type(size.config).__name__: size.config for size in sizes()} | {
     "Decoder": DECODER.but(vocab_size=32000, dim=4096, num_layers=32, context=4096),
     "TextEncoder": TEXT_TOWER.but(dim=512, num_layers=12, context=77),
     "TwoWayDecoder": TwoWayDecoder(DECODER.but(tied=True)),
@@ -38,7 +52,10 @@ EXAMPLES = {type(size.config).__name__: size.config for size in sizes()} | {
     "ViT": VIT.but(image_size=336, dim=1024, num_layers=24, take=Take((-2,), norm=False)),
 }
 # Language parts of the kind that a fusion or head asks for, where a plain decoder is none.
-MEETS = {"MaskedToken": TEXT_TOWER, "Memory": DECODER.but(cross=Attention(num_heads=4))}
+MEETS = {name: language.tiny() for name, (_, language) in BESIDE.items() if language is not None} | {
+    "MaskedToken": TEXT_TOWER,
+    "Memory": DECODER.but(cross=Attention(num_heads=4)),
+}
 KINDS = (VisionConfig, ConnectorConfig, FusionConfig, HeadConfig, LanguageConfig)
 PARTS = [
     cls
