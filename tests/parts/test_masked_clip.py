@@ -13,19 +13,12 @@ from beholder.errors import BeholderError
 from beholder.model import Batch, Model, build
 from beholder.parts.vision.vit import ViT
 from beholder.pipeline import Pipeline
-from beholder.weights.layout import Binding, to_published
-from beholder.weights.layouts.common import CLIP_SCALE
-from beholder.weights.layouts.dual import ALPHA_CLIP, OPENAI_TEXT
-from beholder.weights.layouts.vision import OPEN_CLIP_PROJECTION
+from beholder.weights.layout import to_published
+from beholder.weights.layouts.dual import openai_names
 from beholder.weights.load import load_state, state_tensors
 from tests.toys import byte_tokenizer
 
-NAMING = (
-    Binding("visual.", "branches.image.vision.", ALPHA_CLIP),
-    Binding("visual.", "branches.image.connector.", OPEN_CLIP_PROJECTION),
-    Binding("", "languages.main.", OPENAI_TEXT),
-    Binding("", "heads.0.", CLIP_SCALE),
-)
+NAMING = openai_names(card("alpha-clip-b-16"))
 FULL = (1 - 0.5) / 0.26
 
 
@@ -92,19 +85,23 @@ def test_vectors_equal_the_formulas_under_the_published_names(tiny: Model) -> No
     assert torch.allclose(tiny.branch("image")(list(views[:, :3])).tokens_ND, want, atol=1e-4)
 
 
-def test_the_published_names_come_back(tiny: Model) -> None:
-    published = to_published(state_tensors(tiny), NAMING)
-    names = {
-        "visual.conv1_alpha.weight",
-        "visual.transformer.resblocks.1.attn.in_proj.bias",
-        "transformer.resblocks.1.attn.in_proj_weight",
-        "text_projection",
-        "logit_scale",
-    }
-    assert names <= published.keys()
-    again = build(tiny.card, seed=1)
-    load_state(again, published, NAMING)
-    assert all(torch.equal(value, tiny.state_dict()[name]) for name, value in again.state_dict().items())
+EXPECTED = {
+    "alpha-clip-b-16": {"visual.conv1_alpha.weight", "visual.transformer.resblocks.1.attn.in_proj.bias"},
+    "clip-b-16": {"visual.proj", "visual.transformer.resblocks.1.attn.in_proj_bias"},
+    "clip-rn50": {"visual.attnpool.c_proj.weight", "visual.layer1.0.bn3.running_var"},
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_published_names_come_back(name: str) -> None:
+    model = randomised(build(card(name).tiny()))
+    naming = openai_names(model.card)
+    published = to_published(state_tensors(model), naming)
+    text = {"transformer.resblocks.1.attn.in_proj_weight", "text_projection", "logit_scale", "ln_final.bias"}
+    assert EXPECTED[name] | text <= published.keys()
+    again = build(model.card, seed=1)
+    load_state(again, published, naming)
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in again.state_dict().items())
 
 
 @torch.no_grad()

@@ -6,10 +6,13 @@ from beholder.cards.schema import Card
 from beholder.errors import BeholderError
 from beholder.parts.audio.stems import SignalPatches
 from beholder.parts.audio.transformer import SignalTransformer
+from beholder.parts.vision.vit import ViT
 from beholder.weights.layout import Binding, Layout
 from beholder.weights.layouts import audio
+from beholder.weights.layouts.common import CLIP_SCALE
+from beholder.weights.layouts.hierarchical import CLIP_RESNET
 from beholder.weights.layouts.rules import Rules, affine
-from beholder.weights.layouts.vision import OPEN_CLIP
+from beholder.weights.layouts.vision import OPEN_CLIP, OPEN_CLIP_PROJECTION
 from beholder.weights.ops import Split, Transpose
 
 IMAGEBIND_BRANCHES = {
@@ -97,3 +100,18 @@ OPENAI_TEXT = Layout(
     },
     name="openai/CLIP text tower",
 )
+
+
+def openai_names(card: Card) -> tuple[Binding, ...]:
+    """openai/CLIP clip/model.py `CLIP`, or SunzeY/AlphaCLIP's: all names of a checkpoint, for a card of two towers."""
+    (branch,) = card.branches
+    (encoder,) = branch.encoders
+    own = "branches.image."
+    tower = (Binding("visual.", f"{own}vision.", CLIP_RESNET),)
+    if isinstance(encoder, ViT):
+        layout = ALPHA_CLIP if encoder.reads_masks else OPEN_CLIP
+        tower = (
+            Binding("visual.", f"{own}vision.", layout),
+            Binding("visual.", f"{own}connector.", OPEN_CLIP_PROJECTION),
+        )
+    return (*tower, Binding("", "languages.main.", OPENAI_TEXT), Binding("", "heads.0.", CLIP_SCALE))
