@@ -199,6 +199,10 @@ class Fields:
         self._unread.discard(key)
         return self._data.get(key)
 
+    def leave(self, keys: str) -> None:
+        """Mark fields, named in one string, as understood although nothing here depends on them."""
+        self._unread.difference_update(keys.split())
+
     def finish(self) -> None:
         """Warn once of fields that nobody read, which may change the computation."""
         if self._unread:

@@ -24,17 +24,8 @@ from beholder.weights.readers.read import Read, Readers, Recorded, activation_na
 
 # What does not change a forward: rates of training, and sizes that follow from others.
 UNREAD = (
-    *(
-        "out_features",
-        "out_indices",
-        "stage_names",
-        "num_stages",
-        "hidden_size",
-        "num_layers",
-        "drop_path_rate",
-    ),
-    *("layer_scale_init_value", "hidden_dropout_prob", "attention_probs_dropout_prob", "encoder_stride"),
-    *("num_hidden_layers", "num_labels", "layerscale_value", "output_attentions"),
+    "out_features out_indices stage_names num_stages hidden_size num_layers drop_path_rate layer_scale_init_value "
+    "encoder_stride num_hidden_layers num_labels layerscale_value"
 )
 
 
@@ -94,8 +85,7 @@ def _staged(
     """The stages that are recorded of all these families; `first`: tokens are recorded with channels first. Files for
     classification hold the model under `body` and a classifier besides.
     """
-    for key in UNREAD:
-        fields.raw(key)
+    fields.leave(UNREAD)
     stages = {
         "vision": Recorded("last_hidden_state", channels_first=first),
         "pooled": Recorded("pooler_output"),
@@ -170,8 +160,7 @@ def _efficientnet(fields: Fields) -> Read[EfficientNet]:
             f"{fields.name}: in_channels {list(inputs)} are not those that the stages before give"
         )
     expect(fields, "pooling_type", "mean", "mean", "max")
-    for key in ("batch_norm_momentum", "dropout_rate", "drop_connect_rate"):
-        fields.raw(key)
+    fields.leave("batch_norm_momentum dropout_rate drop_connect_rate")
     config = EfficientNet(
         image_size=side(fields, "image_size", 600),
         stages=tuple(Bottlenecks(*row) for row in zip(*columns, strict=True)),
@@ -231,14 +220,7 @@ def _donut_swin(fields: Fields) -> Read[Swin]:
 
 
 def _florence_vision(fields: Fields) -> Read[DaVit]:
-    for key in (
-        "projection_dim",
-        "max_temporal_embeddings",
-        "max_position_embeddings",
-        "in_channels",
-        "drop_path_rate",
-    ):
-        fields.raw(key)
+    fields.leave("projection_dim max_temporal_embeddings max_position_embeddings in_channels drop_path_rate")
     before = fields.get("patch_prenorm", [False, True, True, True])
     config = DaVit(
         dims=counts(fields, "embed_dim", (128, 256, 512, 1024)),
@@ -279,19 +261,17 @@ def _focalnet(fields: Fields) -> Read[FocalNet]:
     return _staged(config, layouts.FOCALNET, fields, "focalnet.", "classifier", first=False)
 
 
+def _expect_steps(fields: Fields, kernel: str) -> None:
+    """Hiera's patches and steps are always the same; `kernel`: what a file calls the patches' size."""
+    for key, value in ((kernel, 7), ("patch_stride", 4), ("patch_padding", 3), ("query_stride", 2)):
+        expect(fields, key, [value] * 2, [value] * 2)
+
+
 def _hiera(fields: Fields) -> Read[Hiera]:
-    for key in (
-        "decoder_hidden_size",
-        "decoder_depth",
-        "decoder_num_heads",
-        "normalize_pixel_loss",
-        "mask_ratio",
-    ):
-        fields.raw(key)
-    fields.raw("layer_norm_init")
+    fields.leave("decoder_hidden_size decoder_depth decoder_num_heads normalize_pixel_loss mask_ratio")
+    fields.leave("layer_norm_init")
     layers = depths(fields, "depths", (2, 3, 16, 3))
-    for key, official in (("patch_size", 7), ("patch_stride", 4), ("patch_padding", 3), ("query_stride", 2)):
-        expect(fields, key, [official] * 2, [official] * 2)
+    _expect_steps(fields, "patch_size")
     expect(fields, "num_query_pool", 3, len(layers) - 1)
     unit, width = side(fields, "masked_unit_size", 8), fields.count("embed_dim", 96)
     times = fields.positive("embed_dim_multiplier", 2.0)
@@ -316,20 +296,12 @@ def _hiera(fields: Fields) -> Read[Hiera]:
 
 
 def _sam2_vision(fields: Fields) -> Read[Hiera]:
-    for key in ("backbone_channel_list", "backbone_feature_sizes", "hidden_act", "layer_norm_eps"):
-        fields.raw(key)
+    fields.leave("backbone_channel_list backbone_feature_sizes hidden_act layer_norm_eps")
     for key, official in (("fpn_kernel_size", 1), ("fpn_stride", 1), ("fpn_padding", 0)):
         expect(fields, key, official, official)
     inner = fields.part("backbone_config", "sam2_hiera_det_model")
-    for key in ("hidden_size", "num_attention_heads"):
-        inner.raw(key)
-    for key, value in (
-        ("patch_kernel_size", 7),
-        ("patch_stride", 4),
-        ("patch_padding", 3),
-        ("query_stride", 2),
-    ):
-        expect(inner, key, [value] * 2, [value] * 2)
+    inner.leave("hidden_size num_attention_heads")
+    _expect_steps(inner, "patch_kernel_size")
     layers = depths(inner, "blocks_per_stage", (1, 2, 7, 2))
     expect(inner, "num_query_pool_stages", 3, len(layers) - 1)
     config = Hiera(
@@ -357,63 +329,57 @@ def _sam2_vision(fields: Fields) -> Read[Hiera]:
     return Read(config, layouts.SAM2_HIERA, numbers, body=("", "vision_encoder."), stages=maps)
 
 
-def _sam_vision(fields: Fields) -> Read[VitDet]:
-    for key in ("num_pos_feats", "scale", "mlp_ratio"):
-        fields.raw(key)
-    size, patch = side(fields, "image_size", 1024), side(fields, "patch_size", 16)
-    width, layers = fields.count("hidden_size", 768), fields.layers("num_hidden_layers", 12)
-    whole = indices(fields, "global_attn_indexes", (2, 5, 8, 11))
-    hidden = int(width * fields.positive("mlp_ratio", 4.0))
-    if fields.raw("model_type") == "got_ocr2_vision":
-        hidden = 3072  # whatever the width
-    config = VitDet(
-        image_size=size,
-        patch=patch,
-        width=width,
-        num_layers=layers,
+def _plain(fields: Fields, image_size: int, **settings: Any) -> VitDet:
+    """What SAM's encoder and ViTDet call alike. image_size: the official default."""
+    return VitDet(
+        image_size=side(fields, "image_size", image_size),
+        patch=side(fields, "patch_size", 16),
+        width=fields.count("hidden_size", 768),
+        num_layers=fields.layers("num_hidden_layers", 12),
         heads=fields.count("num_attention_heads", 12),
-        hidden=fields.count("mlp_dim", hidden),
-        window=fields.count("window_size", 14),
-        windowed=tuple(number for number in range(layers) if number not in whole),
-        offsets=fields.get("use_rel_pos", True),
-        table=size // patch if fields.get("use_abs_pos", True) else 0,
         qkv_bias=fields.get("qkv_bias", True),
         act=activation_name(fields, "hidden_act", "gelu"),
         norm=_norm(fields, 1e-6),
+        **settings,
+    )
+
+
+def _sam_vision(fields: Fields) -> Read[VitDet]:
+    fields.leave("num_pos_feats scale")
+    plain = _plain(fields, 1024, offsets=fields.get("use_rel_pos", True))
+    whole = indices(fields, "global_attn_indexes", (2, 5, 8, 11))
+    hidden = int(plain.width * fields.positive("mlp_ratio", 4.0))
+    if fields.raw("model_type") == "got_ocr2_vision":
+        hidden = 3072  # whatever the width
+    table = plain.image_size // plain.patch
+    config = plain.but(
+        hidden=fields.count("mlp_dim", hidden),
+        window=fields.count("window_size", 14),
+        windowed=tuple(number for number in range(plain.num_layers) if number not in whole),
+        table=table if fields.get("use_abs_pos", True) else 0,
         neck=fields.count("output_channels", 256),
     )
     stages = {"vision": Recorded("last_hidden_state", channels_first=True)}
     stages |= {f"stage {n}": Recorded(f"hidden_states.{n}") for n in config.taps}
-    return Read(config, layouts.SAM, {"table": size // patch}, body=("vision_encoder.", ""), stages=stages)
+    return Read(config, layouts.SAM, {"table": table}, body=("vision_encoder.", ""), stages=stages)
 
 
 def _vitdet(fields: Fields) -> Read[VitDet]:
-    for key in ("dropout_prob", "out_features", "out_indices", "stage_names", "drop_path_rate"):
-        fields.raw(key)
-    size, patch = side(fields, "image_size", 224), side(fields, "patch_size", 16)
-    width, layers = fields.count("hidden_size", 768), fields.layers("num_hidden_layers", 12)
-    table = side(fields, "pretrain_image_size", 224) // patch
-    config = VitDet(
-        image_size=size,
-        patch=patch,
-        width=width,
-        num_layers=layers,
-        heads=fields.count("num_attention_heads", 12),
-        hidden=width * fields.count("mlp_ratio", 4),
+    fields.leave("dropout_prob out_features out_indices stage_names drop_path_rate")
+    plain = _plain(fields, 224, windowed=(), offsets=fields.get("use_relative_position_embeddings", False))
+    table = side(fields, "pretrain_image_size", 224) // plain.patch
+    config = plain.but(
+        hidden=plain.width * fields.count("mlp_ratio", 4),
         window=fields.get("window_size", 0),
         windowed=indices(fields, "window_block_indices", ()),
         convolved=indices(fields, "residual_block_indices", ()),
-        offsets=fields.get("use_relative_position_embeddings", False),
         table=table if fields.get("use_absolute_position_embeddings", True) else 0,
         spare=True,
-        qkv_bias=fields.get("qkv_bias", True),
-        act=activation_name(fields, "hidden_act", "gelu"),
-        norm=_norm(fields, 1e-6),
         neck=0,
     )
     stages = {"vision": Recorded("last_hidden_state", channels_first=True)}
     stages |= {f"stage {n}": Recorded(f"hidden_states.{n}", channels_first=True) for n in config.taps}
-    return Read(config, layouts.VITDET, {"width": width}, body=("", "vitdet."), stages=stages)
+    return Read(config, layouts.VITDET, {"width": config.width}, body=("", "vitdet."), stages=stages)
 
 
 READERS: Readers = {

@@ -22,53 +22,19 @@ from beholder.weights.readers.read import Read, Readers, Recorded, activation_na
 
 # What does not change a forward: training, heads that are not the encoder's, and which features a backbone gives.
 UNREAD = (
-    *(
-        "hidden_dropout_prob",
-        "attention_probs_dropout_prob",
-        "drop_path_rate",
-        "encoder_stride",
-        "out_features",
-    ),
-    *(
-        "out_indices",
-        "stage_names",
-        "apply_layernorm",
-        "reshape_hidden_states",
-        "projection_dropout",
-        "add_fpn",
-    ),
-    *(
-        "pool_scales",
-        "use_auxiliary_head",
-        "auxiliary_loss_weight",
-        "auxiliary_channels",
-        "auxiliary_num_convs",
-    ),
-    *(
-        "auxiliary_concat_input",
-        "semantic_loss_ignore_index",
-        "vocab_size",
-        "num_labels",
-        "num_key_value_groups",
-    ),
-    *("decoder_num_attention_heads", "decoder_hidden_size", "decoder_num_hidden_layers", "norm_pix_loss"),
-    *(
-        "decoder_intermediate_size",
-        "pos_embed_shift",
-        "pos_embed_jitter",
-        "pos_embed_rescale",
-        "projection_dim",
-    ),
-    *("use_flash_attn", "initializer_factor", "in_chans", "in_channels", "spatial_patch_size"),
-    *("spatial_merge_size", "tokens_per_second", "out_hidden_size"),
+    "drop_path_rate encoder_stride out_features out_indices stage_names apply_layernorm reshape_hidden_states "
+    "projection_dropout add_fpn pool_scales use_auxiliary_head auxiliary_loss_weight auxiliary_channels "
+    "auxiliary_num_convs auxiliary_concat_input semantic_loss_ignore_index vocab_size num_labels num_key_value_groups "
+    "decoder_num_attention_heads decoder_hidden_size decoder_num_hidden_layers decoder_intermediate_size norm_pix_loss "
+    "pos_embed_shift pos_embed_jitter pos_embed_rescale projection_dim use_flash_attn in_chans in_channels "
+    "spatial_patch_size spatial_merge_size tokens_per_second out_hidden_size"
 )
 
 
 def _vit(
     fields: Fields, *, image_size: int, patch: int, dim: int, hidden: int, heads: int, act: str, eps: float
 ) -> ViT:
-    for key in UNREAD:
-        fields.raw(key)
+    fields.leave(UNREAD)
     return ViT(
         image_size=side(fields, "image_size", image_size),
         patch=side(fields, "patch_size", patch),
@@ -92,7 +58,9 @@ def _clip_vision(fields: Fields) -> Read[ViT]:
 
 def _owl_vision(fields: Fields, patch: int = 32) -> Read[ViT]:
     """CLIP's encoder, all of whose tokens are normed."""
-    vit = _vit(fields, image_size=768, patch=patch, dim=768, hidden=3072, heads=12, act="quick_gelu", eps=1e-5)
+    vit = _vit(
+        fields, image_size=768, patch=patch, dim=768, hidden=3072, heads=12, act="quick_gelu", eps=1e-5
+    )
     vit = replace(vit, cls=True, patches=Patches(bias=False), pre_norm=True, pool="cls")
     return Read(vit, OWL_VIT, body=("vision_model.", ""))
 
@@ -116,8 +84,7 @@ def _siglip2_vision(fields: Fields) -> Read[ViT]:
 
 
 def _idefics3_vision(fields: Fields, dim: int = 1152, heads: int = 16) -> Read[ViT]:
-    for key in ("max_image_size", "size", "tie_word_embeddings", "use_base_siglip"):
-        fields.raw(key)
+    fields.leave("max_image_size size tie_word_embeddings use_base_siglip")
     vit = _vit(fields, image_size=224, patch=32, dim=dim, hidden=3072, heads=heads, act="gelu_tanh", eps=1e-6)
     return Read(replace(vit, positions=GridTable("bucketed")), layouts.VIT, body=("",))
 
@@ -195,8 +162,7 @@ def _ijepa(fields: Fields) -> Read[ViT]:
         raise BeholderError(
             f"{fields.name}: I-JEPA with a classifier is not supported; load its bare encoder"
         )
-    for key in ("pooler_act", "pooler_output_size"):
-        fields.raw(key)
+    fields.leave("pooler_act pooler_output_size")
     return Read(
         replace(_bert_like(fields), cls=False), layouts.BERT_VIT, body=("ijepa.", ""), stages=_stages(0)
     )
@@ -384,8 +350,7 @@ def _qwen_vit(fields: Fields, **settings: Any) -> ViT:
     """Qwen2-VL's encoder (2409.12191) and its kin: a picture is seen as two equal frames. What merges patches behind it is a
     connector.
     """
-    for key in UNREAD:
-        fields.raw(key)
+    fields.leave(UNREAD)
     patch = fields.count("patch_size", fields.count("spatial_patch_size", 14))
     frames = fields.count("temporal_patch_size", 2)
     attention = Attention(fields.count("num_heads", 16), qkv_bias=True, out_bias=True, rotary=_axial(fields))
