@@ -107,6 +107,7 @@ PROOFS: dict[str, Proof] = {
     "global-gated-vit-layers": Proof(("TiledViT",), f"{TILED}::test_closed_gates"),
     "global-thumbnail": Proof(("AnyRes|Split|Tiles",), f"{GEOMETRY}::test_every_view"),
     "gqa": Proof(("Attention.num_kv_heads",), f"{ATTENTION}::test_shared_keys"),
+    "high-res-cross-module": Proof(("Memory", "Places"), f"{EXPERTS}::test_cogagent_reads"),
     "hiera-encoder": Proof(("Hiera",), f"{STAGED}::test_encoders_inside_systems"),
     "hubert-encoder": Proof(("WaveConvs",), f"{AUDIO}::test_padding_changes_nothing"),
     "hybrid-attention-ssm": Proof(("Mamba|Mamba2|Hyena", "Attention"), f"{MIXERS}::test_pieces"),

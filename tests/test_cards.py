@@ -23,7 +23,7 @@ from beholder.media.plan import PicturePlan, Tag
 from beholder.model import Batch, Model, build
 from beholder.parts.contracts import AudioConfig
 from beholder.parts.language.state import State
-from beholder.planning import image_branches, placeholders, prompt_plan
+from beholder.planning import branch_plan, image_branches, placeholders, prompt_plan
 from beholder.train.stages import prepare_stage
 
 NAMES = card_names()
@@ -83,6 +83,10 @@ class Tiny:
             branch = image_branches(self.card)[0]
             self.plans = (plan,)
             self.views = {branch.name: load_views(pixels, plan.views, branch.geometry)}
+            for other in image_branches(self.card)[1:]:
+                further = branch_plan(self.card, other, pixels.shape[:2])
+                self.plans = (*self.plans, further)
+                self.views[other.name] = load_views(pixels, further.views, other.geometry)
         for branch in self.card.branches:  # of other senses than sight
             encoder = branch.encoders[0]
             if branch.name not in self.views and isinstance(encoder, AudioConfig):

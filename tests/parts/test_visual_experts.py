@@ -21,6 +21,12 @@ from beholder.parts.fusion.experts import VisualExpert
 from beholder.parts.fusion.splice import Splice
 from beholder.parts.heads.next_token import NextToken
 from beholder.parts.language.state import State
+from beholder.planning import placed
+from beholder.weights.layout import Binding, to_published
+from beholder.weights.layouts import common
+from beholder.weights.layouts import visual_experts as layouts
+from beholder.weights.readers.reading import CONNECTOR, LANGUAGE, VISION
+from beholder.weights.readers.systems import read_system
 from tests.toys import DECODER, VIT
 
 COGVLM = VisualExpert(last_is_text=True, one_position=True)
@@ -248,8 +254,12 @@ def attention(
     return torch.cat(out, -1)
 
 
-def cogvlm_by_its_equations(w: dict[str, Tensor], pixels: Tensor, ids: list[int], settings: dict) -> Tensor:
-    """2311.03079, section 2, and the released code's published names; one picture behind the first word."""
+def cogvlm_by_its_equations(
+    w: dict[str, Tensor], pixels: Tensor, ids: list[int], settings: dict, details: Tensor | None = None
+) -> Tensor:
+    """2311.03079, section 2, and the released code's published names; one picture behind the first word. details: what
+    CogAgent's cross-attention reads (2312.08914, section 2.2), places added.
+    """
     eyes = settings["vision_config"]
 
     def linear(x: Tensor, name: str) -> Tensor:
@@ -305,6 +315,11 @@ def cogvlm_by_its_equations(w: dict[str, Tensor], pixels: Tensor, ids: list[int]
         q, k, value = y.split([heads * width, kv * width, kv * width], -1)
         y = attention(q, k, value, heads, kv, positions, theta, True)
         x = x + routed(y, attn + "vision_expert_dense", attn + "language_expert_dense")
+        if details is not None:
+            y = rms(x, w[name + "post_cross_attention_layernorm.weight"])
+            k, value = linear(details, name + "cross_attn.key_value").chunk(2, -1)
+            y = attention(linear(y, name + "cross_attn.query"), k, value, heads, heads, None, 0.0, False)
+            x = x + linear(y, name + "cross_attn.dense")
         y = rms(x, w[name + "post_attention_layernorm.weight"])
         gated = [
             linear(F.silu(linear(y, m + "gate_proj")) * linear(y, m + "up_proj"), m + "down_proj")
@@ -342,13 +357,9 @@ SETTINGS = {
 
 def released(settings: dict, pixels: Tensor, ids: list[int]) -> tuple[dict[str, Tensor], Tensor]:
     """A model of these settings under the publisher's names, and its logits for a picture behind the first word."""
-    from beholder.weights.layout import to_published
-    from beholder.weights.lazy import lazy
-    from beholder.weights.readers.systems import read_system
-
     reading = read_system(settings, name="small")
     model = made(reading.card)
-    state = {name: lazy(name, values) for name, values in model.state_dict().items()}
+    state = model.state_dict()
     published = {key: tensor.load() for key, tensor in to_published(state, reading.namings[0]).items()}
     branch = reading.card.branch()
     size = (pixels.shape[1], pixels.shape[2])
@@ -402,6 +413,50 @@ def abstracted(w: dict[str, Tensor], features: Tensor, heads: int, depth: int) -
         y = normed(F.silu(map_of(y, m + "w1")) * map_of(y, m + "w3"), m + "ffn_ln", 1e-6)
         x = x + map_of(y, m + "w2")
     return torch.cat((map_of(x, "visual_fc"), w["vit_eos"][0]))
+
+
+def test_cogagent_reads_details_in_every_layer():
+    """The encoder of details is EVA-02-CLIP-L, compared elsewhere; its features are taken as they come."""
+    small = card("cogagent-chat").tiny()
+    cross = small.main.cross.but(num_heads=4, head_dim=4)
+    model = made(small.but(**{"language.cross": cross}))
+    naming = (
+        Binding("model.vision.", VISION, layouts.COGVLM_VISION),
+        Binding("model.vision.", CONNECTOR, layouts.COGVLM_GLU),
+        Binding("model.layers.", "fusion.1.layers.", layouts.COGVLM_EXPERTS),
+        Binding("model.", LANGUAGE, layouts.COGAGENT_WORDS),
+        Binding("lm_head.", LANGUAGE + "head.", common.WEIGHT),
+    )
+    others = {name: values for name, values in model.state_dict().items() if "details" not in name}
+    published = {key: tensor.load() for key, tensor in to_published(others, naming).items()}
+    near, far = torch.randn(3, 28, 28), torch.randn(3, 28, 28)
+    plans = []
+    for branch in small.branches:
+        out = branch.connector.grid(branch.encoders[0].grid((28, 28)))
+        plan = PicturePlan(
+            branch.name, (28, 28), (View((28, 28), (), Box(0, 0, 28, 28)),), (out,), (in_order((out,)),)
+        )
+        plans.append(placed(small, plan))
+    ids = [1, 8, 9, 33]
+    row = torch.tensor([[ids[0], *[5] * plans[0].num_tokens, *ids[1:]]])
+    asked = Batch(row, views={"image": [near], "details": [far]}, plans=(tuple(plans),))
+    with torch.no_grad():
+        got = model(asked).heads["text"][0]
+        details = model.branch("details")([far]).tokens_ND
+        encoded = model.branch("details").encode([far])[0].tokens_ND
+    assert torch.equal(details, encoded + model.branch("details").connector.positions)
+    settings = {
+        "num_attention_heads": small.main.attention.num_heads,
+        "num_hidden_layers": small.main.num_layers,
+        "vision_config": {
+            "num_hidden_layers": 2,
+            "num_heads": small.branch().encoders[0].attention.num_heads,
+        },
+    }
+    want = cogvlm_by_its_equations(published, near, ids, settings, details)
+    assert (got - want).abs().max() / want.std() < 1e-5
+    with pytest.raises(BeholderError, match="memory"):
+        model(Batch(torch.tensor([[7, 8]])))
 
 
 def under(w: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -466,8 +521,6 @@ OWL_SETTINGS = {
 
 def test_mplug_owl2_and_its_abstractor_equal_their_equations():
     """The encoder is CLIP's, compared elsewhere; its features are taken as they come."""
-    from beholder.weights.readers.systems import read_system
-
     pixels, ids = torch.randn(3, 56, 56), [1, 8, 9, 33]
     published, got = released(OWL_SETTINGS, pixels, ids)
     model = made(read_system(OWL_SETTINGS, name="small").card)
@@ -491,3 +544,46 @@ def test_counts_of_released_models():
         round(sum(p.numel() for p in build(card("cogvlm-chat"), device="meta").fusion.parameters()) / 1e9, 1)
         == 6.5
     )
+
+
+def test_cogagent_files_are_read():
+    """Sizes of THUDM/cogagent-chat-hf give the card's parts."""
+    settings = {
+        **SETTINGS,
+        "architectures": ["CogAgentForCausalLM"],
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "vocab_size": 32000,
+        "max_position_embeddings": 2048,
+        "cross_image_size": 1120,
+        "cross_hidden_size": 1024,
+        "cross_compute_hidden_size": 1024,
+        "vision_config": {
+            **SETTINGS["vision_config"],
+            "hidden_size": 1792,
+            "num_hidden_layers": 63,
+            "num_heads": 16,
+            "intermediate_size": 15360,
+            "image_size": 224,
+        },
+    }
+    reading = read_system(settings, name="cogagent")
+    known = card("cogagent-chat")
+    main = known.main.but(**{"attention.num_kv_heads": 32})
+    assert reading.card.fusion == known.fusion and reading.card.main == main
+    assert reading.card.branch("details") == known.branch("details")
+    assert reading.card.branch("image") == known.branch("image")
+    model = build(known, device="meta")
+    own = {name: tuple(values.shape) for name, values in model.state_dict().items()}
+    assert to_published(model.state_dict(), reading.namings[0]).keys() >= {
+        "model.cross_vision.pos_embed",
+        "model.cross_vision.vit.model.blocks.23.attn.q_proj.weight",
+        "model.layers.31.cross_attn.key_value.weight",
+        "model.vision.pos_embed",
+    }
+    assert own["languages.main.blocks.0.cross.k.weight"] == (1024, 1024)
+    assert sum(values.numel() for values in model.parameters()) == 18_290_246_080
+    with pytest.raises(BeholderError, match="cross_hidden_size 512"):
+        read_system(settings | {"cross_hidden_size": 512}, name="x")

@@ -48,6 +48,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "cogvlm2-llama3-chat-19b",
     ),
     "mplug_owl2": ("mplug-owl2-7b",),
+    "cogagent": ("cogagent-chat", "cogagent-vqa"),
     "mini": ("mini",),
     "mplug_owl3": ("mplug-owl3-7b", "mplug-owl3-1b"),
     "nvlm": ("nvlm-x-72b", "nvlm-h-72b"),

@@ -71,3 +71,28 @@ class GluConnector(Connector):
             return x_ND
         map_tDhw = x_ND.unflatten(0, tuple(grid)).permute(0, 3, 1, 2)
         return self.conv(map_tDhw).permute(0, 2, 3, 1).flatten(0, 2)
+
+
+@dataclass(frozen=True)
+class Places(ConnectorConfig):
+    """A learned vector is added for each of `count` places of a view; tokens keep their width (CogAgent, 2312.08914)."""
+
+    count: int
+
+    def tiny(self) -> Places:
+        return self.but(count=4)
+
+    def build(self, in_dim: int, out_dim: int) -> Connector:
+        return PlacesConnector(self.count, in_dim)
+
+
+class PlacesConnector(Connector):
+    """(N, D) -> (N, D) for views of `count` tokens each."""
+
+    def __init__(self, count: int, dim: int) -> None:
+        super().__init__()
+        self.positions = learned(count, dim)
+
+    def forward(self, packed: Packed, context: Mapping[str, Any] | None = None) -> Packed:
+        views = [x_ND + self.positions for x_ND in packed.split()]
+        return Packed(torch.cat(views), packed.grids)

@@ -86,6 +86,23 @@ COGVLM_GLU = Layout(
     },
     name="CogVLM connector",
 )
+# THUDM/cogagent-chat-hf: modeling_cogagent.py, cross_visual.py
+COGAGENT_WORDS = COGVLM_WORDS.but(
+    {
+        "layers.{}.cross_attn.key_value.weight": Split(
+            ("blocks.{}.cross.k.weight", "blocks.{}.cross.v.weight")
+        ),
+        **_linear(
+            {
+                "layers.{}.post_cross_attention_layernorm": "blocks.{}.cross_norm",
+                "layers.{}.cross_attn.query": "blocks.{}.cross.q",
+                "layers.{}.cross_attn.dense": "blocks.{}.cross.out",
+            }
+        ),
+    },
+    name="CogAgent decoder",
+)
+COGAGENT_PLACES = Layout({"pos_embed": "positions"}, name="CogAgent's places of details")
 # X-PLUG/mPLUG-Owl: mPLUG-Owl2/mplug_owl2/model/modeling_llama2.py and multiway.py; way 0 is the words', way 1 the pictures'
 OWL2_WORDS = Layout(
     {

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from beholder.cards.schema import Card
+from beholder.cards.schema import Branch, Card
 from beholder.errors import BeholderError
 from beholder.media.geometry import CLIP_MEAN, CLIP_STD, Fixed, Geometry
 from beholder.parts.blocks.attention import Attention
+from beholder.parts.blocks.cross_attention import CrossAttention
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.transformer import Arrangement
 from beholder.parts.connectors.abstractor import Abstractor
-from beholder.parts.connectors.glu import Glu
+from beholder.parts.connectors.glu import Glu, Places
 from beholder.parts.fusion.experts import VisualExpert
+from beholder.parts.fusion.memory import Memory
 from beholder.parts.fusion.splice import Splice
 from beholder.parts.heads.next_token import NextToken
 from beholder.parts.vision.patches import Patches
 from beholder.parts.vision.positions import GridTable
+from beholder.parts.vision.sizes import EVA02_CLIP_L_14
 from beholder.parts.vision.vit import Take, ViT
 from beholder.weights.layout import Binding
 from beholder.weights.layouts import common
 from beholder.weights.layouts import visual_experts as layouts
+from beholder.weights.layouts.vision import EVA02_CLIP
 from beholder.weights.readers.decoders import DecoderDefaults, decoder
 from beholder.weights.readers.fields import Fields
 from beholder.weights.readers.hierarchical import side
@@ -31,6 +35,7 @@ from beholder.weights.readers.reading import CONNECTOR, LANGUAGE, VISION, Naming
 COGVLM = DecoderDefaults(vocab_size=32000, eps=1e-6)
 OWL2 = DecoderDefaults(vocab_size=32000, eps=1e-6)
 UNREAD = ("template_version", "num_image_tokens")
+DETAILS = "branches.details."
 EXPERTS = VisualExpert(last_is_text=True, one_position=True)
 
 
@@ -86,6 +91,47 @@ def _cogvlm(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
         Binding("model.layers.", "fusion.1.layers.", layouts.COGVLM_EXPERTS),
         Binding("model.", LANGUAGE, layouts.COGVLM_WORDS),
         Binding("lm_head.", LANGUAGE + "head.", common.WEIGHT),
+    )
+    return Reading(card, (naming,), text_stages())
+
+
+def _cogagent(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
+    """The encoder of details is EVA-02-CLIP-L in the published code, whatever the file says."""
+    side_of_details = fields.count("cross_image_size", 1120)
+    width, heads = fields.count("cross_hidden_size", 1024), fields.count("num_attention_heads", 32)
+    inner = fields.count("cross_compute_hidden_size", 1024)
+    if width != 1024 or inner % heads:
+        raise BeholderError(
+            f"config.json: cross_hidden_size {width}, cross_compute_hidden_size {inner} for {heads} heads; CogAgent's "
+            "details are 1024 wide, and the second divides into heads"
+        )
+    base = _cogvlm(fields, name, geometry)
+    (image,) = base.card.branches
+    eyes = EVA02_CLIP_L_14.but(
+        image_size=side_of_details,
+        positions=GridTable("bicubic"),
+        pool=None,
+        take=Take(layers=(-2,), norm=False),
+    )
+    assert isinstance(image.encoders[0], ViT) and isinstance(image.connector, Glu)
+    pixels = (side_of_details, side_of_details)
+    details = Branch(
+        name="details",
+        encoders=(eyes,),
+        connector=Places(count=eyes.side**2),
+        geometry=Fixed(size=pixels, mean=CLIP_MEAN, std=CLIP_STD),
+    )
+    card = base.card.but(
+        branches=(image.but(connector=image.connector.but(positions=image.encoders[0].side ** 2)), details),
+        fusion=(*base.card.fusion, Memory(branch="details")),
+        **{"language.cross": CrossAttention(heads, head_dim=inner // heads, memory_dim=width)},
+    )
+    (named,) = base.namings
+    naming: Naming = (
+        Binding("model.cross_vision.vit.model.", DETAILS + "vision.", EVA02_CLIP, drop=("head.*",)),
+        Binding("model.cross_vision.", DETAILS + "connector.", layouts.COGAGENT_PLACES),
+        *(binding for binding in named if binding.layout is not layouts.COGVLM_WORDS),
+        Binding("model.", LANGUAGE, layouts.COGAGENT_WORDS),
     )
     return Reading(card, (naming,), text_stages())
 
@@ -162,5 +208,6 @@ def _mplug_owl2(fields: Fields, name: str, geometry: Geometry | None) -> Reading
 
 READERS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
     "CogVLMForCausalLM": _cogvlm,
+    "CogAgentForCausalLM": _cogagent,
     "mplug_owl2": _mplug_owl2,
 }
