@@ -156,6 +156,18 @@ def test_folders_and_queries_that_cannot_be_searched(dual: Pipeline, folder: Pat
             search(dual, place, query)
 
 
+def test_names_of_any_kind_and_links_to_nowhere(dual: Pipeline, folder: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9 \n.png")
+    (folder / "red.png").rename(folder / odd)
+    (folder / "lost.png").symlink_to(folder / "nowhere.png")
+    (folder / "loop").symlink_to(folder)
+    found = search(dual, folder, "x")
+    assert odd in {hit.picture.name for hit in found.hits} and found.pictures == 4
+    assert set(found.skipped) == {"broken.jpg", "lost.png"}
+    again = search(dual, folder, "x")
+    assert again.new == 0 and again.hits == found.hits
+
+
 def test_a_sheet_has_a_place_for_each_picture() -> None:
     pictures = [np.full((60, 30 + 10 * n, 3), 40 * n, np.uint8) for n in range(1, 6)]
     sheet = picture_sheet(

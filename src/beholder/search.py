@@ -10,7 +10,7 @@ import numpy as np
 
 from beholder.errors import BeholderError
 from beholder.files import DiskError
-from beholder.vectors import Item, Report, Store, fill, model_mark, picture_item, pictures_in
+from beholder.vectors import Item, Report, Store, fill, items_in, model_mark
 
 if TYPE_CHECKING:
     from beholder.pipeline import Pipeline
@@ -65,7 +65,7 @@ def search(
         raise BeholderError("the query is empty; say in words what to look for, or give a picture")
     if top < 1:
         raise BeholderError(f"top = {top}; ask for one picture at least")
-    items = [picture_item(path, under=folder) for path in pictures_in(folder)]
+    items = items_in(folder, short=True)
     asked = (
         pipeline.embed(texts=[query]).texts
         if isinstance(query, str)

@@ -138,14 +138,27 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
         )
 
 
-def picture_item(path: Path, *, under: Path | None = None) -> Item:
-    """A picture as it is now. under: the folder that its name leaves out. Raises `MediaError` for no file."""
+def picture_item(path: Path) -> Item:
+    """A picture as it is now. Raises `MediaError` where there is no such file."""
     try:
         about = path.stat()
     except OSError as error:
         raise MediaError(f"{path}: {error.strerror or error}; check the path") from None
-    name = path.as_posix() if under is None else path.relative_to(under).as_posix()
-    return Item("picture", name, about.st_size, about.st_mtime_ns)
+    return Item("picture", path.as_posix(), about.st_size, about.st_mtime_ns)
+
+
+def items_in(folder: Path, *, short: bool = False) -> list[Item]:
+    """Every picture below the folder as it is now; links to nowhere are among them, and cannot be read later. short: names
+    leave out the folder.
+    """
+    items = []
+    for path in pictures_in(folder):
+        try:
+            item = picture_item(path)
+        except MediaError:
+            item = Item("picture", path.as_posix())
+        items.append(item._replace(name=path.relative_to(folder).as_posix()) if short else item)
+    return items
 
 
 def fill(

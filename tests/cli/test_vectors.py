@@ -75,6 +75,46 @@ def test_embed_goes_on_where_it_was_stopped(
     run(*words[:5], other, "--out", tmp_path / "u.npy").assert_refused("u.npy.partial", "another model")
 
 
+def test_names_that_are_no_text_and_encoders_of_texts_alone(run: Run, model: Path, tmp_path: Path) -> None:
+    import os
+
+    from PIL import Image
+
+    from beholder.cards.schema import Card
+    from tests.toys import TEXT_TOWER
+
+    odd = tmp_path / "odd" / os.fsdecode(b"caf\xe9.png")
+    odd.parent.mkdir()
+    Image.new("RGB", (30, 30), (200, 0, 0)).save(odd)
+    assert run("embed", odd.parent, "--model", model, "--out", tmp_path / "odd.npy").code == 0
+    assert json.loads((tmp_path / "odd.jsonl").read_text())["picture"] == str(odd)
+    assert run("search", odd.parent, "x", "--model", model).code == 0
+    tower = TEXT_TOWER.but(causal=False, pool="mean", projection=0)
+    encoder = made(Card(name="toy-encoder", language=tower))
+    folder = encoder.save(tmp_path / "encoder")
+    run("embed", "-t", "one", "-t", "another", "--model", folder, "--out", tmp_path / "t.npy")
+    wanted = encoder.embed(texts=["one", "another"]).texts
+    assert np.allclose(np.load(tmp_path / "t.npy"), wanted, atol=1e-5)
+
+
+def test_a_mask_says_where_to_look(run: Run, tmp_path: Path, cat: Path) -> None:
+    from PIL import Image
+
+    from tests.toys import DUAL
+
+    masked = made(DUAL.but(**{"vision.patches.mask": True})).save(tmp_path / "masked")
+    height, width = np.asarray(Image.open(cat)).shape[:2]
+    left = np.zeros((height, width), np.uint8)
+    left[:, : width // 2] = 255
+    Image.fromarray(left).save(tmp_path / "left.png")
+    given = ("embed", cat, "--model", masked, "--json")
+    vectors = [run(*given, *more).json["image_vectors"] for more in ((), ("--mask", tmp_path / "left.png"))]
+    want = beholder.load(masked).embed(images=[cat], masks=[left]).images
+    assert np.allclose(vectors[1], want, atol=1e-5) and not np.allclose(vectors[0], vectors[1], atol=1e-4)
+    run(*given, "--mask", tmp_path / "left.png", "--out", "v.npy").assert_refused("--mask and --out")
+    run(*given, "--mask", cat, "--mask", cat).assert_refused("2 masks for 1 pictures")
+
+
 def test_search_finds_draws_and_keeps(run: Run, model: Path, folder: Path, tmp_path: Path) -> None:
     from PIL import Image
 

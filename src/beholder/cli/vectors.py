@@ -96,7 +96,7 @@ def write_vectors(
     """Vectors of pictures (files, or all in folders) and texts in a file, rows in this order; those of pictures that
     cannot be read are left out and named on stderr. Gives what was written.
     """
-    from beholder.vectors import Item, Store, fill, model_mark, picture_item, pictures_in
+    from beholder.vectors import Item, Store, fill, items_in, model_mark, picture_item
 
     if out.suffix not in FORMATS:
         raise BeholderError(
@@ -104,8 +104,8 @@ def write_vectors(
         )
     if out.is_dir():
         raise BeholderError(f"--out {out} is a folder; name a file")
-    paths = [path for one in given for path in (pictures_in(one) if one.is_dir() else [one])]
-    items = list(dict.fromkeys([*map(picture_item, paths), *(Item("text", word) for word in words)]))
+    pictures = [item for one in given for item in (items_in(one) if one.is_dir() else [picture_item(one)])]
+    items = list(dict.fromkeys([*pictures, *(Item("text", word) for word in words)]))
     pipeline = options.open_model(model, device, dtype)
     mark = model_mark(pipeline)
     partial = out.with_name(out.name + PARTIAL)
@@ -133,7 +133,7 @@ def _write(out: Path, rows: Sequence[Item], store: Store) -> None:
     names = [{item.kind: item.name} for item in rows]
     if out.suffix == ".json":
         whole = {"model": store.model, "items": names, "vectors": plain(table)}
-        write_text_atomic(out, json.dumps(whole, ensure_ascii=False) + "\n")
+        write_text_atomic(out, json.dumps(whole) + "\n")
         return
     if out.suffix == ".jsonl":
         lines = [name | {"vector": vector} for name, vector in zip(names, plain(table), strict=True)]
@@ -141,7 +141,7 @@ def _write(out: Path, rows: Sequence[Item], store: Store) -> None:
         lines = [{"row": number, **name} for number, name in enumerate(names)]
         with atomic_file(out) as temporary, temporary.open("wb") as file:
             np.save(file, table)
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    text = "".join(json.dumps(line) + "\n" for line in lines)
     write_text_atomic(out.with_suffix(".jsonl"), text)
 
 
