@@ -29,6 +29,7 @@ def tool(tmp_path, monkeypatch):
     lists[1].write_text("# parts\nsam\nclip\n")
     monkeypatch.setattr(module, "prepared_python", lambda: Path("python"))
     module.calls = []
+    module.JOBS = 1
 
     def record(command, **_):
         module.calls.append(command[command.index("--only") + 1])
@@ -46,6 +47,14 @@ def test_done_work_is_kept(tool):
     assert tool.main() == 0 and tool.main() == 0
     assert tool.calls == ["llama,clip,sam"]
     assert json.loads(tool.STAMP.read_text())["families"] == ["llama", "clip", "sam"]
+
+
+def test_several_processes_share_the_families(tool):
+    tool.JOBS = 2
+    assert tool.main() == 0 and sorted(tool.calls) == ["clip", "llama,sam"]
+    tool.JOBS, tool.code = 8, 3
+    tool.FAMILIES[0].write_text("llama\nclip\nsiglip\n")
+    assert tool.main() == 3 and sorted(tool.calls[2:]) == ["clip", "llama", "sam", "siglip"]
 
 
 def test_a_longer_list_keeps_what_is_there(tool):
