@@ -57,6 +57,7 @@ PROOFS: dict[str, Proof] = {
     "anyres-tiling": Proof(("AnyRes",), f"{GEOMETRY}::test_anyres"),
     "aspect-ratio-embedding": Proof(("TiledViT",), f"{TILED}::test_each_shape"),
     "ast-encoder": Proof(("SignalPatches",), f"{AUDIO}::test_imagebind_trunks"),
+    "attentive-probe-head": Proof(("ViT.pool=query", "Labels"), f"{PARITY}[aimv2_native]"),
     "audio-conv-downsample": Proof(("PlaneConvs|FrameConvs",), f"{AUDIO}::test_vita_encoder"),
     "audio-transformer-encoder": Proof(("SignalTransformer", "PlaneConvs"), f"{AUDIO}::test_vita_encoder"),
     "beats-encoder": Proof(("SignalPatches.by_time=True", "GatedAttention"), f"{AUDIO}::test_beats_equals"),
@@ -150,6 +151,9 @@ PROOFS: dict[str, Proof] = {
     "modality-token-splicing": Proof(("Splice",), "tests/parts/test_fusion.py::test_features_stand"),
     "modified-resnet-attnpool": Proof(("ResNet.stride=averages",), f"{STAGED}::test_clip_resnet"),
     "mqa": Proof(("Attention.num_kv_heads=1",), f"{ATTENTION}::test_shared_keys"),
+    "multimodal-causal-decoder": Proof(
+        ("NextPatch", "NextToken", "Splice"), "tests/parts/test_next_patch.py::test_a_patch_is_foretold"
+    ),
     "multi-image-interleave": Proof(
         ("Splice|GatedCross",), "tests/parts/test_fusion.py::test_several_pictures"
     ),
@@ -171,6 +175,9 @@ PROOFS: dict[str, Proof] = {
     "polygon-tokens": Proof(("Task.gives=polygons",), "tests/prompts/test_tasks.py::test_polygons"),
     "pos-embed-interpolation": Proof(
         ("GridTable.resize=bicubic|GridTable.resize=bilinear",), f"{VITS}::test_position_tables_resize"
+    ),
+    "prefix-attention-random-length": Proof(
+        ("ViT.prefix=True",), "tests/parts/test_next_patch.py::test_a_prefix_sees"
     ),
     "prompt-ensembling": Proof(("Similarity",), "tests/test_classify.py::test_an_ensemble"),
     "qk-norm": Proof(("Attention.qk_norm|CrossAttention.qk_norm",), f"{LAYERS}::test_queries_and_keys"),
