@@ -59,7 +59,7 @@ class Ledger:
         outcomes = [ok for key, ok in self.levels[name].items() if key.startswith(level + ":")]
         return bool(outcomes) and all(outcomes)
 
-    def proves(self, start: str) -> bool:
+    def proves(self, start: str | tuple[str, ...]) -> bool:
         """Whether tests under this node id ran, and all passed."""
         ran = [node for node in self.passed | self.failed if node.startswith(start)]
         return bool(ran) and not any(node in self.failed for node in ran)

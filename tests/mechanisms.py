@@ -16,10 +16,12 @@ KINDS = ("vision", "connector", "fusion", "language", "head", "processing")
 
 
 class Proof(NamedTuple):
-    """facts: all must hold, of those joined by `|` one. test: the start of its node id; every test it names must pass."""
+    """facts: all must hold, of those joined by `|` one. test: the start of its node id, or several; every test that it
+    names must pass.
+    """
 
     facts: tuple[str, ...]
-    test: str
+    test: str | tuple[str, ...]
 
     def holds(self, found: set[str]) -> bool:
         """Whether a card with these facts uses the part."""
@@ -50,6 +52,7 @@ VIT_NAMES = "tests/parts/test_vit_names.py::test_publishers_names"
 NATIVE = "AxialRotary|Sinusoids|GridTable.resize=bilinear|GridTable.resize=bucketed"
 
 EXPERTS = "tests/parts/test_visual_experts.py"
+BOTH_CROSS = (f"{LOOKS}::test_the_gated_layer", "tests/parts/test_blip.py::test_queries_of_words")
 
 PROOFS: dict[str, Proof] = {
     "alibi": Proof(("Alibi",), f"{LAYERS}::test_alibi"),
@@ -86,7 +89,7 @@ PROOFS: dict[str, Proof] = {
         ("ConvNext",), f"{STAGED}::test_views_of_unequal_sizes_equal_each_alone[convnext"
     ),
     "coordinates-as-text": Proof(("Coordinates",), "tests/prompts/test_coordinates.py"),
-    "cross-attention-layers": Proof(("GatedCross|Resurrecting",), f"{LOOKS}::test_the_gated_layer"),
+    "cross-attention-layers": Proof(("GatedCross|Resurrecting|Memory",), BOTH_CROSS),
     "davit-encoder": Proof(("DaVit",), f"{STAGED}::test_encoders_inside_systems"),
     "dinov2-encoder": Proof(("ViT.mask_token=True", "Arrangement.layer_scale"), VIT_NAMES),
     "depth-disparity-encoder": Proof(("Branch.modality=depth",), f"{AUDIO}::test_imagebind_trunks"),
@@ -142,6 +145,7 @@ PROOFS: dict[str, Proof] = {
     "mamba-ssm": Proof(("Mamba|Mamba2",), f"{MIXERS}::test_mamba"),
     "map-attention-pooling": Proof(("ViT.pool=attention",), f"{VISION}::test_vit_equals"),
     "mean-pool-text-embedding": Proof(("TextEncoder.pool=mean|TwoWayDecoder",), f"{TEXTS}::test_pools"),
+    "med-shared-encoder-decoder": Proof(("Med",), "tests/parts/test_blip.py::test_roles_share"),
     "mel-filterbank": Proof(("LogMel|Fbank",), SOUND),
     "mixed-resolution-training": Proof(("Native.sides",), "tests/media/test_native.py::test_training_draws"),
     "mi-rope": Proof(("HyperAttention", "Rotary"), f"{HYPER}::test_keys_turn"),

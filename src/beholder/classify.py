@@ -94,7 +94,7 @@ def classify(
     assert images_VD is not None
     texts_LD = label_vectors(pipeline, labels, templates)
     with torch.inference_mode():
-        device, dtype = head.scale.device, head.scale.dtype
+        device, dtype = pipeline.model.device, pipeline.model.dtype
         images, texts = (torch.from_numpy(each).to(device, dtype) for each in (images_VD, texts_LD))
         scores_VL = head.compare(images, texts).float()
         odds_VL = scores_VL.sigmoid() if head.bias is not None else scores_VL.softmax(-1)

@@ -239,6 +239,7 @@ class Model(nn.Module):
         inputs = HeadInputs(
             hidden_BTD=None if language is None else language.hidden_BTD,
             pooled_BD=None if language is None else language.pooled_BD,
+            fused_BD=None if language is None else language.fused_BD,
             unembed=None if language is None else self.language.logits,
             ids_BT=batch.ids_BT,
             lengths=batch.lengths,

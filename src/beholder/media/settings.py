@@ -164,6 +164,13 @@ def _siglip(settings: Settings) -> Geometry:
     return Fixed(size=size, **colours)
 
 
+def _blip(settings: Settings) -> Geometry:
+    """Squeezed to one size."""
+    colours = settings.colours("bicubic", CLIP_MEAN, CLIP_STD)
+    settings.take("size_divisor")
+    return Fixed(size=_square(settings.size("size", (384, 384))), **colours)
+
+
 def _owlvit(settings: Settings) -> Geometry:
     """Squeezed to a square; files name a cut that is not made."""
     colours = settings.colours("bicubic", CLIP_MEAN, CLIP_STD)
@@ -278,6 +285,7 @@ READERS: dict[str, Callable[[Settings], Geometry]] = {
     "CLIPImageProcessor": _clip,
     "LlavaImageProcessor": _clip,
     "SiglipImageProcessor": _siglip,
+    "BlipImageProcessor": _blip,
     "OwlViTImageProcessor": _owlvit,
     "Owlv2ImageProcessor": _owlv2,
     "ConvNextImageProcessor": _convnext,

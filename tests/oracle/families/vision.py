@@ -825,10 +825,11 @@ def blip_itm(sizes):
 
 @family("blip_vqa", "vlm")
 def blip_vqa(sizes):
-    input_ids, mask = captions(sizes, 2)
+    """Without padding, which the official decoder would attend to."""
+    input_ids = torch.tensor([[1] + sizes.words(7) + [2] for _ in range(2)])
     inputs = dict(
         input_ids=input_ids,
-        attention_mask=mask,
+        attention_mask=torch.ones_like(input_ids),
         pixel_values=pixels(sizes, 2),
         decoder_input_ids=torch.tensor([[1] + sizes.words(4)] * 2),
     )

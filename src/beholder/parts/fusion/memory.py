@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from beholder.errors import BeholderError
+from beholder.media.plan import Features, PicturePlan
 from beholder.parts.contracts import BranchOutput, Fusion, FusionConfig, LanguageConfig, LanguageInputs
 
 
@@ -21,6 +22,16 @@ class Memory(FusionConfig):
     """branch: whose features every layer of a decoder with `cross` reads, all of a row's views after one another."""
 
     branch: str = "image"
+
+    @property
+    def by_row(self) -> bool:
+        return True
+
+    def placed(self, plan: PicturePlan) -> PicturePlan:
+        """Nothing in the prompt stands for features."""
+        if plan.branch != self.branch:
+            return plan
+        return replace(plan, pieces=tuple(piece for piece in plan.pieces if not isinstance(piece, Features)))
 
     def build(self, language: LanguageConfig | None) -> Fusion:
         if getattr(language, "cross", None) is None:

@@ -18,12 +18,19 @@ from beholder.parts.language.state import State
 
 @dataclass(frozen=True)
 class Matching(HeadConfig):
-    """Scores (B, 2) of the pooled vector: the words belong to the picture, or they do not (VisualBERT, 1908.03557)."""
+    """Scores (B, 2): the words belong to the picture, or they do not. of: the `pooled` vector (VisualBERT, 1908.03557), or the
+    `fused` one beside it, which words alone do not have (BLIP, 2201.12086).
+    """
 
     output: ClassVar[str] = "matching"
+    of: str = "pooled"
+
+    def __post_init__(self) -> None:
+        if self.of not in ("pooled", "fused"):
+            raise UnknownName("what matching is read from", self.of, ("pooled", "fused"))
 
     def build(self, language: LanguageConfig | None) -> Head:
-        return AnswersHead(2, _width(language, "pooled"), "pooled")
+        return AnswersHead(2, _width(language, self.of), self.of)
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,9 @@ class AnswersHead(Head):
         self.of = of
         self.linear = nn.Linear(dim, count)
 
-    def forward(self, inputs: HeadInputs, state: State | None = None) -> Tensor:
+    def forward(self, inputs: HeadInputs, state: State | None = None) -> Tensor | None:
+        if self.of == "fused":
+            return None if inputs.fused_BD is None else self.linear(inputs.fused_BD)
         return self.linear(self._vector(inputs))
 
     def _vector(self, inputs: HeadInputs) -> Tensor:

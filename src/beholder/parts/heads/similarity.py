@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from beholder.parts.contracts import Head, HeadConfig, HeadInputs, LanguageConfig
+from beholder.errors import BeholderError
+from beholder.parts.contracts import Head, HeadConfig, HeadInputs, LanguageConfig, Packed
 from beholder.parts.language.state import State
 
 
@@ -27,13 +28,16 @@ class Likeness(NamedTuple):
 
 @dataclass(frozen=True)
 class Similarity(HeadConfig):
-    """exp(scale) * cosine (+ bias). The start values are CLIP's ln(1 / 0.07); SigLIP has a bias besides."""
+    """exp(scale) * cosine (+ bias). The start values are CLIP's ln(1 / 0.07); SigLIP has a bias besides. scale None: the cosine
+    alone. pooled: the branch's vectors stand beside its tokens.
+    """
 
     output: ClassVar[str] = "similarity"
     reads_text: ClassVar[bool] = False
     branch: str = "image"
-    scale: float = math.log(1 / 0.07)
+    scale: float | None = math.log(1 / 0.07)
     bias: float | None = None
+    pooled: bool = False
 
     def build(self, language: LanguageConfig | None) -> Head:
         return SimilarityHead(self)
@@ -45,18 +49,26 @@ class SimilarityHead(Head):
     def __init__(self, config: Similarity) -> None:
         super().__init__()
         self.config = config
-        self.scale = nn.Parameter(torch.tensor(config.scale))
+        self.scale = nn.Parameter(torch.tensor(config.scale)) if config.scale is not None else None
         self.bias = nn.Parameter(torch.tensor(config.bias)) if config.bias is not None else None
 
     def forward(self, inputs: HeadInputs, state: State | None = None) -> Likeness:
         branch = inputs.branches.get(self.config.branch)
-        images_VD = None if branch is None else F.normalize(branch.packed.tokens_ND, dim=-1)
+        images_VD = None if branch is None else F.normalize(self._vectors(branch.packed), dim=-1)
         texts_BD = None if inputs.pooled_BD is None else F.normalize(inputs.pooled_BD, dim=-1)
         if images_VD is None or texts_BD is None:
             return Likeness(images_VD, texts_BD, None)
         return Likeness(images_VD, texts_BD, self.compare(images_VD, texts_BD))
 
+    def _vectors(self, packed: Packed) -> Tensor:
+        if not self.config.pooled:
+            return packed.tokens_ND
+        if packed.pooled_VD is None:
+            raise BeholderError("likeness is read from vectors beside the tokens; the connector gives none")
+        return packed.pooled_VD
+
     def compare(self, images_VD: Tensor, texts_BD: Tensor) -> Tensor:
         """Scores (V, B) of unit vectors."""
-        scores_VB = images_VD @ texts_BD.T * self.scale.exp()
+        scores_VB = images_VD @ texts_BD.T
+        scores_VB = scores_VB if self.scale is None else scores_VB * self.scale.exp()
         return scores_VB if self.bias is None else scores_VB + self.bias

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from beholder.config import Config
 from beholder.errors import BeholderError
+from beholder.parts.blocks.activations import activation
 from beholder.parts.blocks.cross_attention import CrossAttention
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.relative import shared_bias
@@ -23,13 +25,37 @@ from beholder.parts.language.state import State
 
 
 @dataclass(frozen=True)
+class Transform(Config):
+    """A matrix, an activation and a norm (BERT's head, 1810.04805)."""
+
+    act: str = "gelu"
+    norm: Norm = Norm("layer", 1e-12)
+
+    def build(self, dim: int) -> Transformed:
+        return Transformed(self, dim)
+
+
+class Transformed(nn.Module):
+    """(..., D) -> (..., D)."""
+
+    def __init__(self, config: Transform, dim: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(dim, dim)
+        self.act = activation(config.act)
+        self.norm = config.norm.build(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.act(self.dense(x)))
+
+
+@dataclass(frozen=True)
 class Decoder(LanguageConfig):
     """A stack of layers, usually of `attention` (or another mixer) and `mlp`, joined as `arrangement` says.
 
     others, pattern: layer i is the usual one where pattern[i] is 0, else others[pattern[i] - 1]; a pattern shorter than
     the stack repeats. context: longest sequence the model was trained for, in tokens. final_norm: before the head.
     cross: attention to an encoder's memory in every layer, between mixer and MLP; kept in `inputs.memory` or the state.
-    tied: the head is the token table. logit_scale, logit_softcap c: logits become c tanh(scale logits / c).
+    transform: of hidden states before the head (BERT's). tied: the head is the token table. logit_scale, logit_softcap c: logits become c tanh(scale logits / c).
     """
 
     vocab_size: int
@@ -49,6 +75,7 @@ class Decoder(LanguageConfig):
     logit_scale: float = 1.0
     logit_softcap: float | None = None
     cross: CrossAttention | None = None
+    transform: Transform | None = None
 
     def __post_init__(self) -> None:
         layer_kinds(LayerKind(), self.others, self.pattern, 0)
@@ -91,6 +118,7 @@ class DecoderModel(Language):
         width = config.embedding.width or config.dim
         self.unproject = nn.Linear(config.dim, width, bias=False) if config.embedding.width else None
         self.head = None if config.tied else nn.Linear(width, config.vocab_size, bias=config.head_bias)
+        self.transform = config.transform.build(config.dim) if config.transform else None
         tied_bias = config.tied and config.head_bias
         self.head_bias = nn.Parameter(torch.zeros(config.vocab_size)) if tied_bias else None
 
@@ -99,6 +127,8 @@ class DecoderModel(Language):
 
     def logits(self, hidden_BTD: Tensor) -> Tensor:
         config = self.config
+        if self.transform is not None:
+            hidden_BTD = self.transform(hidden_BTD)
         if self.unproject is not None:
             hidden_BTD = self.unproject(hidden_BTD)
         if self.head is None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from beholder.errors import BeholderError
+from beholder.parts.blocks.cross_attention import CrossAttention
 from beholder.parts.blocks.masks import PADDING, Visibility
 from beholder.parts.contracts import Language, LanguageConfig, LanguageInputs, LanguageOutput, LayerParts
 from beholder.parts.language.decoder import Decoder
@@ -36,6 +37,11 @@ class EncoderDecoder(LanguageConfig):
         width, reads = self.encoder.dim, self.decoder.cross.memory_dim or self.decoder.dim
         if width != reads:
             raise BeholderError(f"the decoder reads memory of width {reads} but the encoder gives {width}")
+
+    @property
+    def cross(self) -> CrossAttention | None:
+        """The encoder's attention to a branch's features."""
+        return self.encoder.cross
 
     @property
     def dim(self) -> int:  # type: ignore[override]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from beholder.errors import BeholderError, UnknownName
 from beholder.parts.blocks.activations import activation
 from beholder.parts.blocks.attention import Attention
+from beholder.parts.blocks.cross_attention import CrossAttention
 from beholder.parts.blocks.masks import PADDING
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.relative import shared_bias
@@ -33,7 +34,8 @@ class TextEncoder(LanguageConfig):
     `end_id`; `highest` of the largest id, as CLIP checkpoints with the old end id 2 do; `last` of the last position;
     `first` of the first (BERT's CLS); `mean` of all. projection: width of the pooled vector, 0 to leave it as it is;
     projection_act: after it (BERT's tanh). final_norm: after the last layer. one_layer: all layers are the same one
-    (ALBERT, 1909.11942). others, pattern: kinds of layer, as in `Decoder`.
+    (ALBERT, 1909.11942). others, pattern: kinds of layer, as in `Decoder`. cross: attention to a memory in every layer, left
+    out where there is none (BLIP, 2201.12086).
     """
 
     vocab_size: int
@@ -55,6 +57,7 @@ class TextEncoder(LanguageConfig):
     one_layer: bool = False
     others: tuple[LayerKind, ...] = ()
     pattern: tuple[int, ...] = ()
+    cross: CrossAttention | None = None
 
     @property
     def feature_dim(self) -> int:
@@ -94,7 +97,7 @@ class TextEncoderModel(Language):
         self.config = config
         self.embedding = config.embedding.build(config.vocab_size, config.dim, config.context)
         self.relative = shared_bias(config.attention)
-        layers = build_layers(config.dim, config.layers, config.norm)
+        layers = build_layers(config.dim, config.layers, config.norm, config.cross)
         self.blocks = nn.ModuleList(layers * config.num_layers if config.one_layer else layers)
         self.norm = config.norm.build(config.dim) if config.final_norm else nn.Identity()
         self.projection: nn.Module = nn.Identity()
@@ -126,7 +129,8 @@ class TextEncoderModel(Language):
         x_BTD = self.embedding.place(x_BTD, inputs.positions, inputs.kinds_BT, inputs.own_BT)
         if not self.config.causal:
             seen = replace(seen, both_ways=True)
-        step = Step(x_BTD.dtype, seen, positions=inputs.positions, inputs=inputs)
+        step = Step(x_BTD.dtype, seen, positions=inputs.positions, inputs=inputs, alone=inputs.memory is None)
+        step.memory_BSD, step.memory_keep_BS = inputs.memory, inputs.memory_keep
         if self.relative is not None:
             step.bias_BHTS = self.relative(inputs.positions, inputs.positions)
         x_BTD, kept = run_layers(self.blocks, x_BTD, step, layer_parts, taps)

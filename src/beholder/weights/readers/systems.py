@@ -22,6 +22,7 @@ from beholder.parts.vision.vit import Take, ViT
 from beholder.weights.layout import Binding
 from beholder.weights.layouts import common
 from beholder.weights.readers import (
+    blip,
     cross_attention,
     detectors,
     early_fusion,
@@ -245,6 +246,7 @@ SYSTEMS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
     **ALONE,
     **speech.READERS,
     **cross_attention.READERS,
+    **blip.READERS,
     **florence.READERS,
     **early_fusion.READERS,
     **visual_experts.READERS,
