@@ -20,9 +20,11 @@ from beholder.parts.vision.convnets import BatchNorm, ChannelGate, ConvNorm, Sta
 from beholder.parts.vision.efficientnet import EfficientNet, EfficientNetLite
 from beholder.parts.vision.focalnet import FocalNet
 from beholder.parts.vision.nfnet import GAINS
+from beholder.parts.vision.positions import offset_index
 from beholder.parts.vision.resnet import ResNet
+from beholder.parts.vision.swin import shift_mask
 from beholder.parts.vision.vitdet import VitDet, offset_vectors
-from beholder.parts.vision.windows import merge, partition, relative_index, shift_mask
+from beholder.parts.vision.windows import merge, partition
 from beholder.weights.files import open_weights
 from beholder.weights.layout import Binding, to_published
 from beholder.weights.layouts import hierarchical as layouts
@@ -302,11 +304,11 @@ def test_windows_are_cut_and_put_together_again(height, width, window):
 
 
 def test_offsets_and_shifted_neighbours():
-    index = relative_index(3)
-    places = [(row, column) for row in range(3) for column in range(3)]
+    index = offset_index(2, 3)
+    places = [(row, column) for row in range(2) for column in range(3)]
     for i, (row, column) in enumerate(places):
         for j, (other_row, other_column) in enumerate(places):
-            assert index[i, j] == (row - other_row + 2) * 5 + column - other_column + 2
+            assert index[i, j] == (row - other_row + 1) * 5 + column - other_column + 2
     size, window, shift = (8, 12), 4, 2
     near = shift_mask(size, window, shift)
     numbers = torch.arange(8 * 12).view(1, 8, 12, 1)

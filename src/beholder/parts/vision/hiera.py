@@ -102,11 +102,10 @@ class HieraLayer(nn.Module):
     maxima of 2x2 cells.
     """
 
-    def __init__(
-        self, config: Hiera, inputs: int, dim: int, num_heads: int, *, window: int, pools: bool
-    ) -> None:
+    def __init__(self, config: Hiera, stage: int, *, window: int, pools: bool) -> None:
         super().__init__()
         self.window, self.pools = window, pools
+        inputs, dim, num_heads = config.dims[stage - pools], config.dims[stage], config.heads[stage]
         self.norm1, self.norm2 = config.norm.build(inputs), config.norm.build(dim)
         self.attn = Heads(inputs, num_heads, out=dim)
         self.shortcut = nn.Linear(inputs, dim) if inputs != dim else None
@@ -151,19 +150,11 @@ class HieraModel(StagedEncoder):
             learned(*(config.windows[0],) * 2, config.dims[0]) if config.background else None
         )
         self.blocks = nn.ModuleList()
-        for stage, (dim, depth) in enumerate(zip(config.dims, config.depths, strict=True)):
+        for stage, depth in enumerate(config.depths):
             for index in range(depth):
-                changes = stage > 0 and index == 0
-                window = 0 if len(self.blocks) in config.whole else config.windows[stage - changes]
-                layer = HieraLayer(
-                    config,
-                    config.dims[stage - changes],
-                    dim,
-                    config.heads[stage],
-                    window=window,
-                    pools=changes,
-                )
-                self.blocks.append(layer)
+                pools = stage > 0 and index == 0
+                window = 0 if len(self.blocks) in config.whole else config.windows[stage - pools]
+                self.blocks.append(HieraLayer(config, stage, window=window, pools=pools))
         self.norm = config.norm.build(config.dims[-1]) if config.norm_pooled else None
         self.pyramid = PyramidModel(config.pyramid, config.dims) if config.pyramid else None
         count, first = len(config.dims), config.token_tap % len(config.dims)

@@ -90,6 +90,14 @@ def bucketed_positions(count: int, side: int, device: torch.device | None = None
     return torch.bucketize(places, boundaries, right=True)
 
 
+def offset_index(height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """(T, T): for each pair of a grid's tokens the number of their offset in a table of (2 height - 1) (2 width - 1) rows."""
+    rows, columns = (torch.arange(n, device=device) for n in (height, width))
+    down = (rows[:, None] - rows + height - 1) * (2 * width - 1)
+    right = columns[:, None] - columns + width - 1
+    return (down[:, None, :, None] + right[None, :, None, :]).reshape(height * width, height * width)
+
+
 class RelativeTable(nn.Module):
     """BEiT's (2106.08254) bias of each head by the offset from key to query in rows and columns, with three more entries: from
     the class token, to it, and of it to itself.
@@ -107,10 +115,6 @@ class RelativeTable(nn.Module):
             maps_1HOO = offsets.T.unflatten(1, (2 * self.side - 1, 2 * self.side - 1))[None]
             size = (2 * height - 1, 2 * width - 1)
             offsets = F.interpolate(maps_1HOO, size=size, mode="bilinear")[0].flatten(1).T
-        rows, columns = (torch.arange(n, device=offsets.device) for n in (height, width))
-        down = (rows[:, None] - rows + height - 1) * (2 * width - 1)
-        right = columns[:, None] - columns + width - 1
-        index_TT = (down[:, None, :, None] + right[None, :, None, :]).reshape(height * width, height * width)
-        index_TT = F.pad(index_TT, (1, 0, 1, 0))
+        index_TT = F.pad(offset_index(height, width, offsets.device), (1, 0, 1, 0))
         index_TT[0], index_TT[:, 0], index_TT[0, 0] = len(offsets), len(offsets) + 1, len(offsets) + 2
         return torch.cat((offsets, special))[index_TT].permute(2, 0, 1)[None]

@@ -16,17 +16,9 @@ from torch.nn import functional as F
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import learned
+from beholder.parts.vision.positions import offset_index
 from beholder.parts.vision.stages import Maps, Stage, StagedConfig, StagedEncoder, each, last_dim
-from beholder.parts.vision.windows import (
-    Embed,
-    Heads,
-    MapLayer,
-    merge,
-    pad_to,
-    partition,
-    relative_index,
-    shift_mask,
-)
+from beholder.parts.vision.windows import Embed, Heads, MapLayer, merge, pad_to, partition
 
 BIAS_HIDDEN = 512  # version 2's MLP
 LARGEST_SCALE = math.log(100)
@@ -83,11 +75,11 @@ class OffsetTable(nn.Module):
         super().__init__()
         self.window, self.table = window, learned((2 * window - 1) ** 2, num_heads)
         if indexed:
-            self.register_buffer("index", relative_index(window))
+            self.register_buffer("index", offset_index(window, window))
 
     def forward(self) -> Tensor:
         """(H, T, T)."""
-        return self.table[relative_index(self.window, self.table.device)].permute(2, 0, 1)
+        return self.table[offset_index(self.window, self.window, self.table.device)].permute(2, 0, 1)
 
 
 class OffsetMlp(nn.Module):
@@ -106,8 +98,21 @@ class OffsetMlp(nn.Module):
         logs = (steps.sign() * torch.log2(steps.abs() + 1) / 3).to(self.up.weight.dtype)
         pairs = torch.stack(torch.meshgrid(logs, logs, indexing="ij"), -1).flatten(0, 1)
         table = self.down(F.relu(self.up(pairs)))
-        bias_TTH = table[relative_index(self.window, table.device)]
+        bias_TTH = table[offset_index(self.window, self.window, table.device)]
         return 16 * bias_TTH.permute(2, 0, 1).sigmoid()
+
+
+def shift_mask(size: tuple[int, int], window: int, shift: int, device: torch.device | None = None) -> Tensor:
+    """(windows of one view, T, T): True where two tokens of a map rolled by `shift` were neighbours before (Swin, 2103.14030
+    figure 4). `size`: (height, width) of the map, divisible by the window.
+    """
+    places = [torch.arange(length, device=device) for length in size]
+    rows, columns = (
+        (place >= length - window).int() + (place >= length - shift).int()
+        for place, length in zip(places, size, strict=True)
+    )
+    regions_WT = partition((rows[:, None] * 3 + columns)[None, :, :, None], window).flatten(1)
+    return regions_WT[:, :, None] == regions_WT[:, None]
 
 
 class WindowAttention(nn.Module):

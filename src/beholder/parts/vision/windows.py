@@ -100,27 +100,6 @@ class MapLayer(nn.Module):
         return x_VhwC
 
 
-def relative_index(window: int, device: torch.device | None = None) -> Tensor:
-    """(T, T): for each pair of a window's tokens the number of their offset in a table of (2 window - 1)^2 rows."""
-    places = torch.arange(window, device=device)
-    steps = places[:, None] - places + window - 1
-    rows, columns = steps[:, None, :, None], steps[None, :, None, :]
-    return (rows * (2 * window - 1) + columns).reshape(window**2, window**2)
-
-
-def shift_mask(size: tuple[int, int], window: int, shift: int, device: torch.device | None = None) -> Tensor:
-    """(windows of one view, T, T): True where two tokens of a map rolled by `shift` were neighbours before (Swin, 2103.14030
-    figure 4). `size`: (height, width) of the map, divisible by the window.
-    """
-    places = [torch.arange(length, device=device) for length in size]
-    rows, columns = (
-        (place >= length - window).int() + (place >= length - shift).int()
-        for place, length in zip(places, size, strict=True)
-    )
-    regions_WT = partition((rows[:, None] * 3 + columns)[None, :, :, None], window).flatten(1)
-    return regions_WT[:, :, None] == regions_WT[:, None]
-
-
 class Embed(nn.Module):
     """A strided convolution of a map, padded first until `unit` divides its sides, with a norm over channels before or
     after it.
