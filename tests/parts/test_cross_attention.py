@@ -237,6 +237,49 @@ def test_the_thumbnail_is_spliced_and_tiles_are_attended_to():
     assert not torch.allclose(last(2), closed, atol=1e-5)
 
 
+@torch.no_grad()
+def test_pictures_have_learned_tokens_that_see_them():
+    """Two tokens a picture, whose vectors replace the word's, and whose text is what follows them."""
+    model = made(SEES.but(fusion=(CROSS.but(placeholders=2, learned=True),)))
+    plan = plans(model.card, 1)
+    ids = [[7, 5, 5, 9, 5, 5, 11]]
+    views = pictures(2)
+    given = Batch(torch.tensor(ids), views={"image": views}, plans=(plan * 2,))
+    first = model(given).heads["text"]
+    nn.init.normal_(model.languages["main"].embedding.weight[5])
+    assert torch.equal(model(given).heads["text"], first)
+    other = dataclasses.replace(given, views={"image": [views[0], pictures(1, seed=9)[0]]})
+    moved = (model(other).heads["text"] - first).abs().amax(-1)[0] > 1e-6
+    assert moved.tolist() == [False] * 4 + [True] * 3
+    nn.init.normal_(model.fusion[0].words[1])
+    moved = (model(given).heads["text"] - first).abs().amax(-1)[0] > 1e-6
+    assert moved.tolist() == [False] * 2 + [True] * 5
+    with pytest.raises(BeholderError, match="3 <image> placeholders but its 1 pictures give 2 tokens"):
+        model(Batch(torch.tensor([[5, 5, 5]]), views={"image": views[:1]}, plans=(plan,)))
+
+
+@torch.no_grad()
+def test_layers_read_levels_in_order():
+    """Four layers and two levels: the first two read the first, the others the second."""
+    cross = CROSS.but(levels=2, **{"attention.memory_dim": 32})
+    model = made(
+        SEES.but(
+            connector=None,
+            fusion=(cross,),
+            **{"vision.take.layers": (1, 2), "vision.take.norm": False, "language.num_layers": 4},
+        )
+    )
+    tokens = torch.randn(1, 3, 64)
+    assert [layer.level for layer in model.fusion[0].layers] == [0, 0, 1, 1]
+    for layer in model.fusion[0].layers:
+        own, other = tokens.clone(), tokens.clone()
+        own[..., 32 * layer.level : 32 * layer.level + 32] += 1
+        other[..., 32 - 32 * layer.level : 64 - 32 * layer.level] += 1
+        keys = [layer._keys(given)[0] for given in (tokens, own, other)]
+        assert torch.equal(keys[0], keys[2]) and not torch.equal(keys[0], keys[1])
+    assert logits(model, [[7, 5, 9]], pictures(1)).shape[1] == 3
+
+
 def test_a_wrong_count_of_placeholders_raises():
     model = made(SEES)
     wrong = dataclasses.replace(batch(SEES, [[7, 5]], pictures(1)), ids_BT=torch.tensor([[5, 5]]))

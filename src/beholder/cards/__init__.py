@@ -24,6 +24,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "clip-rn50x16",
         "clip-rn50x64",
     ),
+    "evlm": ("evlm",),
     "idefics": ("idefics-9b", "idefics-80b"),
     "florence": ("florence-2-base", "florence-2-large"),
     "idefics3": ("idefics3-8b", "smolvlm-2.2b", "smolvlm-500m", "smolvlm-256m"),

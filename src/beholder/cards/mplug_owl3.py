@@ -4,7 +4,8 @@ Layers, vocabularies and sizes: config.json of mPLUG/mPLUG-Owl3-7B-240728 and mP
 models' (modeling_hyper_qwen2.py); the paper's, of each token, is the other choice. The picture's word is taken to be the last.
 """
 
-from beholder.cards.schema import Card, Source, Stage, Trains
+from beholder.cards.schema import Branch, Card, Source, Stage, Trains
+from beholder.media.clips import Frames
 from beholder.media.tiles import Tiles
 from beholder.parts.connectors.projections import Linear
 from beholder.parts.fusion.cross_attention import Layers
@@ -22,9 +23,14 @@ OWL3_7B = Card(
     system="mplug-owl3",
     paper="2408.04840",
     licence="Apache-2.0",
-    vision=vision.SIGLIP_SO400M_14.but(image_size=384, pool=None),
-    connector=Linear(),
-    images=Tiles(tile=384, most=6),
+    branches=(
+        Branch(
+            encoders=(vision.SIGLIP_SO400M_14.but(image_size=384, pool=None),),
+            connector=Linear(),
+            geometry=Tiles(tile=384, most=6),
+            frames=Frames(count=16),
+        ),
+    ),
     fusion=(HYPER,),
     language=language.QWEN2_7B.but(vocab_size=151851),
     heads=(NextToken(),),

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from beholder.config import Config
 from beholder.errors import BeholderError, UnknownName
-from beholder.media.clips import EvenClips
+from beholder.media.clips import EvenClips, Frames
 from beholder.media.geometry import Geometry
 from beholder.media.sound import SoundFront
 from beholder.parts.codecs.contract import CodecConfig
@@ -27,7 +27,8 @@ from beholder.prompts.tasks import Task
 @dataclass(frozen=True)
 class Branch(Config):
     """One modality's way to the language model. encoders: several look at the same views, the connector joins them.
-    geometry, front: what makes views of pictures, of sounds. clips: what of a long recording is looked at.
+    geometry, front: what makes views of pictures, of sounds. clips: what of a long recording is looked at;
+    frames: which pictures of a video are.
     """
 
     encoders: tuple[EncoderConfig, ...]
@@ -37,6 +38,7 @@ class Branch(Config):
     modality: str = "image"
     front: SoundFront | None = None
     clips: EvenClips | None = None
+    frames: Frames | None = None
 
     def __post_init__(self) -> None:
         if not self.encoders:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,3 +51,32 @@ class EvenClips(Config):
             last = max(min(int(np.ceil(end * rate)), num_frames) - 1, first)
             chosen.append([int(place) for place in np.linspace(first, last, self.frames)])
         return chosen
+
+
+@dataclass(frozen=True)
+class Frames(Config):
+    """Pictures of one recording, in order: `count` evenly spaced ones, the middles of as many equal stretches; or, with
+    `rate`, so many a second and at most `count`.
+    """
+
+    count: int
+    rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or (self.rate is not None and self.rate <= 0):
+            raise BeholderError(f"{self.count} frames at {self.rate} a second; give numbers above 0")
+
+    def frame_numbers(self, num_frames: int, rate: float) -> list[list[int]]:
+        """The numbers of the frames, of a recording of `num_frames` at `rate` a second, as those of its one clip."""
+        count = self.count
+        if self.rate is not None:
+            step = rate / self.rate
+            paced = [int(step * number) for number in range(max(int(num_frames / step), 1))]
+            if len(paced) <= count:
+                return [paced]
+        return [[int((number + 0.5) * num_frames / count) for number in range(count)]]
+
+    def pictures(self, recording: Sequence[np.ndarray], rate: float) -> list[np.ndarray]:
+        """The frames that are looked at, as pictures that follow each other in a prompt."""
+        (numbers,) = self.frame_numbers(len(recording), rate)
+        return [recording[number] for number in numbers]

@@ -21,6 +21,7 @@ from beholder.media.plan import Features, Media, PicturePlan, Tag
 from beholder.parts.blocks.cross_attention import CrossAttention, FeatureAttention
 from beholder.parts.blocks.masks import AttentionMask
 from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.positions import learned
 from beholder.parts.blocks.step import MlpConfig, Step
 from beholder.parts.contracts import (
     BranchOutput,
@@ -64,7 +65,7 @@ class Looking(FusionConfig):
     """Which tokens attend to which features.
 
     token_id, at: the placeholder that a picture has in the prompt; with None the whole text sees all pictures.
-    placeholders: how many stand for a picture.
+    placeholders: how many stand for a picture; learned: each has a vector of its own in place of its word's (EVLM).
     sees: what a token may attend to: the `latest` picture before it, the `run` of pictures that follow each other
     directly (Llama 3.2), or all `before` it; with `tiles` the tag of a tile sees that tile and the text behind them all
     (NVLM, 2409.11402). role: attend to views of this role alone, others take a place in the sequence.
@@ -75,6 +76,7 @@ class Looking(FusionConfig):
     branch: str = "image"
     sees: str = "latest"
     placeholders: int = 1
+    learned: bool = False
     role: str | None = None
 
     def __post_init__(self) -> None:
@@ -110,7 +112,8 @@ class GatedCross(Looking):
     blind: what happens to tokens that see nothing: the `mlp` alone (Flamingo), attention to `all` and no MLP (Llama 3.2 as
     released for transformers), or `nothing`; a text without any picture passes unchanged but for `mlp`.
     gate: each half counts tanh of a learned number (or one for each of the `channels`) that starts at `start`.
-    memory_norm: of the features in each layer.
+    memory_norm: of the features in each layer. levels: of features along their channels, which the layers read in order,
+    as many layers each (EVLM, 2407.14177).
     """
 
     attention: CrossAttention
@@ -122,6 +125,7 @@ class GatedCross(Looking):
     gate: str | None = "number"
     start: float = 0.0
     memory_norm: Norm | None = None
+    levels: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,9 +165,10 @@ def _tags_behind(pieces: Sequence[Tag | Features], count: int) -> list[Tag | Fea
 class LookingFusion(Fusion):
     """Says which features each token may attend to."""
 
-    def __init__(self, config: Looking) -> None:
+    def __init__(self, config: Looking, language: LanguageConfig) -> None:
         super().__init__()
         self.config = config
+        self.words = learned(config.placeholders, language.dim) if config.learned else None
 
     def prepare(self, draft: LanguageInputs, branches: Mapping[str, BranchOutput]) -> LanguageInputs:
         config = self.config
@@ -174,6 +179,11 @@ class LookingFusion(Fusion):
         if branch is None:
             return draft
         check_views(branch)
+        if self.words is not None:
+            embeddings_BTD, places_BT = draft.embeddings_BTD.clone(), draft.ids_BT == config.token_id
+            count = int(places_BT.sum()) // len(self.words)
+            embeddings_BTD[places_BT] = self.words.repeat(count, 1).to(embeddings_BTD.dtype)
+            draft = replace(draft, embeddings_BTD=embeddings_BTD)
         features = tuple(_rows(branch))
         marks_BT = self._marks(draft.ids_BT, plans)
         cross = features_seen(features, plans, marks_BT, draft.ids_BT, config)
@@ -200,9 +210,12 @@ class GatedCrossFusion(LookingFusion):
     """Owns the layers that are added."""
 
     def __init__(self, config: GatedCross, language: LanguageConfig) -> None:
-        super().__init__(config)
+        super().__init__(config, language)
         self.slot, self.numbers = config.slot, config.layers.of(language.num_layers)
-        self.layers = nn.ModuleList(GatedLayer(config, language.dim, number) for number in self.numbers)
+        self.layers = nn.ModuleList(
+            GatedLayer(config, language.dim, number, place * config.levels // len(self.numbers))
+            for place, number in enumerate(self.numbers)
+        )
 
     def layer_parts(self, language: LanguageConfig) -> LayerParts:
         return {number: {self.slot: layer} for number, layer in zip(self.numbers, self.layers, strict=True)}
@@ -312,8 +325,9 @@ class MediaLayer(nn.Module):
 class GatedLayer(MediaLayer):
     """(B, T, D) -> (B, T, D): x + tanh(g1) attention(norm(x), features), then x + tanh(g2) mlp(norm(x))."""
 
-    def __init__(self, config: GatedCross, dim: int, index: int) -> None:
+    def __init__(self, config: GatedCross, dim: int, index: int, level: int = 0) -> None:
         super().__init__(config.branch, config.sees, index)
+        self.levels, self.level = config.levels, level
         attention = config.attention
         self.blind = config.blind
         self.norm1 = config.norm.build(dim)
@@ -340,9 +354,8 @@ class GatedLayer(MediaLayer):
         return self._feed(x_BTD, None if self.blind == "mlp" else none_BT1 | early_BT[:, :, None])
 
     def _keys(self, tokens_BND: Tensor) -> tuple[Tensor, Tensor]:
-        return self.attn.keys(
-            tokens_BND if self.memory_norm is None else self.memory_norm(tokens_BND), Step()
-        )
+        own_BND = tokens_BND.chunk(self.levels, -1)[self.level]
+        return self.attn.keys(own_BND if self.memory_norm is None else self.memory_norm(own_BND), Step())
 
     def _feed(self, x_BTD: Tensor, left_out_BT1: Tensor | None) -> Tensor:
         if self.mlp is None or self.norm2 is None:

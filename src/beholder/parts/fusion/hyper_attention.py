@@ -51,7 +51,7 @@ class HyperFusion(LookingFusion):
     """Owns what each of its layers adds to self-attention."""
 
     def __init__(self, config: HyperAttention, attention: Attention, language: Decoder) -> None:
-        super().__init__(config)
+        super().__init__(config, language)
         self.numbers = config.layers.of(language.num_layers)
         self.layers = nn.ModuleList(
             HyperLayer(config, attention, language.dim, number) for number in self.numbers

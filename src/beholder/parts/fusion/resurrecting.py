@@ -51,7 +51,7 @@ class ResurrectingFusion(LookingFusion):
     """Owns the attention and the gates of its layers."""
 
     def __init__(self, config: Resurrecting, language: LanguageConfig) -> None:
-        super().__init__(config)
+        super().__init__(config, language)
         self.numbers = config.layers.of(language.num_layers)
         self.layers = nn.ModuleList(
             ResurrectingLayer(config, language.dim, number) for number in self.numbers

@@ -1,0 +1,53 @@
+"""EVLM (2407.14177): 16 learned tokens a picture, and a layer before each of the language model's that looks at one of eight
+depths of the encoder, with experts for its MLP.
+
+The encoder, the tokens, the depths' number and Qwen-14B-Chat are the paper's; which depths, and the number of experts (eight of
+a quarter of the width, two active), are ours, as neither weights nor code were released.
+"""
+
+from beholder.cards.schema import Branch, Card, Stage, Trains
+from beholder.media.clips import Frames
+from beholder.media.geometry import CLIP_MEAN, CLIP_STD, Fixed
+from beholder.parts.blocks.cross_attention import CrossAttention
+from beholder.parts.blocks.moe import Experts, Routing
+from beholder.parts.fusion.cross_attention import GatedCross
+from beholder.parts.heads.next_token import NextToken
+from beholder.parts.language import sizes_llama as language
+from beholder.parts.vision import sizes as vision
+from beholder.parts.vision.vit import Take
+from beholder.prompts import formats
+
+EVLM = Card(
+    name="evlm",
+    system="evlm",
+    paper="2407.14177",
+    branches=(
+        Branch(
+            encoders=(
+                vision.EVA02_CLIP_E_14.but(
+                    pool=None, take=Take(layers=(29, 34, 39, 44, 49, 54, 59, 64), norm=False)
+                ),
+            ),
+            geometry=Fixed(size=(224, 224), mean=CLIP_MEAN, std=CLIP_STD),
+            frames=Frames(count=8),
+        ),
+    ),
+    fusion=(
+        GatedCross(
+            token_id=151851,
+            attention=CrossAttention(num_heads=40, memory_dim=1792),
+            mlp=Experts(num_experts=8, hidden=3424, routing=Routing(active=2, normalised=True)),
+            norm=language.QWEN_14B.norm,
+            placeholders=16,
+            learned=True,
+            levels=8,
+        ),
+    ),
+    language=language.QWEN_14B,
+    heads=(NextToken(),),
+    prompt=formats.CHATML,
+    stages=(
+        Stage("align", rules=(Trains("fusion.*", 1e-4),)),
+        Stage("instruct", rules=(Trains("fusion.*", 1e-5), Trains("languages.main.*", 1e-5))),
+    ),
+)
