@@ -82,6 +82,10 @@ class Looking(FusionConfig):
     def __post_init__(self) -> None:
         if self.sees not in SEES:
             raise UnknownName(f"{type(self).__name__} sees", self.sees, SEES)
+        if self.learned and self.token_id is None:
+            raise BeholderError(
+                "tokens can be learned only where a picture has placeholders; give a token_id"
+            )
 
     def placeholder(self) -> tuple[str, int] | None:
         return None if self.token_id is None else (self.branch, self.token_id)
@@ -180,7 +184,8 @@ class LookingFusion(Fusion):
             return draft
         check_views(branch)
         if self.words is not None:
-            embeddings_BTD, places_BT = draft.embeddings_BTD.clone(), draft.ids_BT == config.token_id
+            assert config.token_id is not None
+            embeddings_BTD, places_BT = draft.embeddings_BTD.clone(), draft.ids_BT.eq(config.token_id)
             count = int(places_BT.sum()) // len(self.words)
             embeddings_BTD[places_BT] = self.words.repeat(count, 1).to(embeddings_BTD.dtype)
             draft = replace(draft, embeddings_BTD=embeddings_BTD)

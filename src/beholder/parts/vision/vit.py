@@ -17,6 +17,7 @@ from beholder.config import Config
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.plan import Grid, Size
 from beholder.parts.blocks.attention import Attention
+from beholder.parts.blocks.masks import PADDING, Visibility
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import learned
@@ -55,7 +56,8 @@ class ViT(VisionConfig):
     pre_norm: a norm before the first layer (CLIP); post_norm: one behind the last. relative: bias of scores by relative
     place, a table for each of the `layers` or one `shared` (BEiT). windows: layers that see a neighbourhood alone.
     pool: None; `cls` (the normed class token); `mean` (norm of the mean patch); `cls and mean` (of normed tokens, joined);
-    `dense` (BERT's); `attention` (SigLIP's probe); `query` (AIMv2's).
+    `dense` (BERT's); `attention` (SigLIP's probe); `query` (AIMv2's). prefix: in training only so many first tokens, a number
+    drawn for each sequence, see both ways, and the others what is before them (AIM, 2401.08541, section 3.2).
     """
 
     image_size: int
@@ -77,6 +79,7 @@ class ViT(VisionConfig):
     windows: Windows | None = None
     pool: str | None = None
     take: Take = field(default_factory=Take)
+    prefix: bool = False
 
     def __post_init__(self) -> None:
         for name, value, known in (("pool", self.pool, POOLS), ("relative", self.relative, RELATIVE)):
@@ -279,6 +282,8 @@ class VisionTransformer(Encoder):
         positions = self._places(planes, [order_T for order_T, _ in orders], rows=rows, device=x_BTD.device)
         step = self._step(x_BTD, positions, () if rows else lengths)
         near = self._step(x_BTD, positions, tuple(n for _, counts in orders for n in counts))
+        if self.config.prefix and self.training:
+            step.queries = prefixes(lengths, rows=rows, device=x_BTD.device)
         given = {0: x_BTD} if 0 in depths else {}
         for number, block in enumerate(self.blocks[: max(depths)]):
             if self.relative:
@@ -333,6 +338,21 @@ class VisionTransformer(Encoder):
         if self.pool is not None:
             return self.pool(x_VTD)
         return torch.cat((x_VTD[:, 0], x_VTD[:, front:].mean(1)), -1)
+
+
+def prefixes(lengths: Sequence[int], *, rows: bool, device: torch.device | None = None) -> Visibility:
+    """Who sees whom in sequences that are rows, or follow each other in one: the first of each, at least one and not all, see
+    each other.
+    """
+    blocks = [
+        (torch.arange(length, device=device) - int(torch.randint(max(length - 1, 1), ()))).clamp(min=0)
+        for length in lengths
+    ]
+    if rows:
+        blocks_BT = torch.stack(blocks)
+        return Visibility(torch.zeros_like(blocks_BT), blocks_BT)
+    segments = [torch.full_like(block_T, number) for number, block_T in enumerate(blocks)]
+    return Visibility(torch.cat(segments)[None], torch.cat(blocks)[None], (PADDING,) * len(blocks))
 
 
 def _pool(config: ViT) -> nn.Module | None:
