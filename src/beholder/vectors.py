@@ -10,9 +10,10 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -208,17 +209,12 @@ def _texts(items: Sequence[Item], pipeline: Pipeline) -> dict[Item, np.ndarray]:
 def _pictures(
     items: Sequence[Item], pipeline: Pipeline, folder: Path | None, skipped: dict[Item, str]
 ) -> dict[Item, np.ndarray]:
-    from beholder.media.decode import decode
-
-    good: list[Item] = []
-    pixels: list[Any] = []
-    for item in items:
-        try:
-            pixels.append(decode(item.name if folder is None else folder / item.name))
-        except MediaError as problem:
-            skipped[item] = str(problem)
-            continue
-        good.append(item)
+    paths = [item.name if folder is None else folder / item.name for item in items]
+    with ThreadPoolExecutor(min(len(paths), os.cpu_count() or 1)) as pool:
+        decoded = dict(zip(items, pool.map(_decoded, paths), strict=True))
+    skipped.update({item: each for item, each in decoded.items() if isinstance(each, str)})
+    good = [item for item, each in decoded.items() if not isinstance(each, str)]
+    pixels = [decoded[item] for item in good]
     if not good:
         return {}
     try:
@@ -233,3 +229,13 @@ def _pictures(
         }
     assert vectors is not None
     return dict(zip(good, vectors, strict=True))
+
+
+def _decoded(path: str | Path) -> np.ndarray | str:
+    """The pixels of a picture, or what is wrong with it."""
+    from beholder.media.decode import decode
+
+    try:
+        return decode(path)
+    except MediaError as problem:
+        return str(problem)

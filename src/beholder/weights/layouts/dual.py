@@ -107,7 +107,7 @@ def openai_names(card: Card) -> tuple[Binding, ...]:
     (branch,) = card.branches
     (encoder,) = branch.encoders
     own = "branches.image."
-    tower = (Binding("visual.", f"{own}vision.", CLIP_RESNET),)
+    tower: tuple[Binding, ...] = (Binding("visual.", f"{own}vision.", CLIP_RESNET),)
     if isinstance(encoder, ViT):
         layout = ALPHA_CLIP if encoder.reads_masks else OPEN_CLIP
         tower = (
