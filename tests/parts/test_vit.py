@@ -19,6 +19,7 @@ from beholder.parts.blocks.attention import attend
 from beholder.parts.blocks.masks import AttentionMask
 from beholder.parts.blocks.rotary2d import AxialRotary
 from beholder.parts.vision import sizes
+from beholder.parts.vision.conv_stem import ConvStem
 from beholder.parts.vision.patches import Patches, Windows
 from beholder.parts.vision.positions import GridTable, RelativeTable, Sinusoids
 from beholder.parts.vision.vit import Take, ViT
@@ -368,6 +369,14 @@ def test_what_does_not_fit_together() -> None:
             VIT.but(**changes)
     with pytest.raises(UnknownName, match="shared"):
         VIT.but(relative="all")
+    with pytest.raises(UnknownName, match="adjacent"):
+        AxialRotary(pairs="quarters")
+    with pytest.raises(BeholderError, match="smaller than one patch of 14"):
+        VIT.grid((13, 28))
+    with pytest.raises(BeholderError, match="takes 28x28 pixels, not 56x42"):
+        VIT.but(positions=GridTable()).grid((42, 56))
+    with pytest.raises(BeholderError, match="no patches of 14"):
+        VIT.but(patches=Patches(stem=ConvStem())).build()
 
 
 # Millions of parameters, to two digits, and classes of the classifier that is counted besides.

@@ -26,7 +26,7 @@ from beholder.parts.vision.stages import (
 )
 from beholder.parts.vision.windows import Embed, MapLayer
 
-KERNEL_STEP = 2  # how much wider each level looks than the last
+KERNEL_STEP = 2  # how much wider each level looks than the last (`focal_factor` of microsoft/FocalNet)
 
 
 @dataclass(frozen=True)

@@ -124,15 +124,10 @@ class NfNetModel(StagedEncoder):
         super().__init__()
         self.config, self.act = config, ScaledActivation(config.act)
         eighth, stem = config.stem // 8, config.stem
-        shapes = [
-            (3, eighth, 3, 2),
-            (eighth, 2 * eighth, 3),
-            (2 * eighth, 4 * eighth, 3),
-            (4 * eighth, stem, 3, 2),
-        ]
-        self.stem = nn.ModuleList(
-            StandardConv(*shape) for shape in (shapes if config.deep_stem else [(3, stem, 7, 2)])
-        )
+        widths, strides = (3, eighth, 2 * eighth, 4 * eighth, stem), (2, 1, 1, 2)
+        deep = [(*widths[number : number + 2], 3, stride) for number, stride in enumerate(strides)]
+        shapes = deep if config.deep_stem else [(3, stem, 7, 2)]
+        self.stem = nn.ModuleList(StandardConv(*shape) for shape in shapes)
         self.stages = nn.ModuleList()
         variance, channels = 1.0, stem
         for number, (dim, depth) in enumerate(zip(config.dims, config.depths, strict=True)):

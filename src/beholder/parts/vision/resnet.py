@@ -78,15 +78,8 @@ class ResNet(StagedConfig):
 
     def tiny(self) -> ResNet:
         dims = tuple(16 + 8 * stage for stage in range(len(self.dims)))
-        heads = 4 if self.pool_heads else 0
-        return self.but(
-            image_size=64,
-            dims=dims,
-            depths=(1,) * len(dims),
-            stem=8,
-            pool_heads=heads,
-            pool_dim=self.pool_dim and 32,
-        )
+        small = self.but(image_size=64, dims=dims, depths=(1,) * len(dims), stem=8)
+        return small.but(pool_heads=self.pool_heads and 4, pool_dim=self.pool_dim and 32)
 
     def build(self) -> ResNetModel:
         return ResNetModel(self)
@@ -133,22 +126,15 @@ class ResNetModel(StagedEncoder):
         super().__init__()
         self.config = config
         channels, half = config.stem, config.stem // 2
-        stem = (
-            [(3, half, 3, 2), (half, half, 3), (half, channels, 3)]
-            if config.deep_stem
-            else [(3, channels, 7, 2)]
-        )
+        deep = [(3, half, 3, 2), (half, half, 3), (half, channels, 3)]
+        stem = deep if config.deep_stem else [(3, channels, 7, 2)]
         self.stem = nn.ModuleList(ConvNorm(*shape, norm=config.norm) for shape in stem)
         self.act = activation(config.act)
         self.stages = nn.ModuleList()
         for number, (dim, depth) in enumerate(zip(config.dims, config.depths, strict=True)):
-            step = 2 if number or config.early else 1
-            inputs = (channels, *config.dims)[number]
-            blocks = [
-                Residual(config, inputs, dim, step),
-                *(Residual(config, dim, dim, 1) for _ in range(depth - 1)),
-            ]
-            self.stages.append(nn.Sequential(*blocks))
+            first = ((channels, *config.dims)[number], dim, 2 if number or config.early else 1)
+            shapes = [first] + [(dim, dim, 1)] * (depth - 1)
+            self.stages.append(nn.Sequential(*(Residual(config, *shape) for shape in shapes)))
         self.pool = AttentionPool2d(config) if config.pool_heads else None
         self.classifier = nn.Linear(config.pooled_dim, config.classes) if config.classes else None
 

@@ -20,8 +20,7 @@ from beholder.parts.vision.positions import offset_index
 from beholder.parts.vision.stages import Maps, Stage, StagedConfig, StagedEncoder, each, last_dim
 from beholder.parts.vision.windows import Embed, Heads, MapLayer, merge, pad_to, partition
 
-BIAS_HIDDEN = 512  # version 2's MLP
-LARGEST_SCALE = math.log(100)
+BIAS_HIDDEN, LARGEST_SCALE = 512, math.log(100)  # microsoft/Swin-Transformer: models/swin_transformer_v2.py
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,17 @@ CLIP_RESNET = Layout(
     name="openai/CLIP ResNet",
 )
 
+
+def _convnext(layer: str, names: str) -> Rules:
+    """Rules for ConvNeXt's blocks under `layer`. names: of the depthwise convolution, the norm, both maps and the scale."""
+    own = "stages.{}.blocks.{}."
+    *modules, scale = names.split()
+    pairs = zip(modules, ("depthwise", "norm", "up", "down"), strict=True)
+    return affine({f"{layer}.{name}": own + ours for name, ours in pairs}) | {
+        f"{layer}.{scale}": f"{own}scale"
+    }
+
+
 # transformers: models/convnext/modeling_convnext.py, models/convnextv2/modeling_convnextv2.py
 CONVNEXT = Layout(
     {
@@ -80,14 +91,10 @@ CONVNEXT = Layout(
                 "embeddings.layernorm": "stem.norm",
                 "encoder.stages.{}.downsampling_layer.0": "stages.{}.down.norm",
                 "encoder.stages.{}.downsampling_layer.1": "stages.{}.down.conv",
-                "encoder.stages.{}.layers.{}.dwconv": "stages.{}.blocks.{}.depthwise",
-                "encoder.stages.{}.layers.{}.layernorm": "stages.{}.blocks.{}.norm",
-                "encoder.stages.{}.layers.{}.pwconv1": "stages.{}.blocks.{}.up",
-                "encoder.stages.{}.layers.{}.pwconv2": "stages.{}.blocks.{}.down",
                 "layernorm": "norm",
             }
         ),
-        "encoder.stages.{}.layers.{}.layer_scale_parameter": "stages.{}.blocks.{}.scale",
+        **_convnext("encoder.stages.{}.layers.{}", "dwconv layernorm pwconv1 pwconv2 layer_scale_parameter"),
         **{
             f"encoder.stages.{{}}.layers.{{}}.grn.{leaf}": Reshape(
                 f"stages.{{}}.blocks.{{}}.responses.{leaf}", (1, 1, 1, -1)
@@ -107,14 +114,10 @@ DINOV3_CONVNEXT = Layout(
                 "stages.0.downsample_layers.1": "stem.norm",
                 **{f"stages.{n}.downsample_layers.0": f"stages.{n}.down.norm" for n in range(1, 5)},
                 **{f"stages.{n}.downsample_layers.1": f"stages.{n}.down.conv" for n in range(1, 5)},
-                "stages.{}.layers.{}.depthwise_conv": "stages.{}.blocks.{}.depthwise",
-                "stages.{}.layers.{}.layer_norm": "stages.{}.blocks.{}.norm",
-                "stages.{}.layers.{}.pointwise_conv1": "stages.{}.blocks.{}.up",
-                "stages.{}.layers.{}.pointwise_conv2": "stages.{}.blocks.{}.down",
                 "layer_norm": "norm",
             }
         ),
-        "stages.{}.layers.{}.gamma": "stages.{}.blocks.{}.scale",
+        **_convnext("stages.{}.layers.{}", "depthwise_conv layer_norm pointwise_conv1 pointwise_conv2 gamma"),
     },
     name="transformers DINOv3 ConvNeXt",
 )
@@ -128,16 +131,12 @@ TIMM_CONVNEXT = Layout(
                 "stem.1": "stem.norm",
                 "stages.{}.downsample.0": "stages.{}.down.norm",
                 "stages.{}.downsample.1": "stages.{}.down.conv",
-                "stages.{}.blocks.{}.conv_dw": "stages.{}.blocks.{}.depthwise",
-                "stages.{}.blocks.{}.norm": "stages.{}.blocks.{}.norm",
-                "stages.{}.blocks.{}.mlp.fc1": "stages.{}.blocks.{}.up",
                 "stages.{}.blocks.{}.mlp.grn": "stages.{}.blocks.{}.responses",
-                "stages.{}.blocks.{}.mlp.fc2": "stages.{}.blocks.{}.down",
                 "head.norm": "norm",
                 "head.fc": "classifier",
             }
         ),
-        "stages.{}.blocks.{}.gamma": "stages.{}.blocks.{}.scale",
+        **_convnext("stages.{}.blocks.{}", "conv_dw norm mlp.fc1 mlp.fc2 gamma"),
     },
     name="timm ConvNeXt",
 )
