@@ -8,7 +8,7 @@ from beholder.errors import BeholderError, UnknownName
 from beholder.media.geometry import Fixed
 from beholder.media.plan import Box
 from beholder.prompts.messages import Regions, Text
-from beholder.prompts.tasks import FLORENCE_2, Locations, Task, task_of
+from beholder.prompts.tasks import FLORENCE_2, PALI, Locations, Task, task_of
 
 VIEW = Fixed(size=(768, 768)).views((400, 640))[0]
 
@@ -46,6 +46,17 @@ def test_boxes_have_labels() -> None:
     assert [region.label for region in found] == ["cat", "cat", "red car"]
     assert found[0].box == pytest.approx(middle(10, 20, 300, 400))
     assert not task_of(FLORENCE_2, "<CAPTION>").read(answer, VIEW)
+
+
+def test_labels_may_stand_behind_boxes() -> None:
+    task = task_of(PALI, "detect")
+    answer = "<loc0010><loc0020><loc0300><loc0400> cat ; <loc0001><loc0002><loc0003><loc0004> red car"
+    first, second = task.read(answer, VIEW)
+    assert (first.label, second.label) == ("cat", "red car")
+    assert first.box == pytest.approx(
+        (20.5 * 640 / 1024, 10.5 * 400 / 1024, 400.5 * 640 / 1024, 300.5 * 400 / 1024)
+    )
+    assert task.parts("cat ; dog") == [Text("detect cat ; dog")]
 
 
 def test_proposals_have_none() -> None:

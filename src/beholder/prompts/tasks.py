@@ -15,7 +15,9 @@ from beholder.media.plan import Box, View
 from beholder.prompts.messages import Regions, Text
 
 Points = tuple[tuple[float, float], ...]
-Answers = Literal["text", "boxes", "bare boxes", "grounding", "quads", "polygons", "boxes or polygons"]
+Answers = Literal[
+    "text", "boxes", "bare boxes", "boxes first", "grounding", "quads", "polygons", "boxes or polygons"
+]
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ class Locations(Config):
 @dataclass(frozen=True)
 class Task(Config):
     """prompt: what selects it, with {text} or {region} where a question brings one. gives: what its answers say, of which
-    `bare boxes` and `polygons` have no labels, and `grounding` names each phrase once for all its boxes.
+    `bare boxes` and `polygons` have no labels, `boxes first` have them behind, up to a semicolon, and `grounding` names each
+    phrase once for all its boxes.
     """
 
     name: str
@@ -152,6 +155,15 @@ def _bare_boxes(text: str, locations: Locations, view: View) -> list[Region]:
     ]
 
 
+def _boxes_first(text: str, locations: Locations, view: View) -> list[Region]:
+    token = locations.pattern.pattern.replace("(", "(?:", 1)
+    return [
+        Region(words.strip(), box)
+        for run, words in re.findall(rf"((?:{token}){{4}})([^<;]*)", text)
+        for box in _boxes_of(run, locations, view)
+    ]
+
+
 def _grounding(text: str, locations: Locations, view: View) -> list[Region]:
     """Without words that stand for no thing of their own."""
     return [region for region in _boxes(text, locations, view) if region.label not in NO_THINGS]
@@ -187,6 +199,7 @@ def _ascii(words: str) -> str:
 READERS: dict[str, Callable[[str, Locations, View], list[Region]]] = {
     "boxes": _boxes,
     "bare boxes": _bare_boxes,
+    "boxes first": _boxes_first,
     "grounding": _grounding,
     "quads": _quads,
     "polygons": _polygons,
@@ -235,4 +248,14 @@ FLORENCE_2: tuple[Task, ...] = (
     *(Task(name, prompt) for name, prompt in _PLAIN.items()),
     *(Task(name, prompt, locations=_FLORENCE) for name, prompt in _OF_REGION.items()),
     *(Task(name, prompt, gives, _FLORENCE) for name, (prompt, gives) in _PLACES.items()),
+)
+
+# PaLI (2209.06794, section 3.2) and PaLI-3 (2310.09199): a language, then words. How objects are asked for is not published;
+# prompt and tokens are those of PaliGemma, the next of the line (google-research/big_vision proj/paligemma/README.md).
+_PALI = Locations("<loc{:0>4}>", 1024, rows_first=True)
+PALI: tuple[Task, ...] = (
+    Task("caption", "Generate the alt_text in EN: "),
+    Task("ocr", "Generate the ocr_text in EN: "),
+    Task("answer", "Answer in EN: {text}"),
+    Task("detect", "detect {text}", "boxes first", _PALI),
 )

@@ -176,6 +176,9 @@ UL2 = t5_size(
     head_dim=256,
 )
 
+# UL2 of 3B (2310.09199, section 3.1), in the proportions of T5's XL
+UL2_XL = t5_size(UL2, 2048, 5120, 24, 32)
+
 # google/mt5-small to -xxl config.json
 MT5_SMALL = FLAN_T5_SMALL.but(**{"encoder.vocab_size": 250112, "decoder.vocab_size": 250112})
 MT5_BASE = t5_size(MT5_SMALL, 768, 2048, 12, 12)
