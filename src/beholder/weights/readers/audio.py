@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from beholder.errors import BeholderError, UnknownName
 from beholder.parts.audio.attention import GatedAttention, RelativeAttention
@@ -36,11 +37,6 @@ TRAINING = (
 )
 
 
-def _skip(fields: Fields) -> None:
-    for key in TRAINING:
-        fields.raw(key)
-
-
 def whisper_encoder(
     fields: Fields, *, bins: int = 80, dim: int = 384, layers: int = 4, heads: int = 6
 ) -> SignalTransformer:
@@ -60,7 +56,7 @@ def whisper_encoder(
         mlp=FeedForward(hidden, activation_name(fields, "activation_function", "gelu")),
         positions=SignalTable(),
     )
-    _skip(fields)
+    fields.ignore(*TRAINING)
     return config
 
 
@@ -105,7 +101,7 @@ def speech_to_text_encoder(fields: Fields) -> SignalTransformer:
         ),
         positions=SinePositions(first=padding + 1) if padding else None,
     )
-    _skip(fields)
+    fields.ignore(*TRAINING)
     return config
 
 
@@ -128,7 +124,7 @@ def _ast(fields: Fields) -> Read[SignalTransformer]:
         cls=2,
         pool="cls",
     )
-    _skip(fields)
+    fields.ignore(*TRAINING)
     return Read(
         config,
         layouts.AST,
@@ -158,21 +154,22 @@ def _hubert(fields: Fields) -> Read[SignalTransformer]:
     read = _wav2vec2(fields)
     if fields.get("feat_proj_layer_norm", True):
         return read
-    return _changed(read, **{"stem.project_norm": None})
+    return replace(read, config=read.config.but(**{"stem.project_norm": None}))
 
 
 def _wavlm(fields: Fields) -> Read[SignalTransformer]:
     read = _wav2vec2(fields)
     heads = read.config.attention.num_heads
     relative = RelativeBuckets(fields.count("num_buckets", 320), fields.count("max_bucket_distance", 800))
-    return _changed(read, attention=GatedAttention(heads, qkv_bias=True, out_bias=True, relative=relative))
+    attention = GatedAttention(heads, qkv_bias=True, out_bias=True, relative=relative)
+    return replace(read, config=read.config.but(attention=attention))
 
 
 def _conformer(fields: Fields) -> Read[SignalTransformer]:
     kind = fields.get("position_embeddings_type", "relative")
     if kind != "relative":
         raise UnknownName(f"{fields.name}: position_embeddings_type", str(kind), ("relative",))
-    fields.raw("do_stable_layer_norm")  # conformers have one order of norms
+    fields.ignore("do_stable_layer_norm")  # conformers have one order of norms
     config = _wave_encoder(fields)
     attention = RelativeAttention(config.attention.num_heads, qkv_bias=True, out_bias=True)
     conv = TimeConv(fields.count("conv_depthwise_kernel_size", 31), act=config.mlp.act)
@@ -182,10 +179,6 @@ def _conformer(fields: Fields) -> Read[SignalTransformer]:
         body=("", "wav2vec2_conformer."),
         older=(layouts.conformer(released=True),),
     )
-
-
-def _changed(read: Read[SignalTransformer], **changes: object) -> Read[SignalTransformer]:
-    return Read(read.config.but(**changes), read.layout, read.numbers, body=read.body, older=read.older)
 
 
 def _wave_encoder(fields: Fields) -> SignalTransformer:
@@ -225,7 +218,7 @@ def _wave_encoder(fields: Fields) -> SignalTransformer:
         positions=positions,
         mask_token=masked,
     )
-    _skip(fields)
+    fields.ignore(*TRAINING)
     return config
 
 

@@ -192,7 +192,7 @@ def _widest(fields: Fields) -> float:
 def _pieces(fields: Fields, rate: int) -> tuple[int | None, int | None]:
     """Samples coded at once, and from one such piece to the next."""
     if fields.raw("chunk_length_s") is None:
-        fields.raw("overlap")
+        fields.ignore("overlap")
         return None, None
     piece = int(fields.positive("chunk_length_s") * rate)
     overlap = fields.get("overlap", 0.0)

@@ -50,8 +50,7 @@ COHERE_UNUSED = (  # what the official class ignores: other fields say it, or al
 
 def _cohere_form(fields: Fields, assumed: DecoderDefaults) -> Decoder:
     """Both halves read one LayerNorm without a bias; logits are scaled."""
-    for key in COHERE_UNUSED:
-        fields.raw(key)
+    fields.ignore(*COHERE_UNUSED)
     bias, config = fields.get("attention_bias", False), decoder(fields, assumed)
     return biased(config, qkv=bias, out=bias).but(
         norm=Norm("layer", config.norm.eps, bias=False),

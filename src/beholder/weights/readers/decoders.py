@@ -156,7 +156,7 @@ def sliding(config: Decoder, fields: Fields, *, window: int, first: int) -> Deco
     first = fields.get("max_window_layers", first)
     slides = layer_types(fields, config.num_layers, lambda layer: layer >= first)
     if not fields.get("use_sliding_window", False):
-        fields.raw("sliding_window")
+        fields.ignore("sliding_window")
         return config
     return windowed(config, window_of(fields, window), slides)
 

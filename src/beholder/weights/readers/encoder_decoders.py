@@ -53,8 +53,7 @@ UMT5 = T5Defaults(own_bias=True)
 def _t5_mlp(fields: Fields, assumed: T5Defaults) -> FeedForward:
     """`gated-gelu` means the tanh form, `gelu` by itself the exact one. The derived fields of newer files are not read."""
     proj = fields.get("feed_forward_proj", assumed.proj)
-    for derived in ("dense_act_fn", "is_gated_act", "scalable_attention"):
-        fields.raw(derived)
+    fields.ignore("dense_act_fn", "is_gated_act", "scalable_attention")
     gate, _, act = proj.rpartition("-")
     if gate not in ("", "gated"):
         raise BeholderError(f"{fields.name}: feed_forward_proj is {proj!r}; expected ACT or gated-ACT")
@@ -167,8 +166,7 @@ def _bart(fields: Fields, assumed: BartDefaults = BART) -> Read[EncoderDecoder]:
     """One width; layers, heads and inner widths of each side by itself. Files of the bare model have no bias of logits."""
     bare = any(name in BARE for name in fields.raw("architectures") or ())
     dim = fields.count("d_model", assumed.dim)
-    for older in ("num_hidden_layers", "normalize_before", "add_final_layer_norm", "add_bias_logits"):
-        fields.raw(older)
+    fields.ignore("num_hidden_layers", "normalize_before", "add_final_layer_norm", "add_bias_logits")
     if not fields.get("share_encoder_decoder_embeddings", True):
         raise BeholderError(f"{fields.name}: share_encoder_decoder_embeddings false is not supported")
     embedding = assumed.embedding.but(
@@ -219,7 +217,7 @@ def _kosmos_2_text(fields: Fields) -> Read[Decoder]:
     """MAGNETO's decoder (2210.06423): norms before each half and inside it, sinusoids counted from behind the padding id."""
     dim = fields.count("embed_dim", 2048)
     norm = Norm("layer", fields.positive("layer_norm_eps", 1e-5))
-    fields.raw("layerdrop")
+    fields.ignore("layerdrop")
     attention = Attention(fields.count("attention_heads", 32), qkv_bias=True, out_bias=True, inner_norm=norm)
     act = activation_name(fields, "activation_function", "gelu")
     config = Decoder(

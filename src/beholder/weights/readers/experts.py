@@ -37,8 +37,7 @@ def _experts(
     fields: Fields, *, count: int, hidden: int, active: int | None, keys: tuple[str, str]
 ) -> Experts:
     """keys: of the number of experts and of their inner width."""
-    for key in IGNORED:
-        fields.raw(key)
+    fields.ignore(*IGNORED)
     if active is None:
         fields.need("num_experts_per_tok")
     routing = Routing(active=fields.count("num_experts_per_tok", active or 1))
@@ -69,7 +68,7 @@ MOE = ("num_experts", "moe_intermediate_size")
 
 def _mixtral(fields: Fields) -> Read[Decoder]:
     mlp = _experts(fields, count=8, hidden=14336, active=2, keys=LOCAL).but(**{"routing.normalised": True})
-    fields.raw("router_jitter_noise")
+    fields.ignore("router_jitter_noise")
     config = decoder(fields, MIXTRAL).but(
         mlp=mlp, **{"attention.window": fields.count("sliding_window", None)}
     )
@@ -107,11 +106,11 @@ def _qwen3_moe(fields: Fields) -> Read[Decoder]:
     config = decoder(fields, QWEN3_MOE)
     biases = {"attention.qkv_bias": bias, "attention.out_bias": bias}
     config = config.but(**biases, **{"attention.qk_norm": config.norm})
-    fields.raw("max_window_layers")
+    fields.ignore("max_window_layers")
     if fields.get("use_sliding_window", False):
         window = fields.count("sliding_window", None if "sliding_window" in fields else 4096)
         config = config.but(**{"attention.window": window})
-    fields.raw("sliding_window")
+    fields.ignore("sliding_window")
     return _sparse(fields, config, mlp)
 
 
@@ -198,7 +197,7 @@ def _deepseek_v2(fields: Fields) -> Read[Decoder]:
     if method not in ("greedy", "group_limited_greedy"):
         raise UnknownName(f"{fields.name}: topk_method", method, ("greedy", "group_limited_greedy"))
     groups, active = fields.count("n_group", 1), fields.count("topk_group", 1)
-    fields.raw("norm_topk_prob")  # officially unread
+    fields.ignore("norm_topk_prob")  # officially unread
     if method == "group_limited_greedy":
         mlp = mlp.but(**{"routing.groups": groups, "routing.active_groups": active})
     bias = fields.get("mlp_bias", False)
@@ -220,8 +219,7 @@ def _deepseek_v3(fields: Fields) -> Read[Decoder]:
         active_groups=fields.count("topk_group", 4),
         group_best=2,
     )
-    for key in ("scoring_func", "topk_method"):
-        fields.raw(key)
+    fields.ignore("scoring_func", "topk_method")
     pairs = "adjacent" if fields.get("rope_interleave", True) else "half"
     config = _latent(fields, DEEPSEEK_V3, rank=512, query_rank=1536, dims=(128, 64, 128), pairs=pairs)
     mlp = mlp.but(routing=routing)
@@ -288,8 +286,7 @@ def _latent(
     tied: bool = False,
 ) -> Decoder:
     """A decoder with latent attention; dims: a head's channels without and with positions, and of values."""
-    for key in ("head_dim", "qk_head_dim", "num_key_value_heads"):
-        fields.raw(key)
+    fields.ignore("head_dim", "qk_head_dim", "num_key_value_heads")
     context = fields.count("max_position_embeddings", assumed.context)
     turning = rotary(fields, context, pairs=pairs)
     plain, turned, values = (

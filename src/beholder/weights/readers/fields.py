@@ -203,6 +203,10 @@ class Fields:
         """Mark fields, named in one string, as understood although nothing here depends on them."""
         self._unread.difference_update(keys.split())
 
+    def ignore(self, *keys: str) -> None:
+        """Count fields as read that change nothing here: of training, or said by others."""
+        self._unread.difference_update(keys)
+
     def finish(self) -> None:
         """Warn once of fields that nobody read, which may change the computation."""
         if self._unread:

@@ -64,7 +64,7 @@ def _form(fields: Fields, assumed: DecoderDefaults) -> Decoder:
 
 def _gemma(fields: Fields) -> Read[Decoder]:
     """Files that say `gelu` mean its tanh approximation, as the official class has it."""
-    fields.raw("hidden_activation")
+    fields.ignore("hidden_activation")
     config = _form(fields, GEMMA)
     assert isinstance(config.mlp, FeedForward)
     return Read(
@@ -93,7 +93,7 @@ def _cap(fields: Fields, key: str, default: float | None) -> float | None:
 
 def _gemma2(fields: Fields) -> Read[Decoder]:
     """Every other layer looks through a window, the first one too."""
-    fields.raw("hidden_act")
+    fields.ignore("hidden_act")
     config = _second_form(fields, GEMMA2, (50.0, 30.0))
     slides = layer_types(fields, config.num_layers, lambda layer: layer % 2 == 0)
     return Read(windowed(config, window_of(fields, 4096), slides), layouts.GEMMA2)

@@ -67,8 +67,7 @@ def gpt_sizes(
     """Under all the names that these families have for them. The MLP is four times as wide as the model unless `inner` or
     the default `hidden` says otherwise.
     """
-    for key in UNUSED:
-        fields.raw(key)
+    fields.ignore(*UNUSED)
     dim = _first(fields, ("hidden_size", "n_embd", "n_embed", "d_model"), dim)
     for key in ("num_hidden_layers", "n_layer", "num_layers", "n_layers"):
         layers = fields.layers(key, layers)
@@ -133,7 +132,7 @@ def _gpt2(fields: Fields) -> Read[Decoder]:
 def _gpt_bigcode(fields: Fields) -> Read[Decoder]:
     sizes = gpt_sizes(fields, 768, 12, 12, 1024)
     kv_heads = 1 if fields.get("multi_query", True) else sizes.num_heads
-    fields.raw("num_key_value_heads")
+    fields.ignore("num_key_value_heads")
     plain = None if fields.get("scale_attn_weights", True) else 1.0
     attention = _attention(sizes, num_kv_heads=kv_heads, scale=plain)
     decoder = _decoder(fields, sizes, attention, 50257, act="gelu_pytorch_tanh", embedding=POSITIONS)
@@ -181,7 +180,7 @@ def _codegen(fields: Fields) -> Read[Decoder]:
 def _with_rotary_dim(fields: Fields) -> Decoder:
     """The first `rotary_dim` channels of each head turn, in adjacent pairs."""
     sizes = gpt_sizes(fields, 4096, 28, 16, 2048)
-    fields.raw("scale_attn_weights")  # scores are divided whatever it says
+    fields.ignore("scale_attn_weights")  # scores are divided whatever it says
     width, turned = sizes.dim // sizes.num_heads, fields.count("rotary_dim", 64)
     if turned > width:
         raise BeholderError(f"{fields.name}: rotary_dim is {turned}, a head has {width} channels")
@@ -223,7 +222,7 @@ def _gpt_neox(fields: Fields) -> Read[Decoder]:
 
 def _persimmon(fields: Fields) -> Read[Decoder]:
     sizes = gpt_sizes(fields, 4096, 36, 64, 16384, inner=("intermediate_size",), hidden=16384)
-    fields.raw("num_key_value_heads")  # every head has keys of its own whatever it says
+    fields.ignore("num_key_value_heads")  # every head has keys of its own whatever it says
     norm = Norm("layer", fields.positive("layer_norm_eps", 1e-5))
     attention = _attention(
         sizes,

@@ -28,16 +28,16 @@ from beholder.parts.language.embedding import TokenEmbedding
 from beholder.weights.layouts import recurrent as layouts
 from beholder.weights.readers.fields import Fields
 from beholder.weights.readers.read import Read, Readers, activation_name, rotary
-from beholder.weights.readers.recurrent import hybrid, layer_names, layer_places, skip_unused
+from beholder.weights.readers.recurrent import UNUSED, hybrid, layer_names, layer_places
 
 
 def _minimax(fields: Fields) -> Read[Decoder]:
     """Lightning attention, with softmax attention where `layer_types` says, and experts in every layer."""
-    skip_unused(fields)
+    fields.ignore(*UNUSED.split())
     layers = fields.layers("num_hidden_layers", 32)
     names = layer_names(fields, "layer_types", ("linear_attention", "full_attention"), layers)
     kinds = [name == "linear_attention" for name in names] or [layer % 2 == 1 for layer in range(layers)]
-    fields.raw("rotary_dim")  # officially unread
+    fields.ignore("rotary_dim")  # officially unread
     config = _minimax_decoder(fields, kinds, fields.count("block_size", 256))
     skip, scale = _residuals(fields, *(f"{half}_{{}}_factor" for half in ("linear_attn", "full_attn", "mlp")))
     config = config.but(arrangement=Arrangement("normed", skip=skip, scale=scale))
@@ -46,11 +46,11 @@ def _minimax(fields: Fields) -> Read[Decoder]:
 
 def _minimax_text_01(fields: Fields) -> Read[Decoder]:
     """The first release's own form, under which it turns only `rotary_dim` channels and has no tables of decays."""
-    skip_unused(fields)
+    fields.ignore(*UNUSED.split())
     for key, only in (("postnorm", True), ("shared_intermediate_size", 0)):
         if fields.get(key, only) != only:
             raise UnknownName(f"{fields.name}: {key}", str(fields.raw(key)), [str(only)])
-    fields.raw("shared_moe_mode")
+    fields.ignore("shared_moe_mode")
     layers = fields.layers("num_hidden_layers", 32)
     flags = fields.get("attn_type_list", [1] * layers)
     if len(flags) != layers or not all(type(flag) is int and flag in (0, 1) for flag in flags):
@@ -109,8 +109,8 @@ def _minimax_decoder(fields: Fields, linear: Sequence[bool], tables: int | None)
 
 def _recurrent_gemma(fields: Fields) -> Read[Decoder]:
     """Blocks of `block_types`, over and over. The scale of token vectors is rounded as officially, to bfloat16."""
-    skip_unused(fields)
-    fields.raw("head_dim")  # officially replaced by hidden_size / num_attention_heads
+    fields.ignore(*UNUSED.split())
+    fields.ignore("head_dim")  # officially replaced by hidden_size / num_attention_heads
     dim, num_heads = fields.count("hidden_size", 2560), fields.count("num_attention_heads", 10)
     context = fields.count("max_position_embeddings", ENDLESS)
     attention = Attention(
@@ -146,7 +146,7 @@ def _recurrent_gemma(fields: Fields) -> Read[Decoder]:
 
 def _qwen3_next(fields: Fields) -> Read[Decoder]:
     """Gated delta nets and, in every fourth layer, attention with gated heads; experts beside a shared one."""
-    skip_unused(fields)
+    fields.ignore(*UNUSED.split())
     num_heads, layers = fields.count("num_attention_heads", 16), fields.layers("num_hidden_layers", 48)
     context, act = (
         fields.count("max_position_embeddings", 32768),
@@ -210,7 +210,7 @@ LFM2_UNUSED = """
 
 def _lfm2(fields: Fields) -> Read[Decoder]:
     """Short convolutions and attention. The MLP's width is rounded unless told otherwise (Llama's first release)."""
-    skip_unused(fields, LFM2_UNUSED)
+    fields.ignore(*LFM2_UNUSED.split())
     num_heads, layers = fields.count("num_attention_heads", 32), fields.layers("num_hidden_layers", 32)
     context = fields.count("max_position_embeddings", 128000)
     norm = Norm("rms", fields.positive("norm_eps", 1e-5))
@@ -262,7 +262,7 @@ STRIPED_UNUSED = """
 
 def _striped_hyena(fields: Fields) -> Read[Decoder]:
     """Hyena and, where `attn_layer_idxs` says, attention. Defaults are those of the released `configuration_hyena.py`."""
-    skip_unused(fields, STRIPED_UNUSED)
+    fields.ignore(*STRIPED_UNUSED.split())
     for key, only in (("hyena_filter_groups", 1), ("smeared_gqa", False)):
         if fields.get(key, only) != only:
             raise UnknownName(f"{fields.name}: {key}", str(fields.raw(key)), [str(only)])

@@ -55,8 +55,7 @@ def _mpt(fields: Fields) -> Read[Decoder]:
 
 def _mpt_attention(inner: Fields, sizes: Sizes, norm: Norm, *, bias: bool, native: bool) -> Attention:
     """What `attn_config` describes."""
-    for key in ("attn_pdrop", "attn_impl", "attn_uses_sequence_id", "rope_impl", "kv_dim"):
-        inner.raw(key)
+    inner.ignore("attn_pdrop", "attn_impl", "attn_uses_sequence_id", "rope_impl", "kv_dim")
     _refuse(inner, {"prefix_lm": False, "fused_qkv": True, "sliding_window_size": -1})
     dail, scaled = inner.part("rope_dail_config"), inner.part("rope_hf_config")
     turns = inner.get("rope", False) and not native
@@ -92,8 +91,7 @@ def _mpt_attention(inner: Fields, sizes: Sizes, norm: Norm, *, bias: bool, nativ
 def _mosaic_gpt(fields: Fields) -> Read[Decoder]:
     """MPT's form before it had that name (mosaicml/mpt-1b-redpajama-200b mosaic_gpt.py)."""
     sizes, ratio = gpt_sizes(fields, 2048, 24, 16, 2048), fields.count("mlp_ratio", 4)
-    for key in ("attn_impl", "attn_uses_sequence_id"):
-        fields.raw(key)
+    fields.ignore("attn_impl", "attn_uses_sequence_id")
     _refuse(fields, {"prefix_lm": False})
     bias = not fields.get("no_bias", False)
     norm = Norm("layer", 1e-5, bias=bias)

@@ -54,11 +54,6 @@ UNUSED = (  # switches of kernels and of training, and what other fields say
 )
 
 
-def _ignore(fields: Fields) -> None:
-    for key in UNUSED:
-        fields.raw(key)
-
-
 def _old_yi(fields: Fields) -> Read[Decoder]:
     """Yi-6B and Yi-34B as first released (`configuration_yi.py`)."""
     return Read(decoder(fields, YI), layouts.OLD_YI)
@@ -68,7 +63,7 @@ def _internlm(fields: Fields) -> Read[Decoder]:
     """InternLM (`configuration_internlm.py`): Llama with biases in attention. Some files of InternLM2 have this type."""
     if "num_key_value_heads" in fields:
         return _internlm2(fields)
-    _ignore(fields)
+    fields.ignore(*UNUSED)
     bias = fields.get("bias", True)
     config = biased(decoder(fields, INTERNLM), qkv=bias, out=bias)
     turned = fields.part("rotary")  # of later files
@@ -84,7 +79,7 @@ def _internlm(fields: Fields) -> Read[Decoder]:
 
 def _internlm2(fields: Fields) -> Read[Decoder]:
     """InternLM2 (2403.17297, `configuration_internlm2.py`)."""
-    _ignore(fields)
+    fields.ignore(*UNUSED)
     bias = fields.get("bias", True)
     config = biased(decoder(fields, INTERNLM2), qkv=bias, out=bias)
     numbers = {"num_kv_heads": attention_of(config).kv_heads}
@@ -95,7 +90,7 @@ def _minicpm(fields: Fields) -> Read[Decoder]:
     """MiniCPM (2404.06395, `configuration_minicpm.py`): width-independent scales of embeddings, layers and logits."""
     bias = fields.get("attention_bias", False)
     config = biased(decoder(fields, MINICPM), qkv=bias, out=bias)
-    fields.raw("rope_scaling_factor")
+    fields.ignore("rope_scaling_factor")
     depth = fields.positive("scale_depth", 1.0)
     return Read(
         config.but(
@@ -122,7 +117,7 @@ def _baichuan(fields: Fields) -> Read[Decoder]:
 
 def _qwen(fields: Fields) -> Read[Decoder]:
     """Qwen 1 (2309.16609, `configuration_qwen.py`). `intermediate_size` is that of gate and up projection together."""
-    _ignore(fields)
+    fields.ignore(*UNUSED)
     dim, num_heads = fields.count("hidden_size", 4096), fields.count("num_attention_heads", 32)
     trained = fields.count("seq_length", 2048)
     width = fields.count("kv_channels", 128)
@@ -154,7 +149,7 @@ def _chatglm(fields: Fields) -> Read[Decoder]:
     """ChatGLM2, ChatGLM3 and GLM-4 (2406.12793, `configuration_chatglm.py`). Not ChatGLM-6B, whose positions have two axes."""
     for key in ("multi_query_group_num", "padded_vocab_size"):
         fields.need(key)
-    _ignore(fields)
+    fields.ignore(*UNUSED)
     post = fields.get("apply_residual_connection_post_layernorm", False)
     if post or not fields.get("rmsnorm", True) or not fields.get("post_layer_norm", True):
         raise BeholderError(

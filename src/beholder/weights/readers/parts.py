@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from beholder.config import Config
 from beholder.errors import BeholderError
 from beholder.parts.audio.transformer import SignalTransformer
 from beholder.parts.contracts import EncoderConfig, LanguageConfig
@@ -58,23 +61,17 @@ def read_language(fields: Fields) -> Read[LanguageConfig]:
 
 def read_decoder(fields: Fields) -> Read[Decoder]:
     """A decoder-only language model; raises `UnknownName` for a type that is none."""
-    read = read_part(fields, LANGUAGE)
-    if not isinstance(read.config, Decoder):
-        raise BeholderError(f"{fields.name}: model_type {fields.raw('model_type')!r} is not a decoder")
-    return read
+    return _only(fields, LANGUAGE, Decoder, "a decoder")
 
 
 def read_text_encoder(fields: Fields) -> Read[TextEncoder]:
     """A text tower; raises `UnknownName` for a type that is none."""
-    read = read_part(fields, LANGUAGE)
-    if not isinstance(read.config, TextEncoder):
-        raise BeholderError(f"{fields.name}: model_type {fields.raw('model_type')!r} is not a text tower")
-    return read
+    return _only(fields, LANGUAGE, TextEncoder, "a text tower")
 
 
 def read_encoder(fields: Fields) -> Read[EncoderConfig]:
     """An encoder of pictures; raises `UnknownName` for an unknown type."""
-    return read_part(fields, INSIDE)
+    return read_part(fields, VISION)
 
 
 def read_audio(fields: Fields) -> Read[SignalTransformer]:
@@ -84,7 +81,12 @@ def read_audio(fields: Fields) -> Read[SignalTransformer]:
 
 def read_vit(fields: Fields) -> Read[ViT]:
     """A vision transformer; raises `UnknownName` for a type that is none."""
-    read = read_part(fields, INSIDE)
-    if not isinstance(read.config, ViT):
-        raise BeholderError(f"{fields.name}: model_type {fields.raw('model_type')!r} is not a plain ViT")
+    return _only(fields, VISION, ViT, "a plain ViT")
+
+
+def _only(fields: Fields, readers: Readers, kind: type[Config], words: str) -> Read[Any]:
+    """What `readers` make of `fields` where it is of that kind."""
+    read = read_part(fields, readers)
+    if not isinstance(read.config, kind):
+        raise BeholderError(f"{fields.name}: model_type {fields.raw('model_type')!r} is not {words}")
     return read

@@ -74,8 +74,7 @@ OLD_PHI_UNUSED = ("attn_pdrop", "flash_attn", "flash_rotary", "fused_dense", "pa
 
 def _old_phi(fields: Fields) -> Read[Decoder]:
     """Phi-1.5 and Phi-2 as first released (`configuration_phi.py` beside the weights, type `phi-msft`)."""
-    for key in OLD_PHI_UNUSED:
-        fields.raw(key)
+    fields.ignore(*OLD_PHI_UNUSED)
     dim, num_heads = fields.count("n_embd", 1024), fields.count("n_head", 16)
     context = fields.count("n_positions", 2048)
     turned = fields.count("rotary_dim", 32)
@@ -117,8 +116,7 @@ def _stablelm(fields: Fields) -> Read[Decoder]:
 
 def _old_stablelm(fields: Fields) -> Read[Decoder]:
     """As first released (`configuration_stablelm_epoch.py` beside the weights)."""
-    for key in ("num_heads", "rotary_scaling_factor"):
-        fields.raw(key)
+    fields.ignore("num_heads", "rotary_scaling_factor")
     share = fields.positive("rope_pct", 0.25)
     return _stablelm_form(fields, replace(STABLELM, eps_key="norm_eps", share=share))
 

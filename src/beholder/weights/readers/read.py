@@ -117,7 +117,7 @@ def rotary(
     base = settings.positive("rope_theta", fields.positive("rope_theta", theta))
     part = settings.positive("partial_rotary_factor", fields.positive("partial_rotary_factor", share))
     older = settings.raw("type")
-    settings.raw("max_position_embeddings")  # the model's own once more
+    settings.ignore("max_position_embeddings")  # the model's own once more
     kind = settings.raw("rope_type") or older or "default"
     if not isinstance(kind, str) or kind not in SCALINGS:
         raise UnknownName(f"{fields.name}: rope type", str(kind), SCALINGS)
@@ -153,8 +153,7 @@ def _llama3(settings: Fields, original: int, _: int) -> RotaryScaling:
 def _dynamic(settings: Fields, _: int, context: int) -> RotaryScaling:
     """HunYuan's files call a fixed `alpha` dynamic."""
     if settings.raw("alpha"):
-        for unused in ("factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"):
-            settings.raw(unused)
+        settings.ignore("factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim")
         return NtkScaling(settings.positive("alpha"))
     return DynamicScaling(settings.positive("factor"), context)
 

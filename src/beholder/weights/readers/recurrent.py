@@ -47,12 +47,6 @@ def hybrid(kinds: Sequence[tuple[MixerConfig, MlpConfig]], **settings: Any) -> D
     )
 
 
-def skip_unused(fields: Fields, names: str = UNUSED) -> None:
-    """Read the fields `names`, which change nothing here."""
-    for name in names.split():
-        fields.raw(name)
-
-
 def layer_names(fields: Fields, key: str, allowed: Sequence[str], count: int) -> list[str]:
     """A list of `count` of the `allowed` names; empty where the field is absent."""
     names = fields.get(key, [])
@@ -88,8 +82,8 @@ def _rank(fields: Fields, key: str, dim: int) -> int:
 
 def _mamba(fields: Fields) -> Read[Decoder]:
     """Mamba; Falcon Mamba norms step sizes, input and output maps besides, without weights."""
-    skip_unused(fields)
-    fields.raw("intermediate_size")  # officially replaced by expand * hidden_size
+    fields.ignore(*UNUSED.split())
+    fields.ignore("intermediate_size")  # officially replaced by expand * hidden_size
     dim = fields.count("hidden_size", 768)
     norm = None
     if fields.raw("model_type") == "falcon_mamba":
@@ -118,9 +112,8 @@ def _mamba(fields: Fields) -> Read[Decoder]:
 
 
 def _mamba2(fields: Fields) -> Read[Decoder]:
-    skip_unused(fields)
-    for key in ("time_step_rank", "intermediate_size"):  # officially unread
-        fields.raw(key)
+    fields.ignore(*UNUSED.split())
+    fields.ignore("time_step_rank", "intermediate_size")  # officially unread
     eps = fields.positive("layer_norm_epsilon", 1e-5)
     smallest, largest = _limits(fields)
     config = Decoder(
@@ -181,7 +174,7 @@ def _dense(fields: Fields, default: int, bias: bool = False) -> FeedForward:
 
 def _bamba(fields: Fields) -> Read[Decoder]:
     """Mamba-2 layers, with attention where `attn_layer_indices` says."""
-    skip_unused(fields)
+    fields.ignore(*UNUSED.split())
     dim, num_heads = fields.count("hidden_size", 4096), fields.count("num_attention_heads", 32)
     context = fields.count("max_position_embeddings", 262144)
     norm = Norm("rms", fields.positive("rms_norm_eps", 1e-5))
@@ -226,8 +219,8 @@ def _bamba(fields: Fields) -> Read[Decoder]:
 
 def _jamba(fields: Fields) -> Read[Decoder]:
     """Mamba with normed step sizes, attention without positions in every n-th layer, experts in every m-th."""
-    skip_unused(fields)
-    fields.raw("sliding_window")  # of an earlier form, officially unread
+    fields.ignore(*UNUSED.split())
+    fields.ignore("sliding_window")  # of an earlier form, officially unread
     dim, num_heads = fields.count("hidden_size", 4096), fields.count("num_attention_heads", 32)
     norm = Norm("rms", fields.positive("rms_norm_eps", 1e-6))
     mixer = Mamba(

@@ -40,8 +40,7 @@ def whisper(fields: Fields, name: str, _: Geometry | None) -> Reading:
         k_bias=False,
         embedding=TokenEmbedding(positions="learned"),
     )
-    for key in ("median_filter_width", "mask_time_prob", "mask_feature_prob", "forced_decoder_ids"):
-        fields.raw(key)
+    fields.ignore("median_filter_width", "mask_time_prob", "mask_feature_prob", "forced_decoder_ids")
     return _reading(name, whisper_encoder(fields), decoder, WHISPER, "proj_out.")
 
 
@@ -80,7 +79,7 @@ def _decoder(
     k_bias: bool = True,
 ) -> Decoder:
     """The other numbers are what the official config class assumes."""
-    fields.raw("decoder_layerdrop")
+    fields.ignore("decoder_layerdrop")
     heads = fields.count("decoder_attention_heads", heads)
     return Decoder(
         vocab_size=fields.count("vocab_size", vocab),

@@ -62,7 +62,7 @@ def _text_tower(
 def _clip_text(fields: Fields) -> Read[TextEncoder]:
     """Files with the end id 2 date from before it was corrected; their texts end at the largest id."""
     end_id = fields.get("eos_token_id", 49407)
-    fields.raw("tie_word_embeddings")  # a tower has no output matrix to tie
+    fields.ignore("tie_word_embeddings")  # a tower has no output matrix to tie
     projection = fields.count("projection_dim", 512)
     sizes = {"vocab": 49408, "dim": 512, "hidden": 2048, "heads": 8, "context": 77}
     tower = _text_tower(fields, **sizes, act="quick_gelu", eps=1e-5)
@@ -231,8 +231,7 @@ def _distilbert(fields: Fields) -> Read[TextEncoder]:
 
 def _electra(fields: Fields) -> Read[TextEncoder]:
     """A narrower token table, and no pooler."""
-    for key in ("summary_type", "summary_use_proj", "summary_activation", "summary_last_dropout"):
-        fields.raw(key)
+    fields.ignore("summary_type", "summary_use_proj", "summary_activation", "summary_last_dropout")
     narrow = fields.count("embedding_size", 128)
     sizes = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024}
     read = _bert(_assuming(fields, sizes), ELECTRA)
@@ -246,8 +245,7 @@ def _albert(fields: Fields) -> Read[TextEncoder]:
     """A narrower token table, and one layer for all."""
     if fields.count("num_hidden_groups", 1) != 1 or fields.count("inner_group_num", 1) != 1:
         raise BeholderError(f"{fields.name}: num_hidden_groups and inner_group_num must be 1 here")
-    for training in ("classifier_dropout_prob", "down_scale_factor", "gap_size", "net_structure_type"):
-        fields.raw(training)
+    fields.ignore("classifier_dropout_prob", "down_scale_factor", "gap_size", "net_structure_type")
     narrow = fields.count("embedding_size", 128)
     sizes = {"vocab_size": 30000, "hidden_size": 4096, "num_attention_heads": 64, "intermediate_size": 16384}
     read = _bert(_assuming(fields, {**sizes, "hidden_act": "gelu_new"}), ALBERT_KIND)
@@ -319,8 +317,7 @@ def _modern_bert(fields: Fields) -> Read[TextEncoder]:
         others=(near, bare, replace(near, arrangement=bare.arrangement)),
         pattern=tuple(int(kind == SLIDING) + 2 * (layer == 0) for layer, kind in enumerate(kinds)),
     )
-    for key in MODERN_UNREAD:
-        fields.raw(key)
+    fields.ignore(*MODERN_UNREAD)
     head = MaskedToken(
         activation_name(fields, "classifier_activation", "gelu"), norm, fields.get("classifier_bias", False)
     )
