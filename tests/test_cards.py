@@ -90,10 +90,7 @@ class Tiny:
         for branch in self.card.branches:  # of other senses than sight
             encoder = branch.encoders[0]
             if branch.name not in self.views and isinstance(encoder, AudioConfig):
-                channels = getattr(getattr(encoder, "stem", None), "channels", 1)
-                self.views[branch.name] = [
-                    torch.randn(channels if type(channels) is int else 1, *encoder.size)
-                ]
+                self.views[branch.name] = [torch.randn(encoder.channels, *encoder.size)]
         self.ids = [*WORDS[:3], *self._picture_ids(), *WORDS[3:]] if self.card.languages else None
 
     def _picture_ids(self) -> list[int]:

@@ -35,10 +35,10 @@ def tiny() -> Model:
 
 
 def views_of(model: Model, count: int = 2) -> dict[str, list[torch.Tensor]]:
-    sizes = {name: model.card.branch(name).encoders[0].size for name in SENSES}
+    encoders = {name: model.card.branch(name).encoders[0] for name in SENSES}
     return {
-        name: [torch.randn(3 if name == "image" else 1, *size) for _ in range(count)]
-        for name, size in sizes.items()
+        name: [torch.randn(encoder.channels, *encoder.size) for _ in range(count)]
+        for name, encoder in encoders.items()
     }
 
 

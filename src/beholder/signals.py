@@ -55,11 +55,10 @@ def _views(branch: Branch, signal: Any) -> list[Tensor]:
         return [branch.front.view(clip_S) for clip_S in _clips(branch, signal)]
     encoder = branch.encoders[0]
     view = torch.from_numpy(np.array(signal, np.float32))
-    size = encoder.size if isinstance(encoder, AudioConfig) else None
-    if view.ndim != 3 or view.shape[0] != 1 or (size is not None and tuple(view.shape[1:]) != tuple(size)):
-        rows, columns = size or ("rows", "columns")
+    wanted = (encoder.channels, *encoder.size) if isinstance(encoder, AudioConfig) else tuple(view.shape)
+    if view.ndim != 3 or tuple(view.shape) != wanted:
         raise BeholderError(
-            f"a signal of branch {branch.name} has the shape {tuple(view.shape)}; expected (1, {rows}, {columns})"
+            f"a signal of branch {branch.name} has the shape {tuple(view.shape)}; expected {wanted}"
         )
     return [view]
 

@@ -99,6 +99,11 @@ class AudioConfig(EncoderConfig):
 
     size: Size
 
+    @property
+    def channels(self) -> int:
+        """Of a view."""
+        return 1
+
     def build(self) -> AudioEncoder:
         raise NotImplementedError
 

@@ -17,7 +17,7 @@ from beholder.errors import BeholderError, UnknownName
 from beholder.media.plan import Grid, Size
 from beholder.parts.audio.conformer import ConformerLayer, TimeConv
 from beholder.parts.audio.positions import ConvPositions, TokenPositions
-from beholder.parts.audio.stems import Stem
+from beholder.parts.audio.stems import SignalPatches, Stem
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.masks import Visibility
 from beholder.parts.blocks.mlp import FeedForward
@@ -73,6 +73,10 @@ class SignalTransformer(AudioConfig):
                 f"an encoder of {self.num_layers} layers has no features at depths {self.taps}; "
                 f"take some of 0 to {self.num_layers}"
             )
+
+    @property
+    def channels(self) -> int:
+        return self.stem.channels if isinstance(self.stem, SignalPatches) else 1
 
     @property
     def table_rows(self) -> int:
