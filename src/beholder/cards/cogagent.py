@@ -4,7 +4,7 @@ Numbers: config.json of THUDM/cogagent-chat-hf, and vision.py and cross_visual.p
 last layer.
 """
 
-from beholder.cards.cogvlm import COGVLM_CHAT, EYES, PARTS
+from beholder.cards import cogvlm
 from beholder.cards.schema import Branch, Card, Source, Stage, Trains
 from beholder.media.geometry import CLIP_MEAN, CLIP_STD, Fixed
 from beholder.parts.blocks.cross_attention import CrossAttention
@@ -27,7 +27,7 @@ COGAGENT_CHAT = Card(
     branches=(
         Branch(
             name="image",
-            encoders=(EYES.but(image_size=224),),
+            encoders=(cogvlm.EYES.but(image_size=224),),
             connector=Glu(hidden=11008, positions=256),
             geometry=Fixed(size=(224, 224), mean=CLIP_MEAN, std=CLIP_STD),
         ),
@@ -45,7 +45,7 @@ COGAGENT_CHAT = Card(
             geometry=Fixed(size=(1120, 1120), mean=CLIP_MEAN, std=CLIP_STD),
         ),
     ),
-    fusion=(*COGVLM_CHAT.fusion, Memory(branch="details")),
+    fusion=(*cogvlm.COGVLM_CHAT.fusion, Memory(branch="details")),
     language=language.LLAMA_2_7B.but(
         context=2048, cross=CrossAttention(num_heads=32, head_dim=32, memory_dim=1024)
     ),
@@ -53,7 +53,7 @@ COGAGENT_CHAT = Card(
     prompt=formats.COGAGENT,
     stages=(
         Stage("cross", rules=CROSS, batch=4608),
-        Stage("expert", rules=(*CROSS, *PARTS), batch=4608),
+        Stage("expert", rules=(*CROSS, *cogvlm.PARTS), batch=4608),
         Stage("tasks", rules=(Trains("*", lr=2e-5),), batch=1024),
     ),
     weights=(Source("hub", "THUDM/cogagent-chat-hf"),),
