@@ -51,7 +51,7 @@ VITS, PARITY = "tests/parts/test_vit.py", "tests/test_parity.py::test_outputs_ar
 VIT_NAMES = "tests/parts/test_vit_names.py::test_publishers_names"
 NATIVE = "AxialRotary|Sinusoids|GridTable.resize=bilinear|GridTable.resize=bucketed"
 
-EXPERTS = "tests/parts/test_visual_experts.py"
+EXPERTS, PATCH_LAYERS = "tests/parts/test_visual_experts.py", "tests/parts/test_patch_layers.py"
 BOTH_CROSS = (f"{LOOKS}::test_the_gated_layer", "tests/parts/test_blip.py::test_queries_of_words")
 
 PROOFS: dict[str, Proof] = {
@@ -78,10 +78,12 @@ PROOFS: dict[str, Proof] = {
     "chat-template": Proof(("ChatFormat",), "tests/prompts/test_formats.py"),
     "class-token": Proof(("ViT.cls=True",), f"{VISION}::test_vit_equals"),
     "classification-head": Proof(("Labels",), "tests/test_labels.py::test_scores_are"),
+    "cls-holistic-token": Proof(("PooledPatches|StackedPatches",), PATCH_LAYERS),
     "clip-vit-encoder": Proof(
         ("ViT.cls=True|SignalPatches.channels=3", "ViT.pre_norm=True|SignalTransformer.first_norm=True"),
         f"{VISION}::test_vit_equals",
     ),
+    "conv-patch-embedding-layer": Proof(("PooledPatches|StackedPatches",), PATCH_LAYERS),
     "conv-downsample-adapter": Proof(("Glu.stride=2",), f"{EXPERTS}::test_published_names"),
     "conv-stem": Proof(("ConvStem",), "tests/parts/test_conv_stem.py::test_the_stem_equals"),
     "conv3d-patch-embed": Proof(("Patches.frames=2|SignalPatches.frames=2",), f"{VITS}::test_runs_of_frames"),
@@ -125,7 +127,9 @@ PROOFS: dict[str, Proof] = {
     "hyper-attention": Proof(("HyperAttention",), f"{HYPER}::test_a_layer_equals"),
     "image-boundary-tokens": Proof(("Glu",), f"{EXPERTS}::test_published_names"),
     "image-causal-xattn-mask": Proof(("GatedCross",), f"{LOOKS}::test_a_token_sees"),
-    "image-newline-token": Proof(("AnyRes|Split|Native.newline",), "tests/media/test_"),
+    "image-newline-token": Proof(
+        ("AnyRes|Split|RawPatches|PooledPatches|StackedPatches",), "tests/media/test_"
+    ),
     "image-splitting": Proof(("Split",), f"{GEOMETRY}::test_split"),
     "imagebind-encoder": Proof(("ExtraKeyAttention",), f"{AUDIO}::test_imagebind_trunks"),
     "imu-encoder": Proof(("Branch.modality=imu",), f"{AUDIO}::test_imagebind_trunks"),
@@ -137,6 +141,7 @@ PROOFS: dict[str, Proof] = {
     "learned-2d-pos": Proof(("Placed",), "tests/parts/test_florence.py::test_the_mean_stands"),
     "lightning-attention": Proof(("Lightning",), f"{MIXERS}::test_decayed"),
     "linear-projector": Proof(("PixelShuffle|Linear",), CONNECTORS),
+    "local-window-cross-attention": Proof(("PooledPatches",), f"{PATCH_LAYERS}::test_eve_tokens"),
     "local-global-attention": Proof(("Attention.window", "LayerKind"), f"{LAYERS}::test_layers_follow"),
     "location-tokens": Proof(("Locations",), "tests/prompts/test_tasks.py::test_boxes_survive"),
     "logit-softcap": Proof(
@@ -154,6 +159,9 @@ PROOFS: dict[str, Proof] = {
     "mixed-resolution-training": Proof(("Native.sides",), "tests/media/test_native.py::test_training_draws"),
     "mlm-head": Proof(("MaskedToken",), f"{TEXTS}::test_words_behind"),
     "mlp-projector": Proof(("Mlp",), f"{CONNECTORS}::test_linear_and_mlp"),
+    "modality-specific-layernorm": Proof(
+        ("VisualExpert.norms=True",), f"{EXPERTS}::test_each_token"
+    ),
     "modality-adaptive-module": Proof(
         ("VisualExpert.norms=True", "VisualExpert.queries=False"), f"{EXPERTS}::test_mplug_owl2"
     ),
