@@ -248,6 +248,9 @@ PROOFS: dict[str, Proof] = {
     "tile-unpad": Proof(("AnyRes",), f"{GEOMETRY}::test_anyres"),
     "tiled-vit-encoder": Proof(("TiledViT",), f"{PARITY}[mllama]"),
     "topk-router": Proof(("Experts",), "tests/parts/test_experts.py::test_tokens_go_through"),
+    "transformer-xl-relative-position": Proof(
+        ("XlAttention",), "tests/parts/test_transformer_xl.py::test_scores"
+    ),
     "unified-image-video-frames": Proof(("Patches.frames=2",), f"{VITS}::test_runs_of_frames"),
     "uniform-frame-sampling": Proof(("EvenClips.frames|Frames",), "tests/media/test_clips.py"),
     "visual-abstractor": Proof(("Abstractor",), f"{EXPERTS}::test_mplug_owl2"),

@@ -25,6 +25,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "clip-rn50x64",
     ),
     "evlm": ("evlm",),
+    "flamingo": ("flamingo-3b", "flamingo-9b", "flamingo-80b"),
     "idefics": ("idefics-9b", "idefics-80b"),
     "florence": ("florence-2-base", "florence-2-large"),
     "idefics3": ("idefics3-8b", "smolvlm-2.2b", "smolvlm-500m", "smolvlm-256m"),

@@ -30,7 +30,7 @@ from beholder.parts.vision.views import by_size
 class Resampler(ConnectorConfig):
     """`latents` tokens for each view, however many features it has, in the width of the features; `project`: brought to
     the language model's by a matrix. expand, act: of the MLPs. frames: a vector is added to the features of each of so
-    many frames, 0 for none.
+    many frames, 0 for none. width: to which a matrix brings the features first, where it is not their own.
     """
 
     latents: int = 64
@@ -41,12 +41,17 @@ class Resampler(ConnectorConfig):
     norm: Norm = Norm()
     frames: int = 0
     project: bool = False
+    width: int | None = None
 
     def grid(self, grid: Grid) -> Grid:
         return Grid(1, 1, self.latents)
 
     def tiny(self) -> Resampler:
-        return super().tiny().but(latents=3, depth=2, frames=min(self.frames, 4), expand=2)
+        return (
+            super()
+            .tiny()
+            .but(latents=3, depth=2, frames=min(self.frames, 4), expand=2, width=self.width and 32)
+        )
 
     def build(self, in_dim: int, out_dim: int) -> Connector:
         return PerceiverResampler(self, in_dim, out_dim)
@@ -58,6 +63,8 @@ class PerceiverResampler(Connector):
     def __init__(self, config: Resampler, in_dim: int, out_dim: int) -> None:
         super().__init__()
         self.config = config
+        self.widen = nn.Linear(in_dim, config.width) if config.width else None
+        in_dim = config.width or in_dim
         self.latents = learned(config.latents, in_dim)
         self.frames = learned(config.frames, in_dim) if config.frames else None
         self.blocks = nn.ModuleList(ResamplerLayer(config, in_dim) for _ in range(config.depth))
@@ -65,6 +72,8 @@ class PerceiverResampler(Connector):
         self.project = Linear().build(in_dim, out_dim) if config.project else None
 
     def forward(self, packed: Packed, context: Mapping[str, Any] | None = None) -> Packed:
+        if self.widen is not None:
+            packed = Packed(self.widen(packed.tokens_ND), packed.grids)
         views = [
             tokens_ND if self.frames is None else self._placed(tokens_ND, grid)
             for tokens_ND, grid in zip(packed.split(), packed.grids, strict=True)

@@ -34,7 +34,7 @@ class NfNet(StagedConfig):
     over its width, 0 for no gate.
 
     deep_stem: four 3x3 convolutions in front, not one of 7x7 and a maximum. averages: shortcuts step by averages, not by
-    their convolution's stride. head: channels of a last convolution, 0 for none.
+    their convolution's stride. head: channels of a last convolution, 0 for none. start: of the learned gains of branches.
     """
 
     image_size: int = 224
@@ -50,6 +50,7 @@ class NfNet(StagedConfig):
     head: int = 0
     act: str = "relu"
     classes: int = 0
+    start: float = 0.0
     dim: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,7 +65,7 @@ class NfNet(StagedConfig):
     def tiny(self) -> NfNet:
         dims = tuple(16 + 16 * stage for stage in range(len(self.dims)))
         small = self.but(image_size=64, dims=dims, depths=(2,) + (1,) * (len(dims) - 1), stem=16)
-        return small.but(group=self.group and 4, head=self.head and 40)
+        return small.but(group=self.group and 4, head=self.head and 40, start=0.5)
 
     def build(self) -> NfNetModel:
         return NfNetModel(self)
@@ -96,7 +97,7 @@ class NfBlock(nn.Module):
         inner += [StandardConv(middle, middle, 3, 1, groups)] if config.twice else []
         self.layers = nn.ModuleList((StandardConv(inputs, middle), *inner, StandardConv(middle, outputs)))
         self.gate = ChannelGate(outputs, max(1, int(outputs * config.gate)), F.relu) if config.gate else None
-        self.gain = nn.Parameter(torch.zeros(()))
+        self.gain = nn.Parameter(torch.full((), config.start))
 
     def forward(self, x_VChw: Tensor) -> Tensor:
         y = self.act(x_VChw) / self.deviation

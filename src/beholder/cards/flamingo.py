@@ -1,0 +1,56 @@
+"""Flamingo (2204.14198): a resampler and gated layers between those of Chinchilla.
+
+Sizes as in the paper's tables: a resampler of 6 layers, 16 heads and 1536 channels; added layers before every one, every fourth
+and every seventh of the language model's; squared ReLU in all that is trained. A video is 8 frames at one a second.
+"""
+
+from beholder.cards.schema import Branch, Card, Stage, Trains
+from beholder.media.clips import Frames
+from beholder.media.geometry import IMAGENET_MEAN, IMAGENET_STD, Fixed
+from beholder.parts.blocks.attention import Attention
+from beholder.parts.blocks.cross_attention import CrossAttention
+from beholder.parts.blocks.mlp import FeedForward
+from beholder.parts.blocks.norms import Norm
+from beholder.parts.connectors.resampler import Resampler
+from beholder.parts.fusion.cross_attention import GatedCross, Layers
+from beholder.parts.heads.next_token import NextToken
+from beholder.parts.language import sizes_chinchilla as language
+from beholder.parts.vision import sizes_hierarchical as vision
+from beholder.prompts.chat import ChatFormat, Turn
+
+CROSS = GatedCross(
+    token_id=32000,
+    attention=CrossAttention(num_heads=16, memory_dim=1536),
+    mlp=FeedForward(hidden=8192, act="relu2", bias=False),
+    norm=Norm(),
+)
+FLAMINGO_3B = Card(
+    name="flamingo-3b",
+    system="flamingo",
+    paper="2204.14198",
+    branches=(
+        Branch(
+            encoders=(vision.NFNET_F6.but(image_size=320),),
+            connector=Resampler(
+                attention=Attention(num_heads=16, head_dim=96), act="relu2", frames=8, width=1536
+            ),
+            geometry=Fixed(size=(320, 320), mean=IMAGENET_MEAN, std=IMAGENET_STD),
+            frames=Frames(count=8, rate=1.0),
+        ),
+    ),
+    fusion=(CROSS,),
+    language=language.CHINCHILLA_1_4B,
+    heads=(NextToken(),),
+    prompt=ChatFormat("flamingo", assistant=Turn("", "<EOC>"), image_place="first", stops=("<EOC>",)),
+    stages=(Stage("train", rules=(Trains("branches.image.connector.*", 1e-4), Trains("fusion.*", 1e-4))),),
+)
+FLAMINGO_9B = FLAMINGO_3B.but(
+    name="flamingo-9b",
+    fusion=(CROSS.but(layers=Layers(every=4), **{"attention.num_heads": 32, "mlp.hidden": 16384}),),
+    language=language.CHINCHILLA_7B,
+)
+FLAMINGO_80B = FLAMINGO_3B.but(
+    name="flamingo-80b",
+    fusion=(CROSS.but(layers=Layers(every=7), **{"attention.num_heads": 64, "mlp.hidden": 32768}),),
+    language=language.CHINCHILLA_70B,
+)
