@@ -199,10 +199,6 @@ class Fields:
         self._unread.discard(key)
         return self._data.get(key)
 
-    def leave(self, keys: str) -> None:
-        """Mark fields, named in one string, as understood although nothing here depends on them."""
-        self._unread.difference_update(keys.split())
-
     def ignore(self, *keys: str) -> None:
         """Count fields as read that change nothing here: of training, or said by others."""
         self._unread.difference_update(keys)

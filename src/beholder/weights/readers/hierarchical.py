@@ -85,7 +85,7 @@ def _staged(
     """The stages that are recorded of all these families; `first`: tokens are recorded with channels first. Files for
     classification hold the model under `body` and a classifier besides.
     """
-    fields.leave(UNREAD)
+    fields.ignore(*UNREAD.split())
     stages = {
         "vision": Recorded("last_hidden_state", channels_first=first),
         "pooled": Recorded("pooler_output"),
@@ -160,7 +160,7 @@ def _efficientnet(fields: Fields) -> Read[EfficientNet]:
             f"{fields.name}: in_channels {list(inputs)} are not those that the stages before give"
         )
     expect(fields, "pooling_type", "mean", "mean", "max")
-    fields.leave("batch_norm_momentum dropout_rate drop_connect_rate")
+    fields.ignore("batch_norm_momentum", "dropout_rate", "drop_connect_rate")
     config = EfficientNet(
         image_size=side(fields, "image_size", 600),
         stages=tuple(Bottlenecks(*row) for row in zip(*columns, strict=True)),
@@ -220,7 +220,13 @@ def _donut_swin(fields: Fields) -> Read[Swin]:
 
 
 def _florence_vision(fields: Fields) -> Read[DaVit]:
-    fields.leave("projection_dim max_temporal_embeddings max_position_embeddings in_channels drop_path_rate")
+    fields.ignore(
+        "projection_dim",
+        "max_temporal_embeddings",
+        "max_position_embeddings",
+        "in_channels",
+        "drop_path_rate",
+    )
     before = fields.get("patch_prenorm", [False, True, True, True])
     config = DaVit(
         dims=counts(fields, "embed_dim", (128, 256, 512, 1024)),
@@ -268,8 +274,10 @@ def _expect_steps(fields: Fields, kernel: str) -> None:
 
 
 def _hiera(fields: Fields) -> Read[Hiera]:
-    fields.leave("decoder_hidden_size decoder_depth decoder_num_heads normalize_pixel_loss mask_ratio")
-    fields.leave("layer_norm_init")
+    fields.ignore(
+        "decoder_hidden_size", "decoder_depth", "decoder_num_heads", "normalize_pixel_loss", "mask_ratio"
+    )
+    fields.ignore("layer_norm_init")
     layers = depths(fields, "depths", (2, 3, 16, 3))
     _expect_steps(fields, "patch_size")
     expect(fields, "num_query_pool", 3, len(layers) - 1)
@@ -296,11 +304,11 @@ def _hiera(fields: Fields) -> Read[Hiera]:
 
 
 def _sam2_vision(fields: Fields) -> Read[Hiera]:
-    fields.leave("backbone_channel_list backbone_feature_sizes hidden_act layer_norm_eps")
+    fields.ignore("backbone_channel_list", "backbone_feature_sizes", "hidden_act", "layer_norm_eps")
     for key, official in (("fpn_kernel_size", 1), ("fpn_stride", 1), ("fpn_padding", 0)):
         expect(fields, key, official, official)
     inner = fields.part("backbone_config", "sam2_hiera_det_model")
-    inner.leave("hidden_size num_attention_heads")
+    inner.ignore("hidden_size", "num_attention_heads")
     _expect_steps(inner, "patch_kernel_size")
     layers = depths(inner, "blocks_per_stage", (1, 2, 7, 2))
     expect(inner, "num_query_pool_stages", 3, len(layers) - 1)
@@ -345,7 +353,7 @@ def _plain(fields: Fields, image_size: int, **settings: Any) -> VitDet:
 
 
 def _sam_vision(fields: Fields) -> Read[VitDet]:
-    fields.leave("num_pos_feats scale")
+    fields.ignore("num_pos_feats", "scale")
     plain = _plain(fields, 1024, offsets=fields.get("use_rel_pos", True))
     whole = indices(fields, "global_attn_indexes", (2, 5, 8, 11))
     hidden = int(plain.width * fields.positive("mlp_ratio", 4.0))
@@ -365,7 +373,7 @@ def _sam_vision(fields: Fields) -> Read[VitDet]:
 
 
 def _vitdet(fields: Fields) -> Read[VitDet]:
-    fields.leave("dropout_prob out_features out_indices stage_names drop_path_rate")
+    fields.ignore("dropout_prob", "out_features", "out_indices", "stage_names", "drop_path_rate")
     plain = _plain(fields, 224, windowed=(), offsets=fields.get("use_relative_position_embeddings", False))
     table = side(fields, "pretrain_image_size", 224) // plain.patch
     config = plain.but(

@@ -71,7 +71,7 @@ def read_text_encoder(fields: Fields) -> Read[TextEncoder]:
 
 def read_encoder(fields: Fields) -> Read[EncoderConfig]:
     """An encoder of pictures; raises `UnknownName` for an unknown type."""
-    return read_part(fields, VISION)
+    return read_part(fields, INSIDE)
 
 
 def read_audio(fields: Fields) -> Read[SignalTransformer]:
@@ -81,7 +81,7 @@ def read_audio(fields: Fields) -> Read[SignalTransformer]:
 
 def read_vit(fields: Fields) -> Read[ViT]:
     """A vision transformer; raises `UnknownName` for a type that is none."""
-    return _only(fields, VISION, ViT, "a plain ViT")
+    return _only(fields, INSIDE, ViT, "a plain ViT")
 
 
 def _only(fields: Fields, readers: Readers, kind: type[Config], words: str) -> Read[Any]:

@@ -34,7 +34,7 @@ UNREAD = (
 def _vit(
     fields: Fields, *, image_size: int, patch: int, dim: int, hidden: int, heads: int, act: str, eps: float
 ) -> ViT:
-    fields.leave(UNREAD)
+    fields.ignore(*UNREAD.split())
     return ViT(
         image_size=side(fields, "image_size", image_size),
         patch=side(fields, "patch_size", patch),
@@ -84,7 +84,7 @@ def _siglip2_vision(fields: Fields) -> Read[ViT]:
 
 
 def _idefics3_vision(fields: Fields, dim: int = 1152, heads: int = 16) -> Read[ViT]:
-    fields.leave("max_image_size size tie_word_embeddings use_base_siglip")
+    fields.ignore("max_image_size", "size", "tie_word_embeddings", "use_base_siglip")
     vit = _vit(fields, image_size=224, patch=32, dim=dim, hidden=3072, heads=heads, act="gelu_tanh", eps=1e-6)
     return Read(replace(vit, positions=GridTable("bucketed")), layouts.VIT, body=("",))
 
@@ -162,7 +162,7 @@ def _ijepa(fields: Fields) -> Read[ViT]:
         raise BeholderError(
             f"{fields.name}: I-JEPA with a classifier is not supported; load its bare encoder"
         )
-    fields.leave("pooler_act pooler_output_size")
+    fields.ignore("pooler_act", "pooler_output_size")
     return Read(
         replace(_bert_like(fields), cls=False), layouts.BERT_VIT, body=("ijepa.", ""), stages=_stages(0)
     )
@@ -350,7 +350,7 @@ def _qwen_vit(fields: Fields, **settings: Any) -> ViT:
     """Qwen2-VL's encoder (2409.12191) and its kin: a picture is seen as two equal frames. What merges patches behind it is a
     connector.
     """
-    fields.leave(UNREAD)
+    fields.ignore(*UNREAD.split())
     patch = fields.count("patch_size", fields.count("spatial_patch_size", 14))
     frames = fields.count("temporal_patch_size", 2)
     attention = Attention(fields.count("num_heads", 16), qkv_bias=True, out_bias=True, rotary=_axial(fields))
