@@ -70,6 +70,7 @@ PROOFS: dict[str, Proof] = {
     "bidirectional-llm-encoder": Proof(("TwoWayDecoder",), f"{TWO_WAY}::test_every_token"),
     "bidirectional-text-encoder": Proof(("TextEncoder.causal=False",), f"{LANGUAGE}::test_a_causal_tower"),
     "block-diagonal-attention": Proof((NATIVE,), f"{VITS}::test_attention_by_segment"),
+    "block-sparse-attention": Proof(("BlockSparse",), "tests/parts/test_block_sparse.py"),
     "bpe-tokenizer": Proof(("Decoder|TextEncoder",), TOKENIZER),
     "causal-decoder": Proof(("Decoder",), f"{LANGUAGE}::test_decoder_equals"),
     "causal-q-former": Proof(("QueryEncoder.causal=True",), f"{CODECS}::test_seed_with"),

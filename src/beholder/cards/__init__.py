@@ -120,6 +120,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "aimv2-l-14-native",
         "aimv2-l-14-probe",
         "aimv2-l-14-pretraining",
+        "aimv2-l-14-lit",
     ),
     "other_language_models": (
         "pythia-70m",
@@ -136,6 +137,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "phi-2",
         "phi-3-mini-4k",
         "phi-3-mini-128k",
+        "phi-3-small-8k",
         "phi-3-medium-4k",
         "gemma-2b",
         "gemma-7b",

@@ -1,10 +1,17 @@
 """Language models of other forms than Llama's: Pythia, Falcon, Persimmon, Phi, Gemma, Mamba and StripedHyena."""
 
-from beholder.cards.schema import Card, Source
+from beholder.cards.schema import Card, LanguagePart, Source
+from beholder.parts.blocks.attention import Attention
+from beholder.parts.blocks.block_sparse import BlockSparse, BoundedGlu
+from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.positions import Rotary
+from beholder.parts.blocks.transformer import LayerKind
 from beholder.parts.heads.next_token import NextToken
 from beholder.parts.language import sizes_decoders as decoders
 from beholder.parts.language import sizes_gpt as gpt
 from beholder.parts.language import sizes_recurrent as recurrent
+from beholder.parts.language.decoder import Decoder
+from beholder.parts.language.embedding import TokenEmbedding
 from beholder.prompts import formats
 
 PYTHIA_70M = Card(
@@ -96,6 +103,39 @@ PHI_3_MEDIUM_4K = PHI_3_MINI_4K.but(
     name="phi-3-medium-4k",
     language=decoders.PHI_3_MEDIUM_4K,
     weights=(Source("hub", "microsoft/Phi-3-medium-4k-instruct"),),
+)
+# config.json of microsoft/Phi-3-small-8k-instruct; every second layer sees all.
+PHI_3_SMALL_ATTENTION = Attention(
+    num_heads=32, num_kv_heads=8, qkv_bias=True, out_bias=True, rotary=Rotary(theta=1e6), scale=1 / 128
+)
+PHI_3_SMALL_8K = PHI_3_MINI_4K.but(
+    name="phi-3-small-8k",
+    languages=(
+        LanguagePart(
+            Decoder(
+                vocab_size=100352,
+                dim=4096,
+                num_layers=32,
+                attention=BlockSparse(
+                    num_heads=32,
+                    num_kv_heads=8,
+                    qkv_bias=True,
+                    out_bias=True,
+                    rotary=Rotary(theta=1e6),
+                    scale=1 / 128,
+                ),
+                mlp=BoundedGlu(14336),
+                norm=Norm("layer", 1e-5),
+                tied=True,
+                context=8192,
+                embedding=TokenEmbedding(scale=10.0),
+                others=(LayerKind(PHI_3_SMALL_ATTENTION),),
+                pattern=(0, 1),
+                logit_scale=1 / 8,
+            )
+        ),
+    ),
+    weights=(),
 )
 
 GEMMA_2B = PYTHIA_70M.but(

@@ -7,13 +7,17 @@ from beholder.media.geometry import CLIP_MEAN, CLIP_STD, Fixed
 from beholder.media.native import Native
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward
-from beholder.parts.connectors.projections import Linear
+from beholder.parts.blocks.norms import Norm
+from beholder.parts.connectors.projections import Linear, Pooled
 from beholder.parts.fusion.splice import Splice
+from beholder.parts.fusion.towers import Towers
 from beholder.parts.heads.labels import Labels
 from beholder.parts.heads.next_patch import NextPatch
 from beholder.parts.heads.next_token import NextToken
+from beholder.parts.heads.similarity import Similarity
 from beholder.parts.language.decoder import Decoder
 from beholder.parts.language.embedding import TokenEmbedding
+from beholder.parts.language.text_encoder import TextEncoder
 from beholder.parts.vision import sizes as vision
 from beholder.parts.vision.positions import Sinusoids
 from beholder.prompts import formats
@@ -117,4 +121,23 @@ AIMV2_L_14_PRETRAINING = AIMV2_L_14.but(
     prompt=formats.PLAIN,
     stages=(Stage("pretraining", rules=(Trains("*", lr=1e-3),), objective="pixels and text"),),
     weights=(),
+)
+AIMV2_WORDS = TextEncoder(
+    vocab_size=49408,
+    dim=768,
+    num_layers=12,
+    attention=Attention(num_heads=6),
+    mlp=FeedForward(2048, act="silu", gated=True, bias=False),
+    norm=Norm("rms", 1e-5),
+    projection=512,
+)
+# With a tower of words trained beside it; sizes are the defaults of the official config class, whose weights these are.
+AIMV2_L_14_LIT = AIMV2_L_14.but(
+    name="aimv2-l-14-lit",
+    vision=vision.AIMV2_L_14.but(pool="query"),
+    connector=Pooled(project=True),
+    fusion=(Towers(),),
+    languages=(LanguagePart(AIMV2_WORDS),),
+    heads=(Similarity(most=100.0),),
+    weights=(Source("hub", "apple/aimv2-large-patch14-224-lit"),),
 )

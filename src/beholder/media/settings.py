@@ -283,6 +283,7 @@ def _channels(value: Any) -> tuple[float, ...]:
 
 READERS: dict[str, Callable[[Settings], Geometry]] = {
     "CLIPImageProcessor": _clip,
+    "ChineseCLIPImageProcessor": _clip,
     "LlavaImageProcessor": _clip,
     "SiglipImageProcessor": _siglip,
     "BlipImageProcessor": _blip,

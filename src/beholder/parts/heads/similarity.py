@@ -29,7 +29,7 @@ class Likeness(NamedTuple):
 @dataclass(frozen=True)
 class Similarity(HeadConfig):
     """exp(scale) * cosine (+ bias). The start values are CLIP's ln(1 / 0.07); SigLIP has a bias besides. scale None: the cosine
-    alone. pooled: the branch's vectors stand beside its tokens.
+    alone. pooled: the branch's vectors stand beside its tokens. most: exp(scale) is kept between 1 and this.
     """
 
     output: ClassVar[str] = "similarity"
@@ -38,6 +38,7 @@ class Similarity(HeadConfig):
     scale: float | None = math.log(1 / 0.07)
     bias: float | None = None
     pooled: bool = False
+    most: float | None = None
 
     def build(self, language: LanguageConfig | None) -> Head:
         return SimilarityHead(self)
@@ -70,5 +71,8 @@ class SimilarityHead(Head):
     def compare(self, images_VD: Tensor, texts_BD: Tensor) -> Tensor:
         """Scores (V, B) of unit vectors."""
         scores_VB = images_VD @ texts_BD.T
-        scores_VB = scores_VB if self.scale is None else scores_VB * self.scale.exp()
+        if self.scale is not None:
+            most = self.config.most
+            scale = self.scale if most is None else self.scale.clamp(0.0, math.log(most))
+            scores_VB = scores_VB * scale.exp()
         return scores_VB if self.bias is None else scores_VB + self.bias

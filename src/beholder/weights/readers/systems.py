@@ -25,6 +25,7 @@ from beholder.weights.readers import (
     blip,
     cross_attention,
     detectors,
+    dual,
     early_fusion,
     florence,
     joint,
@@ -182,13 +183,6 @@ def _idefics3(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
     return Reading(card, (naming,), stages)
 
 
-DUAL_STAGES = {
-    "connector": Recorded("image_embeds"),
-    "text vectors": Recorded("text_embeds"),
-    "similarity": Recorded("logits_per_image"),
-}
-
-
 def _clip(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
     projection = fields.count("projection_dim", 512)
     # Files of the first releases have `..._config_dict` besides, which wins as a whole.
@@ -214,7 +208,7 @@ def _clip(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
         Binding("text_projection.", LANGUAGE + "projection.", common.WEIGHT),
         Binding("", "heads.0.", common.CLIP_SCALE),
     )
-    stages = {"vision": Recorded("hook/vision_model/last_hidden_state", skip=1), **DUAL_STAGES}
+    stages = {"vision": Recorded("hook/vision_model/last_hidden_state", skip=1), **dual.STAGES}
     return Reading(card, (naming,), stages)
 
 
@@ -238,7 +232,7 @@ def _siglip(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
         Binding("", "heads.0.", common.SIGLIP_SCALE),
     )
     return Reading(
-        card, (naming,), {"vision": Recorded("hook/vision_model/last_hidden_state"), **DUAL_STAGES}
+        card, (naming,), {"vision": Recorded("hook/vision_model/last_hidden_state"), **dual.STAGES}
     )
 
 
@@ -252,6 +246,8 @@ SYSTEMS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
     **visual_experts.READERS,
     **joint.READERS,
     **detectors.READERS,
+    **dual.READERS,
+    **open_clip.READERS,
     "llava": _llava,
     "llava_next": _llava_next,
     "idefics3": _idefics3,

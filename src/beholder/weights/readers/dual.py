@@ -1,0 +1,147 @@
+"""Dual encoders that are CLIP (2103.00020) with another tower of words or pictures: MetaCLIP 2, Chinese-CLIP, AIMv2.
+
+Defaults are those of the official config classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from beholder.cards.schema import Card
+from beholder.media.geometry import Geometry
+from beholder.parts.blocks.attention import Attention
+from beholder.parts.blocks.mlp import FeedForward
+from beholder.parts.blocks.norms import Norm
+from beholder.parts.connectors.projections import Pooled
+from beholder.parts.fusion.towers import Towers
+from beholder.parts.heads.similarity import Similarity
+from beholder.parts.language.text_encoder import TextEncoder
+from beholder.parts.vision.vit import ViT
+from beholder.weights.layout import Binding, Layout
+from beholder.weights.layouts import common
+from beholder.weights.layouts.rules import affine
+from beholder.weights.readers.fields import Fields
+from beholder.weights.readers.read import Read, Recorded, activation_name
+from beholder.weights.readers.reading import CONNECTOR, LANGUAGE, VISION, Reading
+from beholder.weights.readers.text import NO_POOLER
+from beholder.weights.readers.text import READERS as TEXTS
+from beholder.weights.readers.vision import READERS as TOWERS
+
+STAGES = {
+    "connector": Recorded("image_embeds"),
+    "text vectors": Recorded("text_embeds"),
+    "similarity": Recorded("logits_per_image"),
+}
+AIMV2_TEXT = Layout(
+    {
+        "embeddings.token_embedding.weight": "embedding.weight",
+        "embeddings.position_embedding.weight": "embedding.positions",
+        **affine(
+            {
+                "encoder.layers.{}.rms_norm1": "blocks.{}.norm1",
+                "encoder.layers.{}.rms_norm2": "blocks.{}.norm2",
+                **{
+                    f"encoder.layers.{{}}.attention.{key}": f"blocks.{{}}.attn.{own}"
+                    for key, own in {"q_proj": "q", "k_proj": "k", "v_proj": "v", "out_proj": "out"}.items()
+                },
+                **{
+                    f"encoder.layers.{{}}.ffn.{name}_proj": f"blocks.{{}}.mlp.{name}"
+                    for name in ("gate", "up", "down")
+                },
+                "rms_norm": "norm",
+            }
+        ),
+    },
+    name="transformers AIMv2 text tower",
+)
+
+
+def _towers(
+    fields: Fields,
+    name: str,
+    geometry: Geometry | None,
+    vision: Read[ViT],
+    text: Read[TextEncoder],
+    head: Similarity = Similarity(),
+) -> Reading:
+    """CLIP's form: both vectors through a matrix without bias into one space."""
+    projection = fields.count("projection_dim", 512)
+    card = Card(
+        name=name,
+        vision=vision.config,
+        connector=Pooled(project=True),
+        images=geometry,
+        fusion=(Towers(),),
+        language=text.config.but(projection=projection),
+        heads=(head,),
+    )
+    naming = (
+        Binding("vision_model.", VISION, vision.layout),
+        Binding("visual_projection.", CONNECTOR + "linear.", common.WEIGHT),
+        Binding("text_model.", LANGUAGE, text.layout),
+        Binding("text_projection.", LANGUAGE + "projection.", common.WEIGHT),
+        Binding("", "heads.0.", common.CLIP_SCALE),
+    )
+    seen = Recorded("hook/vision_model/last_hidden_state", skip=int(vision.config.cls))
+    return Reading(card, (naming,), {"vision": seen, **STAGES})
+
+
+def _vision(fields: Fields, kind: str, own: str) -> Read[ViT]:
+    """The tower of pictures, of a type that says what `kind` does."""
+    part = fields.part("vision_config", own)
+    part.raw("projection_dim")
+    read = TOWERS[kind](part)
+    part.finish()
+    return read
+
+
+def _metaclip_2(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
+    """MetaCLIP 2 (2507.22062): texts end at their first end token, also where its id is 2."""
+    part = fields.part("text_config", "metaclip_2_text_model")
+    text = TEXTS["clip_text_model"](part)
+    part.finish()
+    text = Read(text.config.but(pool="end"), text.layout)
+    vision = _vision(fields, "clip_vision_model", "metaclip_2_vision_model")
+    return _towers(fields, name, geometry, vision, text)
+
+
+def _chinese_clip(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
+    """Chinese-CLIP (2211.01335): BERT's first token, without the pooler."""
+    part = fields.part("text_config", "chinese_clip_text_model")
+    read = TEXTS["bert"](part)
+    part.finish()
+    encoder = read.config.but(pool="first", projection_bias=False, projection_act=None)
+    vision = _vision(fields, "clip_vision_model", "chinese_clip_vision_model")
+    return _towers(fields, name, geometry, vision, Read(encoder, read.layout.but(NO_POOLER)))
+
+
+def _aimv2(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
+    """AIMv2 with a tower of words trained beside it (2411.14402, section 4.3, after LiT); the scale is bounded."""
+    part = fields.part("text_config", "aimv2_text_model")
+    bias = part.get("qkv_bias", False)
+    width = part.count("hidden_size", 768)
+    act = activation_name(part, "hidden_act", "silu")
+    hidden = part.count("intermediate_size", 2048)
+    text = TextEncoder(
+        vocab_size=part.count("vocab_size", 49408),
+        dim=width,
+        num_layers=part.layers("num_hidden_layers", 12),
+        attention=Attention(part.count("num_attention_heads", 6), qkv_bias=bias, out_bias=bias),
+        mlp=FeedForward(hidden, act, gated=True, bias=part.get("mlp_bias", False)),
+        norm=Norm("rms", part.positive("rms_norm_eps", 1e-5)),
+        context=part.count("max_position_embeddings", 77),
+        pool="end",
+        end_id=part.get("eos_token_id", 49407),
+        projection=width,
+    )
+    part.finish()
+    head = Similarity(most=fields.positive("max_logit_scale", 100.0))
+    vision = _vision(fields, "aimv2_vision_model", "aimv2_vision_model")
+    return _towers(fields, name, geometry, vision, Read(text, AIMV2_TEXT), head)
+
+
+READERS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
+    "metaclip_2": _metaclip_2,
+    "chinese_clip": _chinese_clip,
+    "aimv2": _aimv2,
+}
