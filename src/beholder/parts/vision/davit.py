@@ -81,7 +81,7 @@ class WindowMixer(nn.Module):
     def forward(self, x_VhwC: Tensor) -> Tensor:
         q, k, v = self.heads.split(partition(x_VhwC, self.window).flatten(1, 2))
         y_WTC = self.heads.join(F.scaled_dot_product_attention(q, k, v))
-        return merge(y_WTC.unflatten(1, (self.window, self.window)), (x_VhwC.shape[1], x_VhwC.shape[2]))
+        return merge(y_WTC.unflatten(1, (self.window, self.window)), x_VhwC.shape[1:3])
 
 
 class ChannelMixer(nn.Module):

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -118,14 +119,14 @@ class HieraLayer(nn.Module):
         x_VhwC = maxima(x_VhwC) if self.pools else x_VhwC
         windows = partition(y_VhwC, self.window) if self.window else y_VhwC
         q_WHTK, k_WHTK, v_WHTK = self.attn.split(windows.flatten(1, 2))
-        shape = (windows.shape[1], windows.shape[2])
+        shape = windows.shape[1:3]
         if self.pools:
             q_WwwC = maxima(q_WHTK.transpose(1, 2).flatten(2).unflatten(1, shape))
-            shape = (q_WwwC.shape[1], q_WwwC.shape[2])
+            shape = q_WwwC.shape[1:3]
             q_WHTK = q_WwwC.flatten(1, 2).unflatten(-1, (self.attn.num_heads, -1)).transpose(1, 2)
         y_WTC = self.attn.join(F.scaled_dot_product_attention(q_WHTK, k_WHTK, v_WHTK))
         y = y_WTC.unflatten(1, shape)
-        x_VhwC = x_VhwC + (merge(y, (x_VhwC.shape[1], x_VhwC.shape[2])) if self.window else y)
+        x_VhwC = x_VhwC + (merge(y, x_VhwC.shape[1:3]) if self.window else y)
         return x_VhwC + self.mlp(self.norm2(x_VhwC))
 
 
@@ -165,7 +166,7 @@ class HieraModel(StagedEncoder):
         )
         self.classifier = nn.Linear(config.dims[-1], config.classes) if config.classes else None
 
-    def _places(self, size: tuple[int, int]) -> Tensor:
+    def _places(self, size: torch.Size) -> Tensor:
         """Positions of a map of `size`, (h, w, C)."""
         table = BICUBIC.resized(self.positions.flatten(0, 1), *size).unflatten(0, size)
         if self.window_positions is None:
@@ -175,7 +176,7 @@ class HieraModel(StagedEncoder):
 
     def maps(self, pixels_V3HW: Tensor) -> Maps:
         x_VhwC = last_dim(self.patch(pixels_V3HW))
-        x_VhwC = x_VhwC + self._places((x_VhwC.shape[1], x_VhwC.shape[2]))
+        x_VhwC = x_VhwC + self._places(x_VhwC.shape[1:3])
         taps, ends = [], tuple(accumulate(self.config.depths))
         for count, block in enumerate(self.blocks, start=1):
             x_VhwC = block(x_VhwC)

@@ -14,6 +14,7 @@ from torch import Tensor
 from beholder.errors import BeholderError
 from beholder.media.plan import Grid, Size
 from beholder.parts.contracts import Encoder, Packed, VisionConfig
+from beholder.parts.vision.views import size_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class RawPatchEncoder(Encoder):
         self.config = config
 
     def forward(self, views: Sequence[Tensor]) -> Packed:
-        grids = tuple(self.config.grid((view.shape[1], view.shape[2])) for view in views)
+        grids = tuple(self.config.grid(size_of(view)) for view in views)
         pairs = zip(views, grids, strict=True)
         return Packed(torch.cat([self._patches(view, grid) for view, grid in pairs]), grids)
 

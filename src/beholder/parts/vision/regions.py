@@ -17,6 +17,7 @@ from beholder.media.plan import Grid, Size
 from beholder.parts.blocks.boxes import anchors, clipped, moved, nms, roi_align
 from beholder.parts.contracts import Encoder, EncoderConfig, Packed, VisionConfig
 from beholder.parts.vision.resnet import ResNet
+from beholder.parts.vision.views import size_of
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,7 @@ class RegionFeaturesEncoder(Encoder):
                     f"vectors of {view.shape[0]} numbers for each region; this system takes {self.config.dim}"
                 )
         tokens = [view.flatten(1).T for view in views]
-        return Packed(
-            torch.cat(tokens), tuple(self.config.grid((view.shape[1], view.shape[2])) for view in views)
-        )
+        return Packed(torch.cat(tokens), tuple(self.config.grid(size_of(view)) for view in views))
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class FasterRcnnEncoder(Encoder):
         self.classes = nn.Linear(config.dim, config.classes)
 
     def forward(self, views: Sequence[Tensor]) -> Packed:
-        grids = tuple(self.config.grid((view.shape[-2], view.shape[-1])) for view in views)
+        grids = tuple(self.config.grid(size_of(view)) for view in views)
         return Packed(torch.cat([self.regions(view)[0] for view in views]), grids)
 
     def regions(self, view: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -129,7 +128,7 @@ class FasterRcnnEncoder(Encoder):
         for stage in self.backbone.stages[:-1]:
             map_Chw = stage(map_Chw)
         with torch.no_grad():
-            boxes_P4 = self._propose(map_Chw, (view.shape[-2], view.shape[-1]))
+            boxes_P4 = self._propose(map_Chw, size_of(view))
         pooled = self.backbone.stages[-1](roi_align(map_Chw[0], boxes_P4, self.config.stride, 14))
         features_PD = pooled.mean((2, 3))
         scores_PC = self.classes(features_PD).softmax(-1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from beholder.errors import BeholderError
 from beholder.media.plan import Grid, Size
 from beholder.parts.contracts import Encoder, Packed, VisionConfig
-from beholder.parts.vision.views import by_size
+from beholder.parts.vision.views import by_size, size_of
 
 
 class StagedConfig(VisionConfig):
@@ -82,7 +82,7 @@ class StagedEncoder(Encoder):
         """The maps of views of one size."""
 
     def forward(self, views: Sequence[Tensor]) -> Packed:
-        grids = [self.config.grids((view.shape[-2], view.shape[-1])) for view in views]
+        grids = [self.config.grids(size_of(view)) for view in views]
         found = by_size(views, self._by_view)
         taps = {
             number: Packed(

@@ -7,6 +7,7 @@ V views, h w rows and columns of a map, C channels, W windows, T tokens of a win
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -101,7 +102,7 @@ class OffsetMlp(nn.Module):
         return 16 * bias_TTH.permute(2, 0, 1).sigmoid()
 
 
-def shift_mask(size: tuple[int, int], window: int, shift: int, device: torch.device | None = None) -> Tensor:
+def shift_mask(size: Sequence[int], window: int, shift: int, device: torch.device | None = None) -> Tensor:
     """(windows of one view, T, T): True where two tokens of a map rolled by `shift` were neighbours before (Swin, 2103.14030
     figure 4). `size`: (height, width) of the map, divisible by the window.
     """
@@ -135,10 +136,10 @@ class WindowAttention(nn.Module):
             self.bias = OffsetMlp(self.window, trained, num_heads)
 
     def forward(self, x_VhwC: Tensor) -> Tensor:
-        views, size = len(x_VhwC), (x_VhwC.shape[1], x_VhwC.shape[2])
+        views, size = len(x_VhwC), x_VhwC.shape[1:3]
         shift = self.shift if self.log_scale is not None or min(size) > self.window else 0
         x_VhwC = pad_to(x_VhwC, self.window).roll((-shift, -shift), (1, 2))
-        padded = (x_VhwC.shape[1], x_VhwC.shape[2])
+        padded = x_VhwC.shape[1:3]
         q, k, v = self.heads.split(partition(x_VhwC, self.window).flatten(1, 2))
         scale = None
         if self.log_scale is not None:

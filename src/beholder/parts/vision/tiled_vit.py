@@ -23,6 +23,7 @@ from beholder.parts.blocks.step import Step
 from beholder.parts.blocks.transformer import Arrangement, TransformerLayer
 from beholder.parts.contracts import Encoder, Packed, VisionConfig
 from beholder.parts.vision.patches import Patches
+from beholder.parts.vision.views import size_of
 
 FILL = 8  # tokens of a tile are filled up to a multiple of this (official `MllamaVisionModel`)
 
@@ -120,13 +121,13 @@ class TiledTransformer(Encoder):
         )
 
     def forward(self, views: Sequence[Tensor]) -> Packed:
-        grids = tuple(self.config.grid((view.shape[-2], view.shape[-1])) for view in views)
+        grids = tuple(self.config.grid(size_of(view)) for view in views)
         return Packed(torch.cat([self._encode(view) for view in views]), grids)
 
     def _encode(self, view: Tensor) -> Tensor:
         """The tokens of one picture, (tiles T, out_dim)."""
         config = self.config
-        rows, columns = config.shape((view.shape[-2], view.shape[-1]))
+        rows, columns = config.shape(size_of(view))
         kind, count = config.shapes.index((rows, columns)) + 1, rows * columns
         tiles = view.unflatten(1, (rows, -1)).unflatten(3, (columns, -1))  # 3, rows, h, columns, w
         pixels = tiles.permute(1, 3, 0, 2, 4).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Views of unequal sizes through an encoder that takes stacks of equal ones."""
+"""Sizes of views, and views of unequal sizes through an encoder that takes stacks of equal ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from beholder.media.plan import Size
+
 T = TypeVar("T")
+
+
+def size_of(view: Tensor) -> Size:
+    """(rows, columns) of the last two axes."""
+    return view.shape[-2], view.shape[-1]
 
 
 def by_size(views: Sequence[Tensor], encode: Callable[[Tensor], Iterable[T]]) -> list[T]:

@@ -28,7 +28,7 @@ from beholder.parts.contracts import Encoder, Packed, VisionConfig
 from beholder.parts.vision.patches import Patches, Windows
 from beholder.parts.vision.pools import AttentionPool, DensePool, QueryPool
 from beholder.parts.vision.positions import GridTable, RelativeTable, Sinusoids
-from beholder.parts.vision.views import by_size
+from beholder.parts.vision.views import by_size, size_of
 
 POOLS = (None, "cls", "mean", "cls and mean", "dense", "attention", "query")
 RELATIVE = (None, "layers", "shared")
@@ -197,15 +197,10 @@ class VisionTransformer(Encoder):
 
     def forward(self, views: Sequence[Tensor]) -> Packed:
         config, take = self.config, self.config.take
-        grids = tuple(
-            config.grid((view.shape[-2], view.shape[-1]), config.patches.steps(view)) for view in views
-        )
+        grids = tuple(config.grid(size_of(view), config.patches.steps(view)) for view in views)
         sequences = [x_TD for x_tTD in by_size(views, self._embed) for x_TD in x_tTD]
-        planes = [
-            config.plane((view.shape[-2], view.shape[-1]))
-            for view, grid in zip(views, grids, strict=True)
-            for _ in range(grid.frames)
-        ]
+        pairs = zip(views, grids, strict=True)
+        planes = [config.plane(size_of(view)) for view, grid in pairs for _ in range(grid.frames)]
         kept = self._run(sequences, planes)
         skipped = 0 if take.front else config.front
         patches = {depth: torch.cat([x_TD[skipped:] for x_TD in given]) for depth, given in kept.items()}

@@ -109,7 +109,7 @@ class OffsetAttention(nn.Module):
             columns = torch.einsum("whijk,jnk->whijn", q_WHhwK, offset_vectors(self.columns, width))
             bias = (rows[..., :, None] + columns[..., None, :]).flatten(4).flatten(2, 3)
         y_WhwC = self.heads.join(F.scaled_dot_product_attention(q, k, v, attn_mask=bias)).view_as(x_WhwC)
-        return merge(y_WhwC, (x_VhwC.shape[1], x_VhwC.shape[2])) if self.window else y_WhwC
+        return merge(y_WhwC, x_VhwC.shape[1:3]) if self.window else y_WhwC
 
 
 def offset_vectors(table_OK: Tensor, length: int) -> Tensor:

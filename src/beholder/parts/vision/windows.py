@@ -5,6 +5,8 @@ V views, h w rows and columns of a map, W windows of all views, T tokens of a wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,7 +30,7 @@ def partition(x_VhwC: Tensor, window: int) -> Tensor:
     return grid.transpose(2, 3).reshape(-1, window, window, channels)
 
 
-def merge(x_WwwC: Tensor, size: tuple[int, int]) -> Tensor:
+def merge(x_WwwC: Tensor, size: Sequence[int]) -> Tensor:
     """Windows put together again to maps of `size` (height, width), without the padding."""
     (height, width), window = size, x_WwwC.shape[1]
     rows, columns = -(-height // window), -(-width // window)
