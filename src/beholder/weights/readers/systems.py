@@ -247,7 +247,6 @@ SYSTEMS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
     **joint.READERS,
     **detectors.READERS,
     **dual.READERS,
-    **open_clip.READERS,
     "llava": _llava,
     "llava_next": _llava_next,
     "idefics3": _idefics3,
