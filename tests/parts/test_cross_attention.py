@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from beholder.cards import card
 from beholder.cards.schema import Card
+from beholder.data.samples import Sample, Turn
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.geometry import Fixed
 from beholder.media.plan import Box, Features, Grid, Media, PicturePlan, Tag, View, in_order
@@ -25,11 +27,14 @@ from beholder.parts.fusion.cross_attention import GatedCross, Layers
 from beholder.parts.fusion.splice import Splice
 from beholder.parts.heads.next_token import NextToken
 from beholder.parts.language.state import State
+from beholder.pipeline import Pipeline
 from beholder.planning import branch_plan, placed
+from beholder.prompts.messages import Picture, user
+from beholder.train.collate import Collator
 from beholder.weights.layout import Binding, to_own
 from beholder.weights.layouts import cross_attention as layouts
 from beholder.weights.lazy import lazy
-from tests.toys import DECODER, VIT
+from tests.toys import CHAT, DECODER, VIT, byte_tokenizer
 
 CROSS = GatedCross(
     attention=CrossAttention(num_heads=4, memory_dim=32),
@@ -408,3 +413,28 @@ def test_the_gated_layer_equals_the_equations():
 def test_how_many_layers_are_added(name, added):
     chosen = card(name)
     assert len(chosen.fusion[0].layers.of(chosen.main.num_layers)) == added
+
+
+ASKED = SEES.but(fusion=(CROSS.but(token_id=258),), prompt=CHAT)
+
+
+def test_questions_about_several_pictures_and_none():
+    """Rows of one request, each as by itself; every picture is one token of its prompt."""
+    pipeline = Pipeline(made(ASKED), byte_tokenizer())
+    photos = [np.random.default_rng(n).integers(0, 256, (40, 56, 3), np.uint8) for n in range(3)]
+    asked = [(photos[:2], "Which?"), ([], "Why?"), (photos[2:], "What is it, then?")]
+    alone = [pipeline.ask(given or None, text, max_tokens=4) for given, text in asked]
+    assert [reply.usage.image for reply in alone] == [2, 0, 1]
+    together = pipeline.answer([[user(*map(Picture, given), text)] for given, text in asked], max_tokens=4)
+    assert list(map(str, together)) == list(map(str, alone))
+
+
+def test_training_sees_pictures_where_answering_does():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
+    sample = Sample(pixels, (Turn("What is it?", "A cat.", "naming"),), "a")
+    given = Collator(ASKED, byte_tokenizer())([sample])
+    assert int((given.batch.ids_BT == 258).sum()) == 1
+    model = made(ASKED)
+    model(given.batch).heads["text"].sum().backward()
+    trained = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert {name for name, _ in model.named_parameters() if name.startswith("fusion.")} <= trained

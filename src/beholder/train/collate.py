@@ -20,6 +20,7 @@ from beholder.media.pixels import load_views
 from beholder.media.plan import PicturePlan
 from beholder.model import Batch
 from beholder.parts.blocks.masks import PADDING, Visibility
+from beholder.planning import placed
 from beholder.prompts.chat import render
 from beholder.prompts.messages import Picture, assistant, user
 from beholder.prompts.tokenizer import Tokenizer
@@ -109,7 +110,8 @@ class Collator:
         height, width = sample.pixels.shape[:2]
         grid = self.branch.encoders[0].grid
         geometry = geometry.drawn(str(sample.key))
-        return plan_picture((height, width), geometry, grid, connector.grid, self.branch.name)
+        planned = plan_picture((height, width), geometry, grid, connector.grid, self.branch.name)
+        return placed(self.card, planned)
 
     def _row(self, sample: Sample, plan: PicturePlan) -> _Row:
         if not sample.turns:
