@@ -197,6 +197,7 @@ PROOFS: dict[str, Proof] = {
         ("ViT.prefix=True",), "tests/parts/test_next_patch.py::test_a_prefix_sees"
     ),
     "prompt-ensembling": Proof(("Similarity",), "tests/test_classify.py::test_an_ensemble"),
+    "q-former": Proof(("QueryStack",), "tests/parts/test_qformer.py::test_every_second"),
     "qk-norm": Proof(("Attention.qk_norm|CrossAttention.qk_norm",), f"{LAYERS}::test_queries_and_keys"),
     "qkv-bias": Proof(("Attention.qkv_bias=True",), f"{OWN_CODE}[qwen]"),
     "quad-box-tokens": Proof(("Task.gives=quads",), "tests/prompts/test_tasks.py::test_lines_of_text"),

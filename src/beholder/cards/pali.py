@@ -1,10 +1,11 @@
 """PaLI (2209.06794) and PaLI-3 (2310.09199): patches through one matrix, in front of the words that a T5 encoder reads.
 
-Vision: google-research/big_vision big_vision/models/vit.py, sizes `G` and `e`; language: mT5, and UL2 at T5's size XL. Neither
-weights nor vocabularies are published: those of mT5 and UL2, with a token for each of 1024 places behind (see `tasks.PALI`).
+Vision: google-research/big_vision big_vision/models/vit.py, sizes `G` and `e`. Language: mT5, and UL2 of 3B, whose proportions
+are not published and taken to be those of T5's XL. Neither weights nor vocabularies were released; assumed are those of mT5
+and UL2 with a token for each of 1024 places behind (see `tasks.PALI`).
 """
 
-from beholder.cards.schema import Card, Stage, Trains
+from beholder.cards.schema import Card
 from beholder.media.geometry import Fixed
 from beholder.parts.connectors.projections import Linear
 from beholder.parts.fusion.splice import Splice
@@ -26,16 +27,6 @@ PALI_17B = Card(
     heads=(NextToken(),),
     prompt=ChatFormat("pali", wrapped=True, system=None, image_place="first"),
     tasks=tasks.PALI,
-    stages=(
-        Stage(
-            "pretrain",
-            rules=(
-                Trains("branches.image.vision.*"),
-                Trains("*", lr=1e-2),
-            ),  # the encoder of pictures is frozen
-        ),
-        Stage("high resolution", rules=(Trains("*", lr=1e-2),)),
-    ),
 )
 PALI_15B = PALI_17B.but(name="pali-15b", vision=vision.VIT_G_14, images=Fixed(size=(224, 224)))
 PALI_3B = PALI_15B.but(

@@ -250,12 +250,12 @@ FLORENCE_2: tuple[Task, ...] = (
     *(Task(name, prompt, gives, _FLORENCE) for name, (prompt, gives) in _PLACES.items()),
 )
 
-# PaLI (2209.06794, section 3.2) and PaLI-3 (2310.09199): a language, then words. How objects are asked for is not published;
-# prompt and tokens are those of PaliGemma, the next of the line (google-research/big_vision proj/paligemma/README.md).
+# Prompts and tokens of PaliGemma (google-research/big_vision proj/paligemma/README.md), the next of PaLI's line: those of PaLI
+# (2209.06794) and PaLI-3 (2310.09199) were not released.
 _PALI = Locations("<loc{:0>4}>", 1024, rows_first=True)
 PALI: tuple[Task, ...] = (
-    Task("caption", "Generate the alt_text in EN: "),
-    Task("ocr", "Generate the ocr_text in EN: "),
-    Task("answer", "Answer in EN: {text}"),
+    Task("caption", "caption en"),
+    Task("ocr", "ocr"),
+    Task("answer", "answer en {text}"),
     Task("detect", "detect {text}", "boxes first", _PALI),
 )

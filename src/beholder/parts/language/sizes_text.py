@@ -176,7 +176,7 @@ UL2 = t5_size(
     head_dim=256,
 )
 
-# UL2 of 3B (2310.09199, section 3.1), in the proportions of T5's XL
+# UL2 of 3B as in PaLI-3 (2310.09199); its proportions are not published and taken to be those of T5's XL
 UL2_XL = t5_size(UL2, 2048, 5120, 24, 32)
 
 # google/mt5-small to -xxl config.json

@@ -23,6 +23,7 @@ from beholder.weights.layout import Binding
 from beholder.weights.layouts import common
 from beholder.weights.readers import (
     blip,
+    blip_2,
     cross_attention,
     detectors,
     dual,
@@ -240,6 +241,7 @@ SYSTEMS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
     **ALONE,
     **speech.READERS,
     **cross_attention.READERS,
+    **blip_2.READERS,
     **blip.READERS,
     **florence.READERS,
     **early_fusion.READERS,
