@@ -42,6 +42,7 @@ TWO_WAY = "tests/parts/test_two_way.py"
 LAYERS, DECODERS = "tests/parts/test_layers.py", "tests/parts/test_decoders.py"
 OWN_CODE = "tests/parts/test_own_code_decoders.py::test_own_code_models_equal_a_reference"
 PARTIAL = "|".join(f"Rotary.share={share}" for share in (0.25, 0.4, 0.5, 0.75))
+GLIP = "tests/parts/test_glip.py"
 AUDIO, SOUND = "tests/parts/test_audio.py", "tests/media/test_sound.py"
 CHAT, TOKENIZER = "tests/prompts/test_chat.py", "tests/prompts/test_tokenizer.py"
 
@@ -135,6 +136,15 @@ PROOFS: dict[str, Proof] = {
     "imagebind-encoder": Proof(("ExtraKeyAttention",), f"{AUDIO}::test_imagebind_trunks"),
     "imu-encoder": Proof(("Branch.modality=imu",), f"{AUDIO}::test_imagebind_trunks"),
     "internvit-encoder": Proof(("ViT.post_norm=False", "Arrangement.layer_scale"), VIT_NAMES),
+    "atss-assignment": Proof(("Grounding.candidates",), f"{GLIP}::test_anchors_are"),
+    "centerness-head": Proof(("Grounding",), f"{GLIP}::test_centred"),
+    "deep-fusion-cross-attention": Proof(("DeepFusion",), f"{GLIP}::test_fusion_changes"),
+    "detection-as-grounding-prompt": Proof(("Grounding",), f"{GLIP}::test_detection_is"),
+    "dyhead": Proof(("Grounding",), f"{GLIP}::test_detector_equals"),
+    "fpn": Proof(("FeaturePyramid",), f"{GLIP}::test_pyramid"),
+    "nms": Proof(("Grounding.overlap",), "tests/parts/test_regions.py::test_overlap"),
+    "positive-map-tokens": Proof(("Grounding",), f"{GLIP}::test_phrases_stand"),
+    "region-word-alignment-score": Proof(("Grounding",), f"{GLIP}::test_scores_are"),
     "itm-head": Proof(("Matching",), "tests/parts/test_joint.py::test_matching_and"),
     "layerscale": Proof(("Arrangement.layer_scale",), VIT_NAMES),
     "learnable-media-tokens": Proof(("GatedCross.learned=True",), f"{LOOKS}::test_pictures_have"),

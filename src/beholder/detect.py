@@ -15,11 +15,12 @@ from beholder.errors import BeholderError
 from beholder.generate.results import Result, Usage
 from beholder.media.plan import Box, View
 from beholder.model import Batch
+from beholder.parts.heads.phrases import BoxHead
 from beholder.planning import Plan, check_pictures
+from beholder.prompts.chat import complete, render
 from beholder.reply import Reply
 
 if TYPE_CHECKING:
-    from beholder.parts.heads.phrases import Found
     from beholder.pipeline import Pipeline
 
 LIKELY = 0.1  # the score that official processors of OWL-ViT ask for unless told otherwise
@@ -54,8 +55,14 @@ def detect(
     check_pictures(pipeline.card, len(pictures))
     if not pictures:
         raise BeholderError("no picture to look at; give at least one")
+    head = next(head for head in pipeline.model.heads if isinstance(head, BoxHead))
+    texts = list(phrases)
+    groups: list[tuple[int, ...]] = [(n,) for n in range(len(phrases))]
+    if head.together:
+        texts = [" ".join(f"{phrase.strip()}." for phrase in phrases)]
+        groups = word_groups(pipeline, phrases, texts[0])
     with torch.inference_mode():
-        language = pipeline._read_texts(list(phrases))
+        language = pipeline._read_texts(texts)
         branches = pipeline.encode_pictures(pictures)
         found = pipeline.model.apply_heads(Batch(), branches, language)["boxes"]
     (branch,) = branches.values()
@@ -63,8 +70,14 @@ def detect(
     counts = [sum(grid.num_tokens for grid in plan.grids) for plan in plans]
     detections, start = [], 0
     for plan, count in zip(plans, counts, strict=True):
+        view = plan.views[0]
+        likely = head.likely(found, slice(start, start + count), view, groups)
         detections.append(
-            _likely(found, slice(start, start + count), plan.views[0], tuple(phrases), threshold)
+            tuple(
+                Detection(phrases[label], score, on_original(box, view))
+                for box, score, label in zip(*(each.tolist() for each in likely), strict=True)
+                if score > threshold
+            )
         )
         start += count
     return detections
@@ -75,18 +88,24 @@ def finds_boxes(pipeline: Pipeline) -> bool:
     return "boxes" in {head.output for head in pipeline.card.heads}
 
 
-def _likely(
-    found: Found, rows: slice, view: View, phrases: tuple[str, ...], threshold: float
-) -> tuple[Detection, ...]:
-    """The boxes of one view that a phrase names likely enough, each with its likeliest phrase."""
-    assert found.logits_NB is not None
-    scores_N, labels_N = found.logits_NB[rows].float().sigmoid().max(-1)
-    boxes_N4 = found.boxes_N4[rows].float()
-    return tuple(
-        Detection(phrases[int(labels_N[n])], float(scores_N[n]), on_original(boxes_N4[n].tolist(), view))
-        for n in scores_N.argsort(descending=True).tolist()
-        if scores_N[n] > threshold
-    )
+def word_groups(pipeline: Pipeline, phrases: Sequence[str], text: str) -> list[tuple[int, ...]]:
+    """Where the words of each phrase stand in the one text of all (GLIP's positive map)."""
+    tokenizer = pipeline._need_tokenizer()
+    ids = list(render(complete(text), pipeline.prompt_format, tokenizer).ids)
+    words = tokenizer.tokens(text)
+    bare = [word.id for word in words]
+    first = next((n for n in range(len(ids)) if ids[n : n + len(bare)] == bare), None)
+    if first is None:
+        raise BeholderError(f"{pipeline.card.name} reads {text!r} otherwise in its prompt; use other phrases")
+    groups, start = [], 0
+    for phrase in phrases:
+        stop = start + len(phrase.strip())
+        group = tuple(first + n for n, word in enumerate(words) if start <= word.start < stop)
+        if not group:
+            raise BeholderError(f"{phrase!r} has no word that {pipeline.card.name} knows")
+        groups.append(group)
+        start = stop + len(". ")
+    return groups
 
 
 def on_original(shares: Sequence[float], view: View) -> Box:

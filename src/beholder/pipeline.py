@@ -223,6 +223,7 @@ class Pipeline:
         """Features of pictures that are not part of a prompt, so many at a time. Sources are those of `ask`."""
         check_pictures(self.card, len(sources))
         branch, tokens, grids, pooled, plans = image_branches(self.card)[0], [], [], [], []
+        taps: list[Mapping[int, Packed]] = []
         for first in range(0, len(sources), VIEWS_AT_ONCE):
             pictures = decode_many(sources[first : first + VIEWS_AT_ONCE])
             planned = [branch_plan(self.card, branch, picture.shape[:2]) for picture in pictures]
@@ -231,10 +232,18 @@ class Pipeline:
                 views = self._masked(views, masks[first : first + VIEWS_AT_ONCE], planned, branch)
             packed = self.model.branch(branch.name)(views)
             tokens.append(packed.tokens_ND)
+            taps.append(packed.taps)
             grids += packed.grids
             plans += planned
             pooled += [] if packed.pooled_VD is None else [packed.pooled_VD]
-        packed = Packed(torch.cat(tokens), tuple(grids), pooled_VD=torch.cat(pooled) if pooled else None)
+        levels = {
+            number: Packed(
+                torch.cat([each[number].tokens_ND for each in taps]),
+                tuple(grid for each in taps for grid in each[number].grids),
+            )
+            for number in taps[0]
+        }
+        packed = Packed(torch.cat(tokens), tuple(grids), levels, torch.cat(pooled) if pooled else None)
         return {branch.name: BranchOutput(packed, (tuple(plans),))}
 
     def detect(

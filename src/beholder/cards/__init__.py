@@ -74,6 +74,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "multimodal-gpt",
     ),
     "siglip": ("siglip-b-16-224", "siglip-l-16-384", "siglip-so400m-14-224", "siglip-so400m-14-384"),
+    "glip": ("glip-t", "glip-l"),
     "visualbert": ("visualbert", "visualbert-vqa", "visualbert-nlvr2"),
     "visualgpt": ("visualgpt",),
     "language_models": (

@@ -15,6 +15,7 @@ from beholder.cli.output import Json, note, print_json, visible
 from beholder.errors import BeholderError
 
 if TYPE_CHECKING:
+    from beholder.pipeline import Pipeline
     from beholder.reply import Reply, Stream
 
 EXAMPLE = 'beholder ask cat.jpg "What is this?"'
@@ -27,10 +28,7 @@ def ask(
         typer.Argument(metavar="PICTURE... QUESTION", help="Picture files, then the question in quotes."),
     ],
     model: options.ModelName = DEFAULT,
-    region: Annotated[
-        list[str] | None,
-        typer.Option(help="Box in pixels of the first picture: LEFT,TOP,RIGHT,BOTTOM. May be repeated."),
-    ] = None,
+    region: options.RegionText = None,
     system: options.System = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Tell tokens and seconds on stderr.")
@@ -46,14 +44,10 @@ def ask(
     device: options.Device = "cpu",
     dtype: options.Dtype = None,
     chat_format: options.Format = None,
-    draw: Annotated[
-        Path | None, typer.Option(help="PNG to write with the boxes drawn, where a detector answers.")
-    ] = None,
+    draw: options.Draw = None,
     as_json: Json = False,
 ) -> None:
-    """Answer a question about one picture or several. Without a picture the question is text alone. A detector answers with
-    boxes: beholder ask street.jpg "a cat. a dog." --model FOLDER.
-    """
+    """Answer a question about one picture or several, or one without any. Detectors answer "a cat. a dog." with boxes."""
     pictures, question = split_words(words)
     boxes = [options.region(text) for text in region or ()]
     if boxes and not pictures:
@@ -78,17 +72,9 @@ def ask(
         said.insert(0, messages.system(system))
     pipeline = options.open_model(model, device, dtype, chat_format)
     asked = {"model": pipeline.card.name, "pictures": pictures, "question": question}
-    if "boxes" in {head.output for head in pipeline.card.heads}:
-        reply = pipeline.ask(sources, question, **chosen)
-        if draw is not None:
-            _write_boxes(draw, sources[0], reply)
-        if as_json:
-            print_json(asked | {"boxes": reply.boxes})
-        else:
-            print(visible(reply))
+    if has_boxes(pipeline, draw):
+        show_boxes(pipeline.ask(sources, question, **chosen), sources[0], asked, draw, as_json=as_json)
         return
-    if draw is not None:
-        raise BeholderError(f"{pipeline.card.name} answers with words, not boxes; leave out --draw")
     stream = pipeline.stream(said, **chosen)
     if as_json:
         print_json(asked | reply_data(stream.reply))
@@ -98,19 +84,34 @@ def ask(
         note(stats(stream.reply))
 
 
-def _write_boxes(path: Path, picture: Any, reply: Reply) -> None:
-    """The picture with a detector's boxes."""
-    from PIL import Image
+def has_boxes(pipeline: Pipeline, draw: Path | None) -> bool:
+    """Whether a detector answers. Raises `BeholderError` where there is nothing to draw, or no PNG to draw it in."""
+    found = "boxes" in {head.output for head in pipeline.card.heads}
+    if draw is not None and not found:
+        raise BeholderError(f"{pipeline.card.name} answers with words, not boxes; leave out --draw")
+    if draw is not None and (draw.suffix.lower() != ".png" or draw.is_dir()):
+        raise BeholderError(f"{draw}: the drawing is a PNG; give --draw a name that ends in .png")
+    return found
 
-    from beholder.files import atomic_file
-    from beholder.media.look import draw_boxes
 
-    if path.suffix.lower() != ".png" or path.is_dir():
-        raise BeholderError(f"{path}: the drawing is a PNG; give --draw a name that ends in .png")
-    labels = [f"{found.label} {found.score:.2f}" for found in reply.boxes]
-    drawn = draw_boxes(picture, [found.box for found in reply.boxes], labels)
-    with atomic_file(path) as temporary:
-        Image.fromarray(drawn).save(temporary, format="PNG")
+def show_boxes(
+    reply: Reply, picture: Any, asked: dict[str, Any], draw: Path | None, *, as_json: bool
+) -> None:
+    """A detector's answer: a line for each box, or a document, and a drawing where one is wanted."""
+    if draw is not None:
+        from PIL import Image
+
+        from beholder.files import atomic_file
+        from beholder.media.look import draw_boxes
+
+        labels = [f"{found.label} {found.score:.2f}" for found in reply.boxes]
+        with atomic_file(draw) as temporary:
+            drawn = draw_boxes(picture, [found.box for found in reply.boxes], labels)
+            Image.fromarray(drawn).save(temporary, format="PNG")
+    if as_json:
+        print_json(asked | {"boxes": reply.boxes})
+    else:
+        print(visible(reply))
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], str]:

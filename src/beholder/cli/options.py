@@ -62,6 +62,15 @@ RepetitionPenalty = Annotated[
 ]
 Stop = Annotated[list[str] | None, _sampling("A string that ends the answer; may be repeated.")]
 Seed = Annotated[int | None, _sampling("The same seed gives the same answer.")]
+RegionText = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--region", help="Box in pixels of the first picture: LEFT,TOP,RIGHT,BOTTOM. May be repeated."
+    ),
+]
+Draw = Annotated[
+    Path | None, typer.Option(help="PNG to write with the boxes drawn, where a detector answers.")
+]
 System = Annotated[str | None, typer.Option(help="Instructions that come before the conversation.")]
 
 

@@ -13,11 +13,13 @@ from beholder.media.plan import Box, Size, View
 @dataclass(frozen=True, kw_only=True)
 class Whole(Geometry):
     """The shorter side is resized to `edge` pixels, or to fewer where the longer one would be more than `limit` (Faster R-CNN,
-    GLIP; `GetImageBlob` and `maskrcnn_benchmark.data.transforms.Resize`).
+    GLIP; `GetImageBlob` and `maskrcnn_benchmark.data.transforms.Resize`). multiple: views are padded on the right and at the
+    bottom to whole multiples of so many pixels.
     """
 
     edge: int
     limit: int
+    multiple: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -27,7 +29,8 @@ class Whole(Geometry):
     def views(self, original: Size) -> tuple[View, ...]:
         scale = min(self.edge / min(original), self.limit / max(original))
         height, width = (max(1, round(side * scale)) for side in original)
-        return (View(original, ((height, width),), Box(0, 0, width, height)),)
+        down, across = (-(-side // self.multiple) * self.multiple for side in (height, width))
+        return (View(original, ((height, width),), Box(0, 0, across, down)),)
 
     def at(self, tile: int) -> Self:
         return self.but(edge=tile, limit=round(tile * self.limit / self.edge))

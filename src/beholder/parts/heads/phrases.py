@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from beholder.errors import BeholderError
-from beholder.media.plan import Grid
+from beholder.media.plan import Grid, View
 from beholder.parts.contracts import Head, HeadConfig, HeadInputs, LanguageConfig
 from beholder.parts.language.state import State
 
@@ -31,6 +31,26 @@ class Found(NamedTuple):
     logits_NB: Tensor | None = None
     objectness_N: Tensor | None = None
     whole_VB: Tensor | None = None
+
+
+class Likely(NamedTuple):
+    """M boxes, the likeliest first: boxes_M4 in shares of the view, scores_M from 0 to 1, labels_M numbers of phrases."""
+
+    boxes_M4: Tensor
+    scores_M: Tensor
+    labels_M: Tensor
+
+
+class BoxHead(Head):
+    """A head that finds what phrases name. together: phrases are read as one text, not each by itself."""
+
+    together: ClassVar[bool] = False
+
+    def likely(self, found: Any, rows: slice, view: View, groups: Sequence[Sequence[int]]) -> Likely:
+        """What is seen in one view, of all that was `found`. rows: of the view. groups: of each
+        phrase, the numbers of its words in the text, or its own number.
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -52,7 +72,7 @@ class Phrases(HeadConfig):
         return PhrasesHead(self, language.feature_dim)
 
 
-class PhrasesHead(Head):
+class PhrasesHead(BoxHead):
     """A branch's tokens (N, D) and phrases (B, E) -> `Found`."""
 
     def __init__(self, config: Phrases, text_dim: int) -> None:
@@ -80,6 +100,13 @@ class PhrasesHead(Head):
         assert packed.pooled_VD is not None
         whole_VB = F.normalize(packed.pooled_VD, dim=-1) @ texts_BE.T * self.scale.exp()
         return Found(boxes_N4, logits_NB, objectness_N, whole_VB)
+
+    def likely(self, found: Found, rows: slice, view: View, groups: Sequence[Sequence[int]]) -> Likely:
+        """Every patch's box with its likeliest phrase (official `OwlViTImageProcessor.post_process_object_detection`)."""
+        assert found.logits_NB is not None
+        scores_N, labels_N = found.logits_NB[rows].float().sigmoid().max(-1)
+        order = scores_N.argsort(dim=0, descending=True, stable=True)
+        return Likely(found.boxes_N4[rows].float()[order], scores_N[order], labels_N[order])
 
 
 class PatchMlp(nn.Module):
