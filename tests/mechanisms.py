@@ -144,6 +144,7 @@ PROOFS: dict[str, Proof] = {
     "fpn": Proof(("FeaturePyramid",), f"{GLIP}::test_pyramid"),
     "nms": Proof(("Grounding.overlap",), "tests/parts/test_regions.py::test_overlap"),
     "positive-map-tokens": Proof(("Grounding",), f"{GLIP}::test_phrases_stand"),
+    "q-former": Proof(("QueryStack",), "tests/parts/test_qformer.py::test_every_second"),
     "region-word-alignment-score": Proof(("Grounding",), f"{GLIP}::test_scores_are"),
     "itm-head": Proof(("Matching",), "tests/parts/test_joint.py::test_matching_and"),
     "layerscale": Proof(("Arrangement.layer_scale",), VIT_NAMES),
@@ -165,14 +166,13 @@ PROOFS: dict[str, Proof] = {
     "map-attention-pooling": Proof(("ViT.pool=attention",), f"{VISION}::test_vit_equals"),
     "mean-pool-text-embedding": Proof(("TextEncoder.pool=mean|TwoWayDecoder",), f"{TEXTS}::test_pools"),
     "med-shared-encoder-decoder": Proof(("Med",), "tests/parts/test_blip.py::test_roles_share"),
+    "media-chunk-tokens": Proof(("ChatFormat.name=openflamingo",), "tests/prompts/test_chunks.py"),
     "mel-filterbank": Proof(("LogMel|Fbank",), SOUND),
     "mi-rope": Proof(("HyperAttention", "Rotary"), f"{HYPER}::test_keys_turn"),
     "mixed-resolution-training": Proof(("Native.sides",), "tests/media/test_native.py::test_training_draws"),
     "mlm-head": Proof(("MaskedToken",), f"{TEXTS}::test_words_behind"),
     "mlp-projector": Proof(("Mlp",), f"{CONNECTORS}::test_linear_and_mlp"),
-    "modality-specific-layernorm": Proof(
-        ("VisualExpert.norms=True",), f"{EXPERTS}::test_each_token"
-    ),
+    "modality-specific-layernorm": Proof(("VisualExpert.norms=True",), f"{EXPERTS}::test_each_token"),
     "modality-adaptive-module": Proof(
         ("VisualExpert.norms=True", "VisualExpert.queries=False"), f"{EXPERTS}::test_mplug_owl2"
     ),
@@ -207,7 +207,6 @@ PROOFS: dict[str, Proof] = {
         ("ViT.prefix=True",), "tests/parts/test_next_patch.py::test_a_prefix_sees"
     ),
     "prompt-ensembling": Proof(("Similarity",), "tests/test_classify.py::test_an_ensemble"),
-    "q-former": Proof(("QueryStack",), "tests/parts/test_qformer.py::test_every_second"),
     "qk-norm": Proof(("Attention.qk_norm|CrossAttention.qk_norm",), f"{LAYERS}::test_queries_and_keys"),
     "qkv-bias": Proof(("Attention.qkv_bias=True",), f"{OWN_CODE}[qwen]"),
     "quad-box-tokens": Proof(("Task.gives=quads",), "tests/prompts/test_tasks.py::test_lines_of_text"),

@@ -22,13 +22,12 @@ QUESTIONS = ChatFormat(
     "openflamingo",
     user=Turn("", " Short answer:"),
     assistant=Turn("", "<|endofchunk|>"),
-    lead="Question:",
     image_place="first",
     image_suffix="Question:",
     stops=("<|endofchunk|>",),
 )
 # Luodian/Otter: README.md
-OTTER = QUESTIONS.but(name="otter", user=Turn("", " GPT:<answer>"), lead="User: ", image_suffix="User: ")
+OTTER = QUESTIONS.but(name="otter", user=Turn("", " GPT:<answer>"), image_suffix="User: ")
 # open-mmlab/Multimodal-GPT: mmgpt/data/vqa_dataset.py
 INSTRUCTIONS = ChatFormat(
     "multimodal-gpt",
@@ -36,7 +35,6 @@ INSTRUCTIONS = ChatFormat(
     user=Turn("", "\n\n"),
     assistant=Turn("### Response:\n", "{eos}"),
     generation="### Response:\n",
-    lead="### Instruction:\n",
     image_place="first",
     image_prefix="### Image:\n",
     image_suffix="\n### Instruction:\n",
