@@ -38,30 +38,38 @@ CLIP_L_14_336 = CLIP_L_14.but(
     weights=(Source("hub", "openai/clip-vit-large-patch14-336"),),
 )
 
-# The residual nets pool by attention, straight into the shared space. clip/clip.py has no safetensors of them.
+# The residual nets pool by attention, straight into the shared space; released in open_clip's layout.
 CLIP_RN50 = CLIP_B_32.but(
     name="clip-rn50",
     vision=resnets.CLIP_RN50,
     connector=Pooled(project=False),
     language=language.CLIP_TEXT_512_TO_1024,
-    weights=(),
+    weights=(Source("hub", "timm/resnet50_clip.openai"),),
 )
-CLIP_RN101 = CLIP_RN50.but(name="clip-rn101", vision=resnets.CLIP_RN101, language=language.CLIP_TEXT_512)
+CLIP_RN101 = CLIP_RN50.but(
+    name="clip-rn101",
+    vision=resnets.CLIP_RN101,
+    language=language.CLIP_TEXT_512,
+    weights=(Source("hub", "timm/resnet101_clip.openai"),),
+)
 CLIP_RN50X4 = CLIP_RN50.but(
     name="clip-rn50x4",
     vision=resnets.CLIP_RN50X4,
     images=Fixed(size=(288, 288), fit="crop", mean=CLIP_MEAN, std=CLIP_STD),
     language=language.CLIP_TEXT_640,
+    weights=(Source("hub", "timm/resnet50x4_clip.openai"),),
 )
 CLIP_RN50X16 = CLIP_RN50.but(
     name="clip-rn50x16",
     vision=resnets.CLIP_RN50X16,
     images=Fixed(size=(384, 384), fit="crop", mean=CLIP_MEAN, std=CLIP_STD),
     language=language.CLIP_TEXT_768,
+    weights=(Source("hub", "timm/resnet50x16_clip.openai"),),
 )
 CLIP_RN50X64 = CLIP_RN50.but(
     name="clip-rn50x64",
     vision=resnets.CLIP_RN50X64,
     images=Fixed(size=(448, 448), fit="crop", mean=CLIP_MEAN, std=CLIP_STD),
     language=language.CLIP_TEXT_1024,
+    weights=(Source("hub", "timm/resnet50x64_clip.openai"),),
 )

@@ -89,7 +89,7 @@ def open_card(name: str) -> Card:
     from beholder.config import from_data
     from beholder.weights.files import open_weights
     from beholder.weights.gguf_files import read_metadata
-    from beholder.weights.open import read_folder_config, read_json
+    from beholder.weights.open import folder_config, read_folder_config
     from beholder.weights.readers.gguf import gguf_card
     from beholder.weights.save import is_beholder_folder, read_card_data
     from beholder.weights.sources import resolve
@@ -99,4 +99,4 @@ def open_card(name: str) -> Card:
         return gguf_card(folder, read_metadata(folder), open_weights(folder))
     if is_beholder_folder(folder):
         return from_data(read_card_data(folder), at="card")
-    return read_folder_config(folder, read_json(folder / "config.json")).card
+    return read_folder_config(folder, folder_config(folder)).card

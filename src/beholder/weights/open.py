@@ -117,9 +117,9 @@ def open_official(folder: str | Path, *, dtype: torch.dtype | None = None, devic
     fit. Nothing in the folder is executed.
     """
     folder = Path(folder)
-    config = read_json(folder / "config.json")
+    config = folder_config(folder)
     reading = read_folder_config(folder, config)
-    weights = open_weights(folder)
+    weights = open_weights(weights_of(folder, config))
     naming = choose_naming(reading, weights)
     model = build(reading.card, device="meta")
     load_state(model, weights, reading.namings[naming], dtype=dtype, device=device)
@@ -228,6 +228,23 @@ def slow_half_to_float(model: Model) -> dict[str, torch.dtype]:
             widened[name] = parameter.dtype
             parameter.data = parameter.data.float()
     return widened
+
+
+OPEN_CLIP = "open_clip_config.json"
+
+
+def folder_config(folder: Path) -> dict[str, Any]:
+    """A folder's `config.json`; the settings of open_clip where there are such and no `config.json` with a type."""
+    own, other = folder / "config.json", folder / OPEN_CLIP
+    if other.is_file() and not (own.is_file() and "model_type" in read_json(own)):
+        return {"model_type": "open_clip", **read_json(other)}
+    return read_json(own)
+
+
+def weights_of(folder: Path, config: Mapping[str, Any]) -> Path:
+    """What in a folder holds its weights: open_clip's have a file of their own beside those of other libraries."""
+    own = folder / "open_clip_model.safetensors"
+    return own if config.get("model_type") == "open_clip" and own.is_file() else folder
 
 
 def read_folder_config(folder: Path, config: Mapping[str, Any]) -> Reading:

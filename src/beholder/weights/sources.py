@@ -20,7 +20,13 @@ from beholder.packages import Package, cache_folder, fetch, sha256_of
 
 HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.jinja", "tokenizer.model"]  # never .bin or .py
-HUB_SETTINGS = ["beholder.json", "config.json", "preprocessor_config.json", "processor_config.json"]
+HUB_SETTINGS = [
+    "beholder.json",
+    "config.json",
+    "open_clip_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+]
 HUB_IGNORED = ["original/*", "onnx/*", "openvino/*", "runs/*"]
 BLOCK = 1 << 20
 

@@ -30,6 +30,7 @@ from beholder.weights.readers import (
     early_fusion,
     florence,
     joint,
+    open_clip,
     speech,
     visual_experts,
 )
@@ -249,6 +250,7 @@ SYSTEMS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
     **joint.READERS,
     **detectors.READERS,
     **dual.READERS,
+    **open_clip.READERS,
     "llava": _llava,
     "llava_next": _llava_next,
     "idefics3": _idefics3,
