@@ -95,8 +95,8 @@ def merge_runs(ids_N: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Seed(FeatureCodec):
-    """SEED: queries of a causal Q-Former (the encoder, `queries` tokens a view of width `dim_in`) as codes, and layers
-    that turn codes back into a vector on which unCLIP diffusion conditions.
+    """SEED: queries of a causal Q-Former (the encoder, `queries` tokens a view) as codes, and layers that turn codes back
+    into a vector on which unCLIP diffusion conditions. dim_in: width of the queries where no encoder makes them.
 
     num_layers, attention, mlp, norm: of those layers; reduce: widths that shrink each token before all are joined;
     out: width of the vector.
@@ -119,9 +119,13 @@ class Seed(FeatureCodec):
             raise BeholderError(f"{grid.num_tokens} features of a view; this codec takes {self.queries}")
         return grid
 
+    @property
+    def width(self) -> int:
+        """Of the queries, and of the layers behind the codes."""
+        return self.dim_in if self.encoder is None else self.encoder.out_dim
+
     def tiny(self) -> Seed:
-        small = super().tiny().but(dim_in=32, queries=4, num_layers=2, reduce=(16, 8), out=24)
-        return small.but(dim_in=small.encoder.out_dim if small.encoder is not None else 32)
+        return super().tiny().but(dim_in=32, queries=4, num_layers=2, reduce=(16, 8), out=24)
 
     def build(self) -> SeedCodec:
         return SeedCodec(self)
@@ -134,7 +138,7 @@ class SeedCodec(FeatureCodecModel):
 
     def __init__(self, config: Seed) -> None:
         super().__init__(config)
-        width, dim = config.dim_in, config.dim
+        width, dim = config.width, config.dim
         self.to_code = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, dim))
         self.from_code = nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, width))
         self.positions = learned(config.queries, width)
