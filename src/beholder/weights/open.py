@@ -244,7 +244,7 @@ def folder_config(folder: Path) -> dict[str, Any]:
 def weights_of(folder: Path, config: Mapping[str, Any]) -> Path:
     """What in a folder holds its weights: open_clip's have a file of their own beside those of other libraries."""
     own = folder / "open_clip_model.safetensors"
-    return own if config.get("model_type") == "open_clip" and own.is_file() else folder
+    return own if "model_cfg" in config and own.is_file() else folder
 
 
 def read_folder_config(folder: Path, config: Mapping[str, Any]) -> Reading:
