@@ -95,8 +95,9 @@ def check_pictures(card: Card, count: int) -> None:
     """Raises `BeholderError` where the card takes no pictures but `count` are given."""
     if count and not image_branches(card):
         pictures = "1 picture" if count == 1 else f"{count} pictures"
+        reads = "no pictures" if card.branches or card.codecs else "text alone"
         raise BeholderError(
-            f"{card.name} reads text alone but {pictures} came with it; choose a model that sees pictures"
+            f"{card.name} reads {reads} but {pictures} came with it; choose a model that sees pictures"
         )
 
 

@@ -126,6 +126,19 @@ def test_what_cannot_answer_says_what_it_can(
     run("ask", "What is this?", "--model", oracle(family)).assert_refused(family, words)
 
 
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    ("family", "reads"),
+    [("llama", "text alone"), ("whisper", "no pictures"), ("encodec_plain", "no pictures")],
+)
+def test_a_picture_for_what_sees_none(
+    run: Run, oracle: Callable[[str], Path], cat: Path, family: str, reads: str
+) -> None:
+    words = f"{family} reads {reads} but 1 picture came with it"
+    for command in (("plan", cat), ("look", cat), ("embed", cat)):
+        run(*command, "--model", oracle(family)).assert_refused(words)
+
+
 def test_a_sound_is_no_picture(run: Run, tmp_path: Path) -> None:
     sound = tmp_path / "speech.wav"
     sound.write_bytes(b"RIFF\0\0\0\0WAVEfmt ")
