@@ -68,6 +68,7 @@ PROOFS: dict[str, Proof] = {
     "bert-text-encoder": Proof(
         ("TextEncoder.causal=False", "Arrangement.placement=post"), f"{TEXTS}::test_pools"
     ),
+    "bidirectional-captioning": Proof(("BiCaptioner", "PreviousToken"), "tests/parts/test_virtex.py::test_"),
     "bidirectional-llm-encoder": Proof(("TwoWayDecoder",), f"{TWO_WAY}::test_every_token"),
     "bidirectional-text-encoder": Proof(("TextEncoder.causal=False",), f"{LANGUAGE}::test_a_causal_tower"),
     "block-diagonal-attention": Proof((NATIVE,), f"{VITS}::test_attention_by_segment"),

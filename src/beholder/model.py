@@ -240,6 +240,7 @@ class Model(nn.Module):
             hidden_BTD=None if language is None else language.hidden_BTD,
             pooled_BD=None if language is None else language.pooled_BD,
             fused_BD=None if language is None else language.fused_BD,
+            backward_BTD=None if language is None else language.backward_BTD,
             unembed=None if language is None else self.language.logits,
             ids_BT=batch.ids_BT,
             lengths=batch.lengths,

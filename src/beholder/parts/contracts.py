@@ -181,7 +181,8 @@ class LanguageOutput:
     """hidden_BTD after the last norm; pooled_BD where the part makes one vector a row, fused_BD where it makes another one
     that has read the picture; taps by layer (0 = embeddings,
     i = after layer i); `aux_losses` to be added to the loss; `router_stats` of experts; `lengths` of hidden_BTD's rows,
-    None where all are full; an encoder-decoder's `memory` where it was made.
+    None where all are full; an encoder-decoder's `memory` where it was made; backward_BTD: hidden states of
+    a decoder that reads each row from its end.
     """
 
     hidden_BTD: Tensor
@@ -193,6 +194,7 @@ class LanguageOutput:
     router_stats: Mapping[str, Tensor] = field(default_factory=dict)
     lengths: tuple[int, ...] | None = None
     memory: Tensor | None = None
+    backward_BTD: Tensor | None = None
 
     def last(self) -> Tensor:
         """Each row's last hidden state."""
@@ -338,6 +340,7 @@ class HeadInputs:
     hidden_BTD: Tensor | None = None
     pooled_BD: Tensor | None = None
     fused_BD: Tensor | None = None
+    backward_BTD: Tensor | None = None
     unembed: Callable[[Tensor], Tensor] | None = None
     ids_BT: Tensor | None = None
     lengths: tuple[int, ...] | None = None
