@@ -184,7 +184,9 @@ class Model(nn.Module):
             state.place(
                 draft.positions, inputs.positions, inputs.lengths or (draft.ids_BT.shape[1],) * state.rows
             )
-        return self.language(inputs, state, layer_parts=self.layer_parts)
+        layers = self.card.main.num_layers if self.card.main else 0
+        taps = {depth for head in self.card.heads for depth in head.taps(layers)}
+        return self.language(inputs, state, layer_parts=self.layer_parts, taps=sorted(taps))
 
     def _draft(self, batch: Batch, state: State | None) -> LanguageInputs:
         ids_BT = batch.ids_BT
@@ -246,6 +248,7 @@ class Model(nn.Module):
             lengths=batch.lengths,
             token_spans=token_spans(batch, self.card),
             branches=branches,
+            taps={} if language is None else language.taps,
         )
         outputs = {}
         for config, head in zip(self.card.heads, self.heads, strict=True):

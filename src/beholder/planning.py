@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from beholder.cards.schema import Branch, Card
 from beholder.errors import BeholderError
 from beholder.media.decode import decode_many
 from beholder.media.geometry import plan_picture
-from beholder.media.plan import PicturePlan, Size
+from beholder.media.plan import Media, PicturePlan, Size, Tag
 from beholder.prompts.chat import ChatFormat, Prompt, render
 from beholder.prompts.formats import PLAIN, format_from_template
 from beholder.prompts.messages import Picture, user
@@ -147,6 +147,11 @@ def placed(card: Card, planned: PicturePlan) -> PicturePlan:
     """The plan with what the card's fusions put into the prompt."""
     for fusion in card.fusion:
         planned = fusion.placed(planned)
+    branches = [branch for branch, _ in placeholders(card)]
+    if branches and planned.branch not in branches:
+        # what heads read, or layers by themselves, takes no place in the prompt
+        kept = (piece for piece in planned.pieces if isinstance(piece, (Media, Tag)))
+        planned = replace(planned, pieces=tuple(kept))
     return planned
 
 

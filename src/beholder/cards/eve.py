@@ -3,16 +3,19 @@
 Numbers: vision_tokenizer.py, train.py and the preprocessor files of baaivision/EVE; EVE has 1024 channels before its MLP.
 """
 
-from beholder.cards.schema import Card, Source, Stage, Trains
+from beholder.cards.schema import Branch, Card, Source, Stage, Trains
 from beholder.media.geometry import CLIP_MEAN, CLIP_STD
 from beholder.media.native import Native
 from beholder.parts.connectors.projections import Mlp
 from beholder.parts.fusion.experts import VisualExpert
 from beholder.parts.fusion.splice import Splice
+from beholder.parts.heads.alignment import TeacherAlignment
 from beholder.parts.heads.next_token import NextToken
 from beholder.parts.language import sizes as language
 from beholder.parts.language import sizes_llama
+from beholder.parts.vision import sizes as vision
 from beholder.parts.vision.patch_layers import PooledPatches, StackedPatches
+from beholder.parts.vision.vit import Take
 from beholder.prompts import formats
 
 BRANCH = Trains("branches.image.*", lr=4e-4)
@@ -36,6 +39,32 @@ EVE_7B = Card(
         Stage("instruct", rules=(Trains("*", lr=2e-5),), batch=128),
     ),
     weights=(Source("hub", "BAAI/EVE-7B-v1.0"),),
+)
+# In the first two stages; the frozen teacher sees the picture at half the size
+EVE_7B_ALIGNING = EVE_7B.but(
+    name="eve-7b-aligning",
+    branches=(
+        *EVE_7B.branches,
+        Branch(
+            name="teacher",
+            encoders=(vision.CLIP_L_14_336.but(pool=None, take=Take(layers=(-2,), norm=False)),),
+            geometry=Native(
+                cell=14,
+                size=(336, 336),
+                fit="longest",
+                square=True,
+                mean=CLIP_MEAN,
+                std=CLIP_STD,
+                background=(122, 116, 104),
+            ),
+        ),
+    ),
+    heads=(NextToken(), TeacherAlignment()),
+    stages=(
+        Stage("prealign", rules=(BRANCH, Trains("heads.1.*", lr=4e-4)), batch=512),
+        Stage("pretrain", rules=(Trains("branches.teacher.*"), Trains("*", lr=4e-5)), batch=512),
+    ),
+    weights=(),
 )
 # Sizes in steps of 56 pixels, as the teacher's patches at 336 pixels are enlarged four times
 EVE_7B_HD = EVE_7B.but(

@@ -25,7 +25,7 @@ class Native(Geometry):
     (official `FuyuImageProcessor`); `longest` scales the longer side to that of `size` and stretches the other one to whole
     cells (EVE: mm_utils.py, whose padding is cut off again); `area` scales to the area of `size`, both sides stretched up to
     whole cells (EVEv2: mm_utils.py).
-    newline: text behind each row of tokens.
+    newline: text behind each row of tokens. square: views are squares, the picture in their middle by whole cells.
     sides: in training the longer side of each sample is drawn between these, in pixels (OtterHD, 2311.04219).
     """
 
@@ -34,6 +34,7 @@ class Native(Geometry):
     fit: str = "shrink"
     newline: str = ""
     sides: tuple[int, int] | None = None
+    square: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,7 +47,12 @@ class Native(Geometry):
         resized = self._shrunk(original) if self.fit == "shrink" else self._stretched(original)
         height, width = (math.ceil(side / self.cell) * self.cell for side in resized)
         resizes = () if resized == tuple(original) else (resized,)
-        return (View(original, resizes, Box(0, 0, width, height)),)
+        crop = Box(0, 0, width, height)
+        if self.square:
+            side = max(height, width)
+            left, top = ((side - shown) // self.cell // 2 * self.cell for shown in (width, height))
+            crop = Box(-left, -top, side - left, side - top)
+        return (View(original, resizes, crop),)
 
     def _shrunk(self, original: Size) -> Size:
         scale = min(limit / side for limit, side in zip(self.size, original, strict=True))

@@ -334,7 +334,7 @@ class TokenSpan:
 class HeadInputs:
     """All a head may read: hidden states (None without text), one vector a row, the language part's map to its
     vocabulary, the ids with the tokens of each row (None where all are full), where pictures lie, the branches' features
-    with their plans.
+    with their plans, and the states behind those layers that heads ask for (`HeadConfig.taps`).
     """
 
     hidden_BTD: Tensor | None = None
@@ -346,6 +346,7 @@ class HeadInputs:
     lengths: tuple[int, ...] | None = None
     token_spans: tuple[TokenSpan, ...] = ()
     branches: Mapping[str, BranchOutput] = field(default_factory=dict)
+    taps: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 class HeadConfig(Config):
@@ -357,6 +358,10 @@ class HeadConfig(Config):
     @property
     def hidden_of(self) -> tuple[int, ...]:
         """Token ids whose hidden states generation must keep for this head."""
+        return ()
+
+    def taps(self, num_layers: int) -> tuple[int, ...]:
+        """Depths of the language part whose states this head reads: 0 the embeddings, i behind layer i."""
         return ()
 
     def build(self, language: LanguageConfig | None) -> Head:
