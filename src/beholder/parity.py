@@ -70,7 +70,7 @@ def compare_folder(folder: str | Path, *, tolerance: float = TOLERANCE) -> list[
         if recorded.name in reference and stage in ours:
             theirs = reference[recorded.name].load()
             side = "decoder_" if "decoder_input_ids" in inputs and stage == "logits" else ""
-            mask_BT = _tokens_mask(inputs, side)
+            mask_BT = _tokens_mask(inputs, side, theirs)
             results.append(_compare(stage, recorded, ours[stage], theirs, mask_BT, tolerance))
     if not results:
         raise BeholderError(f"{folder}: the reference holds none of the stages {', '.join(opened.stages)}")
@@ -140,11 +140,15 @@ def _regions(inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     return features_VND.transpose(1, 2)[:, :, None], torch.stack((torch.ones_like(counts_V), counts_V), 1)
 
 
-def _tokens_mask(inputs: Mapping[str, Tensor], side: str) -> Tensor | None:
+def _tokens_mask(inputs: Mapping[str, Tensor], side: str, theirs: Tensor) -> Tensor | None:
     """Which tokens are no padding, features that stand behind the words included."""
     mask_BT = inputs.get(f"{side}attention_mask")
     regions_BN = inputs.get("visual_attention_mask")
-    return mask_BT if mask_BT is None or regions_BN is None or side else torch.cat((mask_BT, regions_BN), 1)
+    if mask_BT is None or side:
+        return mask_BT
+    if regions_BN is None and theirs.ndim == 3 and "pixel_mask" in inputs:  # patches behind, without padding
+        regions_BN = mask_BT.new_ones(len(mask_BT), theirs.shape[1] - mask_BT.shape[1])
+    return mask_BT if regions_BN is None else torch.cat((mask_BT, regions_BN), 1)
 
 
 def _patches(numbers_BNP: Tensor) -> Tensor:

@@ -126,6 +126,27 @@ def test_answers_are_read_before_the_end_token() -> None:
         assert torch.allclose(output.heads["answers"], tiny.heads[0].linear(read), atol=1e-6)
 
 
+@torch.inference_mode()
+def test_late_kinds_are_behind_the_norm_of_words() -> None:
+    """ViLT: words are normed and get their kind then; features get theirs and are not normed (2102.03334, section 3.1)."""
+    tiny = card("visualbert").tiny().but(images=None)
+    tiny = tiny.but(vision=RegionFeatures(24), fusion=(Joint(positions=0, late=True),))
+    model = build(tiny)
+    given = batch((WORDS, regions(3)), (WORDS[:3], regions(5)))
+    fusion, text = model.fusion[0], model.language
+    prepared = fusion.prepare(model._draft(given, None), model.encode(given))
+    normed = text.embedding.place(text.embedding(given.ids_BT), torch.arange(6).expand(2, -1))
+    connected = model.branches["image"](given.views["image"]).split()
+    seen: list[Tensor] = []
+    hook = text.blocks[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    text(prepared)
+    hook.remove()
+    for row, count in enumerate((6, 3)):
+        assert torch.allclose(seen[0][row, :count], normed[row, :count] + fusion.segments[0], atol=1e-6)
+        features = seen[0][row, count : count + len(connected[row])]
+        assert torch.allclose(features, connected[row] + fusion.segments[1], atol=1e-6)
+
+
 def test_what_does_not_fit_is_one_line(model: Model) -> None:
     with pytest.raises(BeholderError, match="causal=False"):
         Joint().build(LLAMA_2_7B)

@@ -24,7 +24,7 @@ from beholder.media.geometry import (
 from beholder.media.native import Native
 from beholder.media.plan import Size
 from beholder.media.resize import FILTERS
-from beholder.media.shapes import Cornered
+from beholder.media.shapes import Cornered, Whole
 
 CLIP_PINPOINTS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 
@@ -187,6 +187,17 @@ def _owlv2(settings: Settings) -> Geometry:
     return Cornered(size=size, **(colours | {"filter": "smoothed"}))
 
 
+def _vilt(settings: Settings) -> Geometry:
+    """In its own proportions, in whole patches; the longer side is at most 1333 pixels where the shorter one is 800."""
+    colours = settings.colours("bicubic", HALF, HALF)
+    settings.take("do_pad")  # pads the pictures of a batch
+    edge = settings.size("size", 384)
+    if isinstance(edge, tuple):
+        raise settings.error(f"size is {edge}; expected a shortest_edge")
+    multiple = settings.take("size_divisor", 32)
+    return Whole(edge=edge, limit=int(1333 / 800 * edge), multiple=multiple, squeezed=True, **colours)
+
+
 def _vit(settings: Settings) -> Geometry:
     """Squeezed to a square, whatever the proportions."""
     filter_name = "bilinear" if settings.kind == "ViTImageProcessor" else "bicubic"
@@ -253,6 +264,14 @@ def _fuyu(settings: Settings) -> Geometry:
     return Native(cell=cell[0], size=size, background=(grey,) * 3, newline="|NEWLINE|", **colours)
 
 
+def _idefics1(settings: Settings) -> Geometry:
+    """`image_size` is an older name of `size`."""
+    colours = settings.colours("bicubic", CLIP_MEAN, CLIP_STD)
+    settings.take("image_num_channels")
+    side = settings.take("image_size", 224)
+    return Fixed(size=_square(settings.size("size", (side, side))), **colours)
+
+
 def _mllama(settings: Settings) -> Geometry:
     colours = settings.colours("bilinear", HALF, HALF)
     settings.require("do_pad", True)
@@ -289,6 +308,7 @@ READERS: dict[str, Callable[[Settings], Geometry]] = {
     "BlipImageProcessor": _blip,
     "OwlViTImageProcessor": _owlvit,
     "Owlv2ImageProcessor": _owlv2,
+    "ViltImageProcessor": _vilt,
     "ConvNextImageProcessor": _convnext,
     "BitImageProcessor": _clip,
     "ViTImageProcessor": _vit,
@@ -296,6 +316,7 @@ READERS: dict[str, Callable[[Settings], Geometry]] = {
     "BeitImageProcessor": _vit,
     "LlavaNextImageProcessor": _llava_next,
     "FuyuImageProcessor": _fuyu,
+    "IdeficsImageProcessor": _idefics1,
     "Idefics3ImageProcessor": _idefics3,
     "SmolVLMImageProcessor": _idefics3,
     "MllamaImageProcessor": _mllama,

@@ -14,12 +14,13 @@ from beholder.media.plan import Box, Size, View
 class Whole(Geometry):
     """The shorter side is resized to `edge` pixels, or to fewer where the longer one would be more than `limit` (Faster R-CNN,
     GLIP; `GetImageBlob` and `maskrcnn_benchmark.data.transforms.Resize`). multiple: views are padded on the right and at the
-    bottom to whole multiples of so many pixels.
+    bottom to whole multiples of so many pixels, or squeezed to them where `squeezed` (official `ViltImageProcessor`).
     """
 
     edge: int
     limit: int
     multiple: int = 1
+    squeezed: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -28,7 +29,9 @@ class Whole(Geometry):
 
     def views(self, original: Size) -> tuple[View, ...]:
         scale = min(self.edge / min(original), self.limit / max(original))
-        height, width = (max(1, round(side * scale)) for side in original)
+        height, width = (max(1, int(side * scale + 0.5)) for side in original)
+        if self.squeezed:
+            height, width = (max(side // self.multiple, 1) * self.multiple for side in (height, width))
         down, across = (-(-side // self.multiple) * self.multiple for side in (height, width))
         return (View(original, ((height, width),), Box(0, 0, across, down)),)
 

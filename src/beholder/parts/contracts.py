@@ -159,6 +159,7 @@ class LanguageInputs:
     target_BT, target_lengths: an encoder-decoder's own tokens, where ids are the encoder's
     kinds_BT:       kinds of tokens that have a vector each (BERT's token types); all 0 where None
     own_BT:         True at features that bring their own place and kind, so that the language part adds none
+    late_BTD:       what is added behind the norm of the embeddings; features are then nothing else
     """
 
     ids_BT: Tensor
@@ -174,6 +175,7 @@ class LanguageInputs:
     target_lengths: tuple[int, ...] | None = None
     kinds_BT: Tensor | None = None
     own_BT: Tensor | None = None
+    late_BTD: Tensor | None = None
 
 
 @dataclass(frozen=True)

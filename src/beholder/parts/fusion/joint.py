@@ -1,4 +1,4 @@
-"""Words and features read together by a bidirectional encoder as one sequence (VisualBERT, 1908.03557).
+"""Words and features read together by a bidirectional encoder as one sequence (VisualBERT, 1908.03557; ViLT, 2102.03334).
 
 B rows, T words, N feature tokens, D width.
 """
@@ -22,13 +22,15 @@ from beholder.parts.contracts import BranchOutput, Fusion, FusionConfig, Languag
 @dataclass(frozen=True)
 class Joint(FusionConfig):
     """A row's features follow its words. segments: kinds of features with a vector each, of which `kind` is added to all;
-    positions: rows of their own table of places, whose first is added to all, as regions have no order.
+    positions: rows of their own table of places, whose first is added to all, as regions have no order; 0 for none. late:
+    kinds are of words too (theirs is 0), and are added behind the norm of words, which features do not have (ViLT).
     """
 
     branch: str = "image"
     segments: int = 2
     kind: int = 1
     positions: int = 512
+    late: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.kind < self.segments:
@@ -37,7 +39,7 @@ class Joint(FusionConfig):
             )
 
     def tiny(self) -> Joint:
-        return self.but(positions=16)
+        return self.but(positions=self.positions and 16)
 
     @property
     def by_row(self) -> bool:
@@ -62,7 +64,7 @@ class JointFusion(Fusion):
         super().__init__()
         self.config = config
         self.segments = learned(config.segments, dim)
-        self.positions = learned(config.positions, dim)
+        self.positions = learned(config.positions, dim) if config.positions else None
 
     def prepare(self, draft: LanguageInputs, branches: Mapping[str, BranchOutput]) -> LanguageInputs:
         branch = branches.get(self.config.branch)
@@ -71,7 +73,8 @@ class JointFusion(Fusion):
         features = self._by_row(branch, len(draft.ids_BT))
         counts = draft.lengths or (draft.ids_BT.shape[1],) * len(draft.ids_BT)
         lengths = tuple(count + len(row_ND) for count, row_ND in zip(counts, features, strict=True))
-        marks = self.segments[self.config.kind] + self.positions[0]
+        marks = self.segments[self.config.kind]
+        marks = marks if self.positions is None else marks + self.positions[0]
         rows = [
             torch.cat((x_TD[:count], row_ND.to(x_TD.dtype) + marks))
             for x_TD, count, row_ND in zip(draft.embeddings_BTD, counts, features, strict=True)
@@ -80,10 +83,15 @@ class JointFusion(Fusion):
         columns_T = torch.arange(width, device=device)
         own_BT = columns_T >= torch.tensor(counts, device=device)[:, None]
         kinds_BT = draft.kinds_BT
+        late_BTD = None
+        embeddings_BTD = pad_sequence(rows, batch_first=True)
+        if self.config.late:
+            late_BTD = torch.where(own_BT[..., None], embeddings_BTD, self.segments[0])
         return replace(
             draft,
             ids_BT=_widened(draft.ids_BT, width, PADDING).masked_fill(own_BT, PADDING),
-            embeddings_BTD=pad_sequence(rows, batch_first=True),
+            embeddings_BTD=embeddings_BTD,
+            late_BTD=late_BTD,
             positions=_widened(draft.positions, width, 0).masked_fill(own_BT, 0),
             visibility=Visibility.causal_rows(lengths, width, device=device),
             lengths=None if len(set(lengths)) == 1 else lengths,

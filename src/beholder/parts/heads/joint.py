@@ -36,12 +36,14 @@ class Matching(HeadConfig):
 @dataclass(frozen=True)
 class Answers(HeadConfig):
     """Scores (B, C) of so many answers. of: the `pooled` vector, or the `last word` before the end token, where a question
-    that is completed with a mask has it (VisualBERT on VQA, 1908.03557, section 4.1).
+    that is completed with a mask has it (VisualBERT on VQA, 1908.03557, section 4.1). wide: by an MLP of twice the width,
+    normed inside (ViLT, 2102.03334, section 4.3), not by one matrix.
     """
 
     output: ClassVar[str] = "answers"
     count: int
     of: str = "pooled"
+    wide: bool = False
 
     def __post_init__(self) -> None:
         if self.of not in ("pooled", "last word"):
@@ -51,7 +53,7 @@ class Answers(HeadConfig):
         return self.but(count=min(self.count, 8))
 
     def build(self, language: LanguageConfig | None) -> Head:
-        return AnswersHead(self.count, _width(language, self.of), self.of)
+        return AnswersHead(self.count, _width(language, self.of), self.of, wide=self.wide)
 
 
 def _width(language: LanguageConfig | None, of: str) -> int:
@@ -63,15 +65,20 @@ def _width(language: LanguageConfig | None, of: str) -> int:
 class AnswersHead(Head):
     """One vector of each row (B, D) -> scores (B, C)."""
 
-    def __init__(self, count: int, dim: int, of: str) -> None:
+    def __init__(self, count: int, dim: int, of: str, *, wide: bool = False) -> None:
         super().__init__()
         self.of = of
-        self.linear = nn.Linear(dim, count)
+        self.up = nn.Linear(dim, 2 * dim) if wide else None
+        self.norm = nn.LayerNorm(2 * dim) if wide else None
+        self.linear = nn.Linear(2 * dim if wide else dim, count)
 
     def forward(self, inputs: HeadInputs, state: State | None = None) -> Tensor | None:
         if self.of == "fused":
             return None if inputs.fused_BD is None else self.linear(inputs.fused_BD)
-        return self.linear(self._vector(inputs))
+        x_BD = self._vector(inputs)
+        if self.up is not None and self.norm is not None:
+            x_BD = nn.functional.gelu(self.norm(self.up(x_BD)))
+        return self.linear(x_BD)
 
     def _vector(self, inputs: HeadInputs) -> Tensor:
         if self.of == "pooled":

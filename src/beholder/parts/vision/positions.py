@@ -23,13 +23,15 @@ class GridTable(Config):
 
     resize: how it serves grids of another size: not at all; `bucketed` takes the entry at the same relative place (official
     `Idefics3VisionEmbeddings`); `bilinear` or `bicubic`, smoothed where `antialias`. offset: added to the new sides when
-    the scale is computed (0.1 in DINO, 2104.14294, and DINOv2's first weights).
+    the scale is computed (0.1 in DINO, 2104.14294, and DINOv2's first weights). corners: the outermost entries stay at the
+    corners (ViLT).
     """
 
     resize: str | None = None
     antialias: bool = False
     offset: float = 0.0
     registers: bool = False
+    corners: bool = False
 
     def __post_init__(self) -> None:
         if self.resize not in RESIZES:
@@ -51,7 +53,7 @@ class GridTable(Config):
             size=None if self.offset else (height, width),
             scale_factor=scale if self.offset else None,
             mode=self.resize,
-            align_corners=False,
+            align_corners=self.corners,
             antialias=self.antialias,
         )
         return maps_1Dhw[0].flatten(1).T.to(table_ND.dtype)

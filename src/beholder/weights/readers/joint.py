@@ -5,21 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from beholder.cards.schema import Branch, Card
+from beholder.errors import BeholderError
 from beholder.media.geometry import Geometry
 from beholder.parts.blocks.mlp import FeedForward
+from beholder.parts.blocks.transformer import Arrangement
 from beholder.parts.connectors.projections import Linear
 from beholder.parts.contracts import HeadConfig
 from beholder.parts.fusion.joint import Joint
 from beholder.parts.heads.joint import Answers, Matching
 from beholder.parts.heads.masked_token import MaskedToken
+from beholder.parts.vision.positions import GridTable
 from beholder.parts.vision.regions import RegionFeatures
+from beholder.parts.vision.vit import Take, ViT
 from beholder.weights.layout import Binding
 from beholder.weights.layouts import common
-from beholder.weights.layouts.joint import VISUAL_MARKS
+from beholder.weights.layouts.joint import (
+    VILT_KINDS,
+    VILT_LAYERS,
+    VILT_PATCHES,
+    VILT_WORDS,
+    VISUAL_MARKS,
+    WIDE_ANSWERS,
+)
 from beholder.weights.layouts.text import masked_token
 from beholder.weights.readers.fields import Fields
 from beholder.weights.readers.read import Recorded
-from beholder.weights.readers.reading import CONNECTOR, LANGUAGE, Naming, Reading
+from beholder.weights.readers.reading import CONNECTOR, LANGUAGE, VISION, Naming, Reading
 from beholder.weights.readers.text import read_bert
 
 
@@ -70,4 +81,62 @@ def _visual_bert(fields: Fields, name: str, _: Geometry | None) -> Reading:
     return Reading(card, (naming,), stages)
 
 
-READERS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {"visual_bert": _visual_bert}
+def _vilt(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
+    """Patches without any encoder of their own; the layers are a ViT's."""
+    classes = " ".join(fields.raw("architectures") or ())
+    for key in (
+        "max_image_length",
+        "num_images",
+    ):  # which patches training samples; pictures of a head for several
+        fields.raw(key)
+    labels = len(fields.get("id2label", {})) or 2
+    if fields.count("num_channels", 3) != 3:
+        raise BeholderError("config.json: num_channels must be 3")
+    read = read_bert(fields)
+    context, bias = fields.count("max_position_embeddings", 40), fields.get("qkv_bias", True)
+    attention = read.config.attention.but(qkv_bias=bias)
+    encoder = read.config.but(
+        context=context, arrangement=Arrangement(), final_norm=True, attention=attention
+    )
+    assert isinstance(encoder.mlp, FeedForward)
+    patches = ViT(
+        image_size=fields.count("image_size", 384),
+        patch=fields.count("patch_size", 32),
+        dim=encoder.dim,
+        num_layers=0,
+        attention=attention,
+        mlp=encoder.mlp,
+        cls=True,
+        post_norm=False,
+        positions=GridTable("bilinear", corners=True),
+        take=Take((0,), norm=False, front=True),
+    )
+    answers = "ForQuestionAnswering" in classes
+    card = Card(
+        name=name,
+        vision=patches,
+        images=geometry,
+        fusion=(Joint(segments=fields.count("modality_type_vocab_size", 2), positions=0, late=True),),
+        language=encoder,
+        heads=(Answers(labels, wide=True),) if answers else (),
+    )
+    body = "vilt." if answers else ""
+    naming = (
+        Binding(f"{body}embeddings.text_embeddings.", LANGUAGE + "embedding.", VILT_WORDS),
+        Binding(f"{body}embeddings.", VISION, VILT_PATCHES),
+        Binding(f"{body}embeddings.", "fusion.0.", VILT_KINDS),
+        Binding(body, LANGUAGE, VILT_LAYERS),
+        *((Binding("classifier.", "heads.0.", WIDE_ANSWERS),) if answers else ()),
+    )
+    stages = {
+        "hidden states": Recorded(f"hook/{body}layernorm"),
+        "text vectors": Recorded(f"hook/{body}pooler"),
+        "answers": Recorded("logits"),
+    }
+    return Reading(card, (naming,), stages)
+
+
+READERS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
+    "visual_bert": _visual_bert,
+    "vilt": _vilt,
+}
