@@ -450,7 +450,9 @@ def record_image_processor(make_image_processor, folder, sizes):
     tensors = {}
     for index, image in enumerate(make_images()):
         tensors[f"image_{index}"] = torch.from_numpy(np.array(image))
-        flatten_arrays(f"out_{index}", dict(run_image_processor(image_processor, image)), tensors)
+        output = run_image_processor(image_processor, image)
+        output = dict(pixel_values=output) if isinstance(output, torch.Tensor) else dict(output)
+        flatten_arrays(f"out_{index}", output, tensors)
     path = os.path.join(folder, "preprocess.safetensors")
     save_tensors(tensors, path, {"image_processor": type(image_processor).__name__})
 

@@ -425,6 +425,7 @@ def idefics(sizes):
         cross_layer_interval=1,
         qk_layer_norms=False,
         use_resampler=False,
+        alpha_type="vector",
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
@@ -457,7 +458,7 @@ def idefics(sizes):
 
 @family("idefics_resampler", "vlm")
 def idefics_resampler(sizes):
-    """With a resampler, norms of queries and keys, layers every two, gates for each channel, and two pictures."""
+    """With a resampler, norms of queries and keys, layers every two, and two pictures."""
     config = make_config(
         "idefics",
         vocab_size=sizes.vocab,
@@ -469,7 +470,6 @@ def idefics_resampler(sizes):
         cross_layer_interval=2,
         qk_layer_norms=True,
         use_resampler=True,
-        alpha_type="vector",
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
@@ -495,7 +495,8 @@ def idefics_resampler(sizes):
     seen = (inputs["input_ids"] == sizes.vocab + 1).long().cumsum(1)
     latest = torch.stack([seen == 1, seen == 2], -1).long()
     inputs.update(pixel_values=sizes.randn(1, 2, 3, 28, 28), image_attention_mask=latest)
-    return Case(model, inputs, gen=True)
+    build_image_processor = pil_processor("IdeficsImageProcessor", lambda sizes: dict(image_size=28))
+    return Case(model, inputs, gen=True, image_processor=build_image_processor)
 
 
 @family("idefics2", "vlm")
@@ -588,8 +589,7 @@ family("smolvlm", "vlm")(
 )
 
 
-@family("mllama", "vlm")
-def mllama(sizes):
+def mllama_case(sizes, **vision):
     config = make_config(
         "mllama",
         text_config=sizes.text(
@@ -600,15 +600,13 @@ def mllama(sizes):
         vision_config=dict(
             hidden_size=sizes.vision_hidden,
             intermediate_size=sizes.vision_intermediate,
-            num_hidden_layers=sizes.vision_layers,
             num_global_layers=1,
             attention_heads=sizes.vision_heads,
-            vision_output_dim=sizes.vision_hidden * 3,
             image_size=28,
             patch_size=14,
             max_num_tiles=4,
-            intermediate_layers_indices=[0, 1],
             supported_aspect_ratios=[[1, 1], [1, 2], [1, 3], [1, 4], [2, 1], [2, 2], [3, 1], [4, 1]],
+            **vision,
         ),
         image_token_index=token_id("<|image|>"),
     )
@@ -640,6 +638,25 @@ def mllama(sizes):
         )
 
     return Case(model, inputs, gen=True, image_processor=build_image_processor, processor=processor)
+
+
+family("mllama", "vlm")(
+    lambda sizes: mllama_case(
+        sizes,
+        num_hidden_layers=sizes.vision_layers,
+        intermediate_layers_indices=[0, 1],
+        vision_output_dim=sizes.vision_hidden * 3,
+    )
+)
+# As many depths as the released models join.
+family("mllama_depths", "vlm")(
+    lambda sizes: mllama_case(
+        sizes,
+        num_hidden_layers=6,
+        intermediate_layers_indices=[0, 1, 2, 4, 5],
+        vision_output_dim=sizes.vision_hidden * 6,
+    )
+)
 
 
 def grid_inputs(
