@@ -145,6 +145,7 @@ PROOFS: dict[str, Proof] = {
     "fpn": Proof(("FeaturePyramid",), f"{GLIP}::test_pyramid"),
     "nms": Proof(("Grounding.overlap",), "tests/parts/test_regions.py::test_overlap"),
     "positive-map-tokens": Proof(("Grounding",), f"{GLIP}::test_phrases_stand"),
+    "prefix-lm-mask": Proof(("EncoderDecoder", "Splice"), "tests/parts/test_prefix_lm.py::test_the_prefix"),
     "q-former": Proof(("QueryStack",), "tests/parts/test_qformer.py::test_every_second"),
     "region-word-alignment-score": Proof(("Grounding",), f"{GLIP}::test_scores_are"),
     "itm-head": Proof(("Matching",), "tests/parts/test_joint.py::test_matching_and"),
