@@ -41,6 +41,13 @@ class FeedForwardLayer(Mlp):
         self.down = nn.Linear(config.hidden, dim, bias=config.bias)
         self.act = activation(config.act)
 
-    def forward(self, x: Tensor, step: Step | None = None) -> Tensor:
-        y = self.act(self.up(x)) if self.gate is None else self.act(self.gate(x)) * self.up(x)
-        return self.down(y if self.inner_norm is None else self.inner_norm(y))
+    def forward(self, x: Tensor, step: Step | None = None, plus: nn.ModuleDict | None = None) -> Tensor:
+        """plus: what is added to what `gate`, `up` and `down` give, by their names."""
+        up = _map(self.up, "up", x, plus)
+        y = self.act(up) if self.gate is None else self.act(_map(self.gate, "gate", x, plus)) * up
+        return _map(self.down, "down", y if self.inner_norm is None else self.inner_norm(y), plus)
+
+
+def _map(linear: nn.Linear, name: str, x: Tensor, plus: nn.ModuleDict | None) -> Tensor:
+    y: Tensor = linear(x)
+    return y if plus is None else y + plus[name](x)

@@ -173,9 +173,10 @@ class TransformerLayer(nn.Module):
     def _mlp(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module]) -> Tensor:
         mlp = self.mlp
         assert mlp is not None
-        return (
-            parts["mlp"](x_BTD, lambda x: mlp(x, step), step.inputs) if "mlp" in parts else mlp(x_BTD, step)
-        )
+        if "mlp" not in parts:
+            return mlp(x_BTD, step)
+        given: Tensor = parts["mlp"](x_BTD, lambda x, **more: mlp(x, step, **more), step.inputs)
+        return given
 
     def _join(
         self,
