@@ -198,6 +198,7 @@ PROOFS: dict[str, Proof] = {
     "parallel-attn-mlp": Proof(("Arrangement.parallel",), f"{LAYERS}::test_halves_are_joined"),
     "partial-rope": Proof((PARTIAL,), f"{LAYERS}::test_a_share"),
     "patch-n-pack": Proof((NATIVE,), f"{VITS}::test_views_of_unequal"),
+    "partial-lora": Proof(("PartialLora",), "tests/parts/test_partial_lora.py"),
     "penultimate-layer-features": Proof(("Take.layers=(-2,)",), f"{VISION}::test_depths"),
     "perceiver-resampler": Proof(("Resampler",), f"{LOOKS}::test_the_resampler"),
     "pixel-shuffle": Proof(("PixelShuffle|Folded",), f"{CONNECTORS}::test_pixel_shuffle"),

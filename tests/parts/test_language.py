@@ -97,6 +97,17 @@ class Inside(Around):
         return base(x) + self.gate * torch.linspace(-1, 1, x.shape[-1])
 
 
+class Between(Around):
+    def forward(self, hidden, step):
+        return super().forward(hidden, step.inputs, step.state)
+
+
+class Heads(Around):
+    def forward(self, heads, queries, x, step):
+        assert heads.shape == queries.shape
+        return super().forward(heads, step.inputs, step.state)
+
+
 class Prefix(Around):
     """Three keys every query sees."""
 
@@ -109,6 +120,8 @@ SLOT_MODULES = {
     **dict.fromkeys(("before", "after"), Around),
     **dict.fromkeys(("norm1", "out", "norm2", "mlp"), Inside),
     "qkv": Projection,
+    "heads": Heads,
+    "between": Between,
 }
 
 
