@@ -19,10 +19,12 @@ from beholder.config import Config, from_data
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.plan import Grid
 from beholder.parts.blocks.attention import Attention
+from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.positions import Rotary
 from beholder.parts.connectors.projections import Mlp
 from beholder.parts.connectors.visual_words import VisualWords
 from beholder.parts.contracts import ConnectorConfig, FusionConfig, HeadConfig, LanguageConfig, VisionConfig
+from beholder.parts.heads.mixed import Mixed
 from beholder.parts.language.two_way import TwoWayDecoder
 from beholder.parts.vision.vit import Take
 from tests.toys import ALL, DECODER, SEES, TEXT_TOWER, VIT
@@ -47,6 +49,7 @@ EXAMPLES = {name: part for name, (part, _) in BESIDE.items()}
 EXAMPLES |= {type(size.config).__name__: size.config for size in sizes()} | {
     "Decoder": DECODER.but(vocab_size=32000, dim=4096, num_layers=32, context=4096),
     "TextEncoder": TEXT_TOWER.but(dim=512, num_layers=12, context=77),
+    "Mixed": Mixed(768, 12, 768, 6, Attention(num_heads=12), FeedForward(3072)),
     "TwoWayDecoder": TwoWayDecoder(DECODER.but(tied=True)),
     "VisualWords": VisualWords(Mlp(), words=860),
     "ViT": VIT.but(image_size=336, dim=1024, num_layers=24, take=Take((-2,), norm=False)),

@@ -247,6 +247,8 @@ def _stages(model: Model, batch: Batch, reference: Mapping[str, object]) -> dict
         ours["logits"] = output.heads["text"]
         if "gen/gen_logits" in reference:
             ours["greedy logits"], ours["greedy"] = _greedy(model, batch, reference)
+    if "mixed" in output.heads:
+        ours["mixed"] = output.heads["mixed"].pooled_BD
     if "boxes" in output.heads:
         ours |= _found(output.heads["boxes"], len(batch.views["image"]))
     likeness = output.heads.get("similarity")

@@ -7,13 +7,20 @@ import torch
 from torch import Tensor
 
 from beholder.cards import card
+from beholder.cards.schema import Card
 from beholder.errors import BeholderError
 from beholder.media.plan import Box, Grid, PicturePlan, View
 from beholder.model import Batch, Model, build
+from beholder.parts.blocks.attention import Attention
+from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.contracts import BranchOutput, Packed
 from beholder.parts.fusion.joint import Joint
+from beholder.parts.fusion.towers import Towers
+from beholder.parts.heads.mixed import Mixed
 from beholder.parts.language.sizes import LLAMA_2_7B
 from beholder.parts.vision.regions import RegionFeatures
+from beholder.parts.vision.vit import Take
+from tests import toys
 
 WORDS = [7, 8, 9, 11, 13, 17]
 
@@ -145,6 +152,36 @@ def test_late_kinds_are_behind_the_norm_of_words() -> None:
         assert torch.allclose(seen[0][row, :count], normed[row, :count] + fusion.segments[0], atol=1e-6)
         features = seen[0][row, count : count + len(connected[row])]
         assert torch.allclose(features, connected[row] + fusion.segments[1], atol=1e-6)
+
+
+@torch.inference_mode()
+def test_layers_over_both_sides_mix_each_row_by_itself() -> None:
+    """FLAVA's: the class token depends on every token of both sides, on no other row, and not on padding."""
+    text = toys.TEXT_TOWER.but(causal=False, pool="first")
+    head = Mixed(32, 2, 32, 2, Attention(num_heads=4), FeedForward(48), shared=16)
+    vision = toys.VIT.but(cls=True, take=Take(taps=(2,), front=True))
+    model = build(Card("mixes", vision=vision, language=text, fusion=(Towers(),), heads=(head,)))
+    views = list(torch.rand(2, 3, 28, 28, generator=torch.Generator().manual_seed(0)))
+    ids = torch.tensor([WORDS, [*WORDS[:3], 0, 0, 0]])
+    plans = ((), ())
+    first = model(Batch(ids, (6, 3), {"image": views}, plans)).heads["mixed"]
+    assert first.states_BTD.shape == (2, 1 + 5 + 6, 32) and first.scores_VB.shape == (2, 2)
+    padded = ids.clone()
+    padded[1, 4] = 9
+    assert torch.allclose(
+        model(Batch(padded, (6, 3), {"image": views}, plans)).heads["mixed"].pooled_BD, first.pooled_BD
+    )
+    ids[0, 4] = 23
+    word = model(Batch(ids, (6, 3), {"image": views}, plans)).heads["mixed"].pooled_BD
+    picture = (
+        model(Batch(padded, (6, 3), {"image": [views[0] + 1, views[1]]}, plans)).heads["mixed"].pooled_BD
+    )
+    for changed in (word, picture):
+        assert not torch.allclose(changed[0], first.pooled_BD[0]) and torch.allclose(
+            changed[1], first.pooled_BD[1]
+        )
+    with pytest.raises(BeholderError, match="1 views for 2 texts"):
+        model(Batch(ids, (6, 3), {"image": views[:1]}, plans))
 
 
 def test_what_does_not_fit_is_one_line(model: Model) -> None:

@@ -198,6 +198,37 @@ def _vilt(settings: Settings) -> Geometry:
     return Whole(edge=edge, limit=int(1333 / 800 * edge), multiple=multiple, squeezed=True, **colours)
 
 
+def _flava(settings: Settings) -> Geometry:
+    """Squeezed to a square; what masks patches and makes codes of them is training's."""
+    colours = settings.colours("bicubic", CLIP_MEAN, CLIP_STD)
+    for key in FLAVA_TRAINING:
+        settings.take(key)
+    size, crop = (_square(settings.size(key, (224, 224))) for key in ("size", "crop_size"))
+    if settings.take("do_center_crop", True) and crop != size:
+        raise settings.error(f"crop_size {crop} of a picture squeezed to {size} is not supported")
+    return Fixed(size=size, **colours)
+
+
+FLAVA_TRAINING = (
+    *("codebook_crop_size", "codebook_do_center_crop", "codebook_do_map_pixels", "codebook_do_normalize"),
+    *(
+        "codebook_do_rescale",
+        "codebook_do_resize",
+        "codebook_image_mean",
+        "codebook_image_std",
+        "codebook_resample",
+    ),
+    *("codebook_rescale_factor", "codebook_size", "input_size_patches", "mask_group_min_aspect_ratio"),
+    *(
+        "mask_group_max_aspect_ratio",
+        "mask_group_min_patches",
+        "mask_group_max_patches",
+        "total_mask_patches",
+    ),
+    *("return_codebook_pixels", "return_image_mask"),
+)
+
+
 def _vit(settings: Settings) -> Geometry:
     """Squeezed to a square, whatever the proportions."""
     filter_name = "bilinear" if settings.kind == "ViTImageProcessor" else "bicubic"
@@ -309,6 +340,7 @@ READERS: dict[str, Callable[[Settings], Geometry]] = {
     "OwlViTImageProcessor": _owlvit,
     "Owlv2ImageProcessor": _owlv2,
     "ViltImageProcessor": _vilt,
+    "FlavaImageProcessor": _flava,
     "ConvNextImageProcessor": _convnext,
     "BitImageProcessor": _clip,
     "ViTImageProcessor": _vit,

@@ -58,3 +58,22 @@ VILT_LAYERS = Layout(
 )
 VILT_KINDS = Layout({"token_type_embeddings.weight": "segments"}, name="transformers ViLT kinds")
 WIDE_ANSWERS = Layout(affine({"0": "up", "1": "norm", "3": "linear"}), name="transformers ViLT answers")
+
+# transformers: models/flava/modeling_flava.py, whose towers have ViLT's names; of the mixed layers
+FLAVA_MIXED = Layout(
+    {
+        "multimodal_model.cls_token": Leading("cls", 2),
+        **{f"multimodal_model.{key}": own for key, own in VILT_LAYERS.rules.items() if "pooler" not in key},
+        **affine(
+            {
+                "multimodal_model.pooler.dense": "pool",
+                "image_to_mm_projection": "image_in",
+                "text_to_mm_projection": "text_in",
+                "image_projection": "image_out",
+                "text_projection": "text_out",
+            }
+        ),
+        "logit_scale": "scale",
+    },
+    name="transformers FLAVA mixed layers",
+)
