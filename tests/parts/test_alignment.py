@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from beholder.cards import card
+from beholder.cards.schema import LanguagePart
+from beholder.data.samples import Sample, Turn
 from beholder.errors import BeholderError
 from beholder.media.native import Native
 from beholder.media.pixels import load_views
 from beholder.model import Batch, build
 from beholder.parts.heads.alignment import TeacherAlignment
 from beholder.planning import branch_plan
+from beholder.train.collate import Collator
+from beholder.train.objectives import aligned, next_token
+from tests.toys import CHAT, DECODER, byte_tokenizer
 
 CARD = card("eve-7b-aligning").tiny()
 
@@ -143,3 +149,19 @@ def test_branches_of_other_proportions_are_refused():
         model(asked)
     with pytest.raises(BeholderError, match="language part"):
         TeacherAlignment().build(None)
+
+
+def test_a_stage_trains_answers_and_states_together():
+    """The collator gives the teacher its own views; a card without the head says so."""
+    chosen = CARD.but(prompt=CHAT, languages=(LanguagePart(DECODER.but(context=512)),))
+    collate = Collator(chosen, byte_tokenizer())
+    pixels = np.random.default_rng(0).integers(0, 255, (28, 28, 3), dtype=np.uint8)
+    item = collate([Sample(pixels, (Turn("where?", "here", "where"),), "a")])
+    assert set(item.batch.views) == {"image", "teacher"} and len(item.batch.plans[0]) == 2
+    model = build(chosen)
+    both, answers = aligned(model, item), next_token(model, item)
+    assert float(both.detach() - answers.detach()) == pytest.approx(
+        float(model(item.batch).heads["alignment"].detach()), abs=1e-5
+    )
+    with pytest.raises(BeholderError, match="TeacherAlignment"):
+        aligned(build(chosen.but(heads=(chosen.heads[0],))), item)

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from beholder.cards.schema import Card
+from beholder.cards.schema import Branch, Card
 from beholder.data.samples import Sample, Turn
 from beholder.errors import BeholderError
-from beholder.media.geometry import plan_picture
 from beholder.media.pixels import load_views
 from beholder.media.plan import PicturePlan
 from beholder.model import Batch
 from beholder.parts.blocks.masks import PADDING, Visibility
-from beholder.planning import placed
+from beholder.planning import branch_plan, image_branches
 from beholder.prompts.chat import render
 from beholder.prompts.messages import Picture, assistant, user
 from beholder.prompts.tokenizer import Tokenizer
@@ -64,7 +63,9 @@ class _Row:
 
 
 class Collator:
-    """Makes batches for a card with one branch and a splice, in the token layout that answering uses."""
+    """Makes batches for a card with a splice, every branch's views of each sample's picture, in the token layout that
+    answering uses.
+    """
 
     def __init__(self, card: Card, tokenizer: Tokenizer) -> None:
         if card.prompt is None or card.main is None:
@@ -76,42 +77,41 @@ class Collator:
                 f"card {card.name} reads prompts with an encoder; only decoders are trained so far"
             )
         self.card, self.tokenizer, self.chat = card, tokenizer, card.prompt
-        self.branch = card.branch()
+        self.branches = image_branches(card)
         placeholder = next((p for fusion in card.fusion if (p := fusion.placeholder()) is not None), None)
-        if placeholder is None or self.branch.geometry is None or self.branch.connector is None:
+        if placeholder is None or not all(branch.geometry for branch in self.branches):
             raise BeholderError(
                 f"card {card.name} has no placeholders for its picture's features in the prompt"
             )
         self.placeholder = placeholder[1]
 
     def __call__(self, samples: Sequence[Sample]) -> TrainBatch:
-        plans = [self.plan(sample) for sample in samples]
-        assert self.branch.geometry is not None
-        views = [
-            view
-            for sample, plan in zip(samples, plans, strict=True)
-            for view in load_views(sample.pixels, plan.views, self.branch.geometry)
-        ]
-        rows = [self._row(sample, plan) for sample, plan in zip(samples, plans, strict=True)]
+        plans = [tuple(self._plan(sample, branch) for branch in self.branches) for sample in samples]
+        views: dict[str, list[Tensor]] = {}
+        for number, branch in enumerate(self.branches):
+            assert branch.geometry is not None
+            pairs = zip(samples, (row[number] for row in plans), strict=True)
+            loaded = [load_views(sample.pixels, plan.views, branch.geometry) for sample, plan in pairs]
+            views[branch.name] = [view for picture in loaded for view in picture]
+        rows = [self._row(sample, row[0]) for sample, row in zip(samples, plans, strict=True)]
         ids_BT, visibility, answers = pack(rows)
         batch = Batch(
             ids_BT=ids_BT,
             lengths=tuple(row.width for row in rows),
-            views={self.branch.name: views},
-            plans=tuple((plan,) for plan in plans),
+            views=views,
+            plans=tuple(plans),
             visibility=visibility,
         )
         return TrainBatch(batch, answers, tuple(sample.turns for sample in samples))
 
     def plan(self, sample: Sample) -> PicturePlan:
-        """The plan of a sample's picture."""
-        geometry, connector = self.branch.geometry, self.branch.connector
-        assert geometry is not None and connector is not None
+        """The plan of a sample's picture, as it stands in the prompt."""
+        return self._plan(sample, self.branches[0])
+
+    def _plan(self, sample: Sample, branch: Branch) -> PicturePlan:
+        geometry = branch.geometry and branch.geometry.drawn(str(sample.key))
         height, width = sample.pixels.shape[:2]
-        grid = self.branch.encoders[0].grid
-        geometry = geometry.drawn(str(sample.key))
-        planned = plan_picture((height, width), geometry, grid, connector.grid, self.branch.name)
-        return placed(self.card, planned)
+        return branch_plan(self.card, branch.but(geometry=geometry), (height, width))
 
     def _row(self, sample: Sample, plan: PicturePlan) -> _Row:
         if not sample.turns:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from beholder.errors import BeholderError
 from beholder.model import Model
-from beholder.parts.contracts import BranchOutput
+from beholder.parts.contracts import BranchOutput, LanguageOutput
 from beholder.prompts.tokenizer import Tokenizer
 from beholder.train.collate import TrainBatch
 
@@ -29,11 +29,23 @@ def next_token(model: Model, item: TrainBatch) -> Tensor:
     """Cross-entropy of the answers' tokens, the mean over answers of the mean over each one's tokens, and what layers of
     experts add to it. Scores over the vocabulary are computed at those places alone.
     """
-    return _answer_loss(model, item, model.encode(item.batch))
+    return _answer_loss(model, item, model.read(item.batch, model.encode(item.batch)))
 
 
-def _answer_loss(model: Model, item: TrainBatch, branches: Mapping[str, BranchOutput]) -> Tensor:
+def aligned(model: Model, item: TrainBatch) -> Tensor:
+    """`next_token`, and how far the states at pictures are from what a teacher sees there (EVE, 2406.11832, section 3.3), for
+    a card with the head `TeacherAlignment`. Raises `BeholderError` for another.
+    """
+    branches = model.encode(item.batch)
     language = model.read(item.batch, branches)
+    heads = model.apply_heads(item.batch, branches, language)
+    if "alignment" not in heads:
+        raise BeholderError(f"{model.card.name} has no head TeacherAlignment; train with next_token")
+    loss: Tensor = _answer_loss(model, item, language) + heads["alignment"]
+    return loss
+
+
+def _answer_loss(model: Model, item: TrainBatch, language: LanguageOutput) -> Tensor:
     answers = item.answers
     logits = model.language.logits(language.hidden_BTD[answers.rows_A, answers.places_A])
     losses_A = F.cross_entropy(logits.float(), answers.targets_A, reduction="none")
@@ -116,7 +128,7 @@ class Grounded:
 
     def __call__(self, model: Model, item: TrainBatch) -> Tensor:
         branches = model.encode(item.batch)
-        loss = _answer_loss(model, item, branches)
+        loss = _answer_loss(model, item, model.read(item.batch, branches))
         for each in self.words.losses(item, branches):
             loss = loss + self.share * each
         return loss
