@@ -13,6 +13,7 @@ from beholder.parts.language import sizes_text as language
 from beholder.parts.vision import sizes_hierarchical as vision
 from beholder.prompts import tasks
 from beholder.prompts.chat import ChatFormat, Turn
+from beholder.prompts.coordinates import Coordinates
 
 FLORENCE_2_BASE = Card(
     name="florence-2-base",
@@ -28,7 +29,12 @@ FLORENCE_2_BASE = Card(
     ),
     heads=(NextToken(),),
     prompt=ChatFormat(
-        "florence-2", system=None, user=Turn("", "{eos}"), image_place="first", image_suffix="{bos}"
+        "florence-2",
+        system=None,
+        user=Turn("", "{eos}"),
+        image_place="first",
+        image_suffix="{bos}",
+        boxes=Coordinates("<loc_{x0}><loc_{y0}><loc_{x1}><loc_{y1}>", between=""),
     ),
     tasks=tasks.FLORENCE_2,
     weights=(

@@ -297,6 +297,9 @@ def _body(
             ends = (i == 0 and not follows, i == len(parts) - 1)
             draft.text(_strip(part.text, *ends) if chat.strip else part.text)
             draft.trusted(chat.text_suffix)
+        elif isinstance(part, Regions):
+            assert chat.boxes is not None
+            draft.trusted(chat.boxes.write(part.boxes, plans[part.picture].views[0]))
 
 
 def _stripped(texts: Sequence[str]) -> list[str]:
@@ -307,6 +310,16 @@ def _stripped(texts: Sequence[str]) -> list[str]:
 def _strip(text: str, left: bool, right: bool) -> str:
     text = text.lstrip() if left else text
     return text.rstrip() if right else text
+
+
+def _check_regions(part: Regions, where: str, chat: ChatFormat, num_pictures: int) -> None:
+    if chat.boxes is None:
+        raise BeholderError(
+            f"{where}: chat format {chat.name} has no words for regions; say in the question where "
+            "to look, or give that part of the picture"
+        )
+    if not 0 <= part.picture < num_pictures:
+        raise BeholderError(f"{where}: regions of picture number {part.picture}, counted from 0, of {num_pictures}")
 
 
 def _check(
@@ -327,10 +340,8 @@ def _check(
     for i, message in enumerate(messages, 1):
         for j, part in enumerate(message.parts, 1):
             if isinstance(part, Regions):
-                raise BeholderError(
-                    f"message {i}, part {j}: chat format {chat.name} has no words for regions; say in the question where "
-                    "to look, or give that part of the picture"
-                )
+                _check_regions(part, f"message {i}, part {j}", chat, len(plans))
+                continue
             if not isinstance(part, (Text, Picture)):
                 raise BeholderError(
                     f"message {i}, part {j}: chat format {chat.name} cannot write a {type(part).__name__}"
