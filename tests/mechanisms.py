@@ -253,6 +253,7 @@ PROOFS: dict[str, Proof] = {
     "swiglu-projector": Proof(("Glu",), f"{EXPERTS}::test_published_names"),
     "swin-encoder": Proof(("Swin",), f"{STAGED}::test_offsets"),
     "task-prefix-prompt": Proof(("Task",), "tests/prompts/test_tasks.py::test_prompts_take"),
+    "task-specific-qformer-masks": Proof(("QueryStack.words=True",), "tests/parts/test_qformer.py::test_"),
     "temporal-position-embedding": Proof(("Resampler.frames=8",), f"{LOOKS}::test_the_resampler"),
     "text-adapter-mlp": Proof(("TextAdapter",), f"{TWO_WAY}::test_vectors"),
     "thermal-encoder": Proof(("Branch.modality=thermal",), f"{AUDIO}::test_imagebind_trunks"),
