@@ -12,6 +12,11 @@ from beholder.pipeline import load
 from .test_parity import FAMILIES
 
 VERIFY = Path(__file__).parent / "oracle" / "verify.py"
+NO_PLAIN_CALL = {
+    "vilt",
+    "vilt_vqa",
+    "blip_2_itm",
+}  # transformers draws their patches at random, or names two forwards
 RECORDED = ("inputs.safetensors", "reference.safetensors", "meta.json")
 
 
@@ -27,4 +32,7 @@ def test_transformers_reproduces_its_outputs_from_our_exports(
     command = [oracle_python, "-B", VERIFY, tmp_path / "exports"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(FAMILIES)}/{len(FAMILIES)} families" in done.stdout
+    skipped = {line.split()[1].rstrip(":") for line in done.stdout.splitlines() if line.startswith("SKIP")}
+    assert skipped == NO_PLAIN_CALL & set(FAMILIES)
+    checked = len(FAMILIES) - len(skipped)
+    assert f"{checked}/{checked} families" in done.stdout
