@@ -112,15 +112,16 @@ for _name, _system in (
     _one, _two = GOLDEN["chatml"]
     GOLDEN[_name] = (f"<|im_start|>system\n{_system}<|im_end|>\n{_one}", _two)
 GOLDEN |= {
-    "fuyu": ("<image><s>Q1<0x04>", "<s>Q1<0x04>A1|ENDOFTEXT|<s>Q2<0x04>"),
+    "fuyu": ("<image><s>Q1<0x04>", "<s>Q1<0x04>A1</s><s>Q2<0x04>"),
     "otterhd": (
         "<image><s>User: Q1 Assistant:<0x04>",
-        "<s>User: Q1 Assistant:<0x04> A1|ENDOFTEXT|<s>User: Q2 Assistant:<0x04>",
+        "<s>User: Q1 Assistant:<0x04> A1</s><s>User: Q2 Assistant:<0x04>",
     ),
     "cogvlm": (
         "<s><image>Question: Q1 Answer:",
         "<s>Question: Q1 Answer: A1\nQuestion: Q2 Answer:",
     ),
+    "cogvlm-base": ("<s><image>Q1", "<s>Q1A1</s>Q2"),
     "cogagent": ("<s><image> [INST] Q1 [/INST] ", "<s> [INST] Q1 [/INST] A1</s> [INST] Q2 [/INST] "),
     "mplug-owl2": (
         "<s>USER: <image>Q1 ASSISTANT:",

@@ -52,12 +52,12 @@ COGVLM_CHAT = Card(
 COGVLM_BASE_224 = COGVLM_CHAT.but(
     name="cogvlm-base-224",
     images=Fixed(size=(224, 224), mean=CLIP_MEAN, std=CLIP_STD),
-    prompt=None,
+    prompt=formats.COGVLM_BASE,
     weights=(Source("hub", "THUDM/cogvlm-base-224-hf"),),
     **{"vision.image_size": 224},
 )
 COGVLM_BASE_490 = COGVLM_CHAT.but(
-    name="cogvlm-base-490", prompt=None, weights=(Source("hub", "THUDM/cogvlm-base-490-hf"),)
+    name="cogvlm-base-490", prompt=formats.COGVLM_BASE, weights=(Source("hub", "THUDM/cogvlm-base-490-hf"),)
 )
 COGVLM_GROUNDING = COGVLM_CHAT.but(
     name="cogvlm-grounding-generalist",

@@ -242,17 +242,16 @@ FUYU = ChatFormat(
     "fuyu",
     system=None,
     user=Turn("{bos}"),
-    assistant=Turn("<0x04>", "|ENDOFTEXT|"),
+    assistant=Turn("<0x04>", "{eos}"),
     generation="<0x04>",
     image_place="front",
-    stops=("|ENDOFTEXT|",),
     boxes=Coordinates("{y0}, {x0}, {y1}, {x1}", "<box>", "</box><box>", "</box>", steps=None, pixels=2),
 )
-# Luodian/Otter: the prompt of the released demonstration of OtterHD.
+# Luodian/Otter pipeline/benchmarks/models/otterhd.py.
 OTTERHD = FUYU.but(
     name="otterhd",
     user=Turn("{bos}User: ", " "),
-    assistant=Turn("Assistant:<0x04> ", "|ENDOFTEXT|"),
+    assistant=Turn("Assistant:<0x04> ", "{eos}"),
     generation="Assistant:<0x04>",
 )
 
@@ -267,6 +266,7 @@ COGVLM = ChatFormat(
     image_place="front",
     boxes=Coordinates(start="[[", end="]]", digits=3),
 )
+COGVLM_BASE = COGVLM.but(name="cogvlm-base", user=Turn(), assistant=Turn("", "{eos}"), generation="")
 # THUDM/cogagent-chat-hf modeling_cogagent.py, _history_to_prompt of the chat template.
 COGAGENT = COGVLM.but(
     name="cogagent",
@@ -323,6 +323,7 @@ FORMATS: dict[str, ChatFormat] = {
         FUYU,
         OTTERHD,
         COGVLM,
+        COGVLM_BASE,
         COGAGENT,
         MPLUG_OWL_2,
         EVE_2,
