@@ -257,7 +257,7 @@ def test_embed_gives_unit_vectors_and_scores(monkeypatch):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("family", ["clip", "siglip"])
+@pytest.mark.parametrize("family", ["clip", "siglip", "altclip"])
 def test_embed_equals_the_official_scores(family, oracle):
     """Pictures and words to scores: decoding, geometry, tokenizer, both towers and the head."""
     folder = oracle(family)

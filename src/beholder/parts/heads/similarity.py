@@ -29,7 +29,8 @@ class Likeness(NamedTuple):
 @dataclass(frozen=True)
 class Similarity(HeadConfig):
     """exp(scale) * cosine (+ bias). The start values are CLIP's ln(1 / 0.07); SigLIP has a bias besides. scale None: the cosine
-    alone. pooled: the branch's vectors stand beside its tokens. most: exp(scale) is kept between 1 and this.
+    alone. pooled: the branch's vectors stand beside its tokens. most: exp(scale) is kept between 1 and this. divides: the scale
+    is a temperature, which cosines are divided by, and no logarithm (ALIGN, 2102.05918).
     """
 
     output: ClassVar[str] = "similarity"
@@ -39,6 +40,7 @@ class Similarity(HeadConfig):
     bias: float | None = None
     pooled: bool = False
     most: float | None = None
+    divides: bool = False
 
     def build(self, language: LanguageConfig | None) -> Head:
         return SimilarityHead(self)
@@ -71,7 +73,9 @@ class SimilarityHead(Head):
     def compare(self, images_VD: Tensor, texts_BD: Tensor) -> Tensor:
         """Scores (V, B) of unit vectors."""
         scores_VB = images_VD @ texts_BD.T
-        if self.scale is not None:
+        if self.scale is not None and self.config.divides:
+            scores_VB = scores_VB / self.scale
+        elif self.scale is not None:
             most = self.config.most
             scale = self.scale if most is None else self.scale.clamp(0.0, math.log(most))
             scores_VB = scores_VB * scale.exp()

@@ -47,7 +47,7 @@ STAGES = (
 @dataclass(frozen=True)
 class EfficientNet(StagedConfig):
     """width, depth: multipliers of channels and repeats; channels become multiples of `divisor`. stem, head: channels of
-    the first convolution before scaling, and of the last one.
+    the first convolution before scaling, and of the last one, 0 for none (ALIGN).
 
     squeeze: width of a block's gate over the block's inputs, 0 for no gate. fixed_ends: the stem, and the repeats of the
     first and last stage, are not scaled (Lite). mid_stage: also take the output of this stage (from 1), folded to the last
@@ -73,7 +73,7 @@ class EfficientNet(StagedConfig):
     dim: int = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dim", self.head)
+        object.__setattr__(self, "dim", self.head or self.channels(len(self.stages)))
         step = 2 * math.prod(stage.stride for stage in self.stages)
         if self.mid_stage and self.image_size % step:
             raise BeholderError(
@@ -108,7 +108,7 @@ class EfficientNet(StagedConfig):
 
     @property
     def out_dim(self) -> int:
-        return self.head + (self.channels(self.mid_stage) * self.fold**2 if self.mid_stage else 0)
+        return self.dim + (self.channels(self.mid_stage) * self.fold**2 if self.mid_stage else 0)
 
     def padding(self, index: int | None) -> str:
         """How the first convolution (None) or the block `index` is padded where it has a stride."""
@@ -132,7 +132,7 @@ class EfficientNet(StagedConfig):
         return super().grids(size)
 
     def tiny(self) -> EfficientNet:
-        return self.but(image_size=64, width=0.2, depth=1.0, head=32, even=None)
+        return self.but(image_size=64, width=0.2, depth=1.0, head=self.head and 32, even=None)
 
     def build(self) -> EfficientNetModel:
         return EfficientNetModel(self)
@@ -188,8 +188,8 @@ class EfficientNetModel(StagedEncoder):
                 outputs = config.channels(number)
                 self.blocks.append(InvertedBottleneck(config, stage, channels, outputs, len(self.blocks)))
                 channels = outputs
-        self.last = ConvNorm(channels, config.head, norm=config.norm)
-        self.classifier = nn.Linear(config.head, config.classes) if config.classes else None
+        self.last = ConvNorm(channels, config.head, norm=config.norm) if config.head else None
+        self.classifier = nn.Linear(config.dim, config.classes) if config.classes else None
 
     def maps(self, pixels_V3HW: Tensor) -> Maps:
         config = self.config
@@ -198,7 +198,7 @@ class EfficientNetModel(StagedEncoder):
         for count, block in enumerate(self.blocks, start=1):
             x_VChw = block(x_VChw)
             taps += [x_VChw] * config.stage_ends.count(count)
-        last = tokens = self.act(self.last(x_VChw))
+        last = tokens = x_VChw if self.last is None else self.act(self.last(x_VChw))
         if config.mid_stage:
             tokens = torch.cat((last, F.pixel_unshuffle(taps[config.mid_stage - 1], config.fold)), 1)
         pooled = last.mean((2, 3)) if config.pool == "mean" else last.amax((2, 3))

@@ -21,4 +21,5 @@ CLIP_SCALE = Layout({"logit_scale": "scale"}, name="CLIP scale")
 SIGLIP_SCALE = Layout(
     {"logit_scale": Reshape("scale", (1,)), "logit_bias": Reshape("bias", (1,))}, name="SigLIP scale and bias"
 )
+TEMPERATURE = Layout({"temperature": "scale"}, name="ALIGN temperature")
 NEWLINE = Layout({"image_newline": "newline"}, name="LLaVA-NeXT row break")

@@ -1,4 +1,5 @@
-"""Dual encoders that are CLIP (2103.00020) with another tower of words or pictures: MetaCLIP 2, Chinese-CLIP, AIMv2.
+"""Dual encoders that are CLIP (2103.00020) with another tower of words or pictures: MetaCLIP 2, Chinese-CLIP, AltCLIP,
+AIMv2, ALIGN.
 
 Defaults are those of the official config classes.
 """
@@ -6,8 +7,10 @@ Defaults are those of the official config classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from beholder.cards.schema import Card
+from beholder.errors import BeholderError
 from beholder.media.geometry import Geometry
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward
@@ -16,11 +19,15 @@ from beholder.parts.connectors.projections import Pooled
 from beholder.parts.fusion.towers import Towers
 from beholder.parts.heads.similarity import Similarity
 from beholder.parts.language.text_encoder import TextEncoder
+from beholder.parts.language.text_tower import TextTower
 from beholder.parts.vision.vit import ViT
 from beholder.weights.layout import Binding, Layout
 from beholder.weights.layouts import common
 from beholder.weights.layouts.rules import affine
+from beholder.weights.layouts.text import BERT
+from beholder.weights.layouts.vision import VIT
 from beholder.weights.readers.fields import Fields
+from beholder.weights.readers.hierarchical import READERS as CONVNETS
 from beholder.weights.readers.read import Read, Recorded, activation_name
 from beholder.weights.readers.reading import CONNECTOR, LANGUAGE, VISION, Reading
 from beholder.weights.readers.text import NO_POOLER
@@ -56,6 +63,27 @@ AIMV2_TEXT = Layout(
 )
 
 
+# transformers' AltCLIP from version 5 on: the numbered layers are called `layer`
+LATER_VIT = Layout(
+    {key.replace("encoder.layers.", "encoder.layer."): op for key, op in VIT.rules.items()},
+    name="transformers AltCLIP ViT",
+)
+BERT_UNPOOLED = Layout(
+    {key: op for key, op in BERT.rules.items() if not key.startswith("pooler.")},
+    name="transformers ALIGN BERT",
+)
+XLM_R_LARGE = {
+    "vocab_size": 250002,
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "max_position_embeddings": 514,
+    "layer_norm_eps": 1e-5,
+    "type_vocab_size": 1,
+}
+
+
 def _towers(
     fields: Fields,
     name: str,
@@ -63,9 +91,10 @@ def _towers(
     vision: Read[ViT],
     text: Read[TextEncoder],
     head: Similarity = Similarity(),
+    width: int = 512,
 ) -> Reading:
     """CLIP's form: both vectors through a matrix without bias into one space."""
-    projection = fields.count("projection_dim", 512)
+    projection = fields.count("projection_dim", width)
     card = Card(
         name=name,
         vision=vision.config,
@@ -140,8 +169,74 @@ def _aimv2(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
     return _towers(fields, name, geometry, vision, Read(text, AIMV2_TEXT), head)
 
 
+def _altclip(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
+    """AltCLIP (2211.06679): XLM-R, a norm behind it, and two maps in a row of its first token."""
+    part = fields.part("text_config", "altclip_text_model").assuming(**XLM_R_LARGE)
+    through = part.count("project_dim", 768)
+    read = TEXTS["roberta"](part)
+    part.finish()
+    encoder = read.config.but(
+        pool="first",
+        final_norm=True,
+        projection_bias=False,
+        projection_act=None,
+    )
+    vision = _vision(fields, "clip_vision_model", "altclip_vision_model")
+    text = Read(TextTower.of(encoder, through=through), BERT.but(NO_POOLER))
+    whole = _towers(fields, name, geometry, vision, text, width=768)
+    words = (
+        Binding("text_model.roberta.", LANGUAGE, text.layout),
+        Binding("text_model.pre_LN.", LANGUAGE + "norm.", common.AFFINE),
+        Binding("text_model.transformation.", LANGUAGE + "projection.0.", common.AFFINE),
+        Binding("text_projection.", LANGUAGE + "projection.1.", common.WEIGHT),
+    )
+    (naming,) = whole.namings
+    seen, mapped, *_, scale = naming
+    renamed = Binding(seen.prefix, seen.own_prefix, LATER_VIT)
+    return replace(whole, namings=((renamed, mapped, *words, scale), (seen, mapped, *words, scale)))
+
+
+def _align(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
+    """ALIGN (2102.05918): an EfficientNet without its last convolution, whose mean has the width of the common space, and
+    BERT's first token through an affine map.
+    """
+    part = fields.part("text_config", "align_text_model")
+    read = TEXTS["bert"](part)
+    part.finish()
+    width = fields.count("projection_dim", 640)
+    encoder = read.config.but(pool="first", projection=width, projection_act=None)
+    seen = fields.part("vision_config", "align_vision_model")
+    vision = CONVNETS["efficientnet"](seen)
+    seen.finish()
+    tower = vision.config.but(head=0)
+    if tower.out_dim != width:
+        raise BeholderError(
+            f"{fields.name}: projection_dim is {width}, but pictures have {tower.out_dim} channels"
+        )
+    card = Card(
+        name=name,
+        vision=tower,
+        connector=Pooled(project=False),
+        images=geometry,
+        fusion=(Towers(),),
+        language=TextTower.of(encoder, pooler=True),
+        heads=(Similarity(scale=fields.positive("temperature_init_value", 1.0), divides=True),),
+    )
+    naming = (
+        Binding("vision_model.", VISION, vision.layout),
+        Binding("text_model.pooler.dense.", LANGUAGE + "pooler.", common.AFFINE),
+        Binding("text_model.", LANGUAGE, BERT_UNPOOLED),
+        Binding("text_projection.", LANGUAGE + "projection.", common.AFFINE),
+        Binding("", "heads.0.", common.TEMPERATURE),
+    )
+    recorded = Recorded("hook/vision_model/last_hidden_state", channels_first=True)
+    return Reading(card, (naming,), {"vision": recorded, **STAGES})
+
+
 READERS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
     "metaclip_2": _metaclip_2,
     "chinese_clip": _chinese_clip,
+    "altclip": _altclip,
     "aimv2": _aimv2,
+    "align": _align,
 }

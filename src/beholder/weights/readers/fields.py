@@ -194,6 +194,11 @@ class Fields:
             self._parts[key, kind] = Fields(whole, f"{self.name}: {key}")
         return self._parts[key, kind]
 
+    def assuming(self, **values: Any) -> Fields:
+        """These fields, with values for absent ones: of a type that differs from another by its defaults."""
+        given = {key: value for key, value in self._data.items() if value is not None}
+        return Fields({**values, **given}, self.name)
+
     def raw(self, key: str) -> Any:
         """A field whatever its type, None where absent."""
         self._unread.discard(key)
