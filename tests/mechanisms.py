@@ -281,7 +281,10 @@ PROOFS: dict[str, Proof] = {
     "whisper-encoder": Proof(
         ("FrameConvs.glu=False", "SignalTransformer"), "tests/weights/test_audio_readers.py::test_encoders_of"
     ),
-    "window-attention": Proof(("Windows",), f"{VITS}::test_layers_with_windows"),
+    "window-attention": Proof(
+        ("Windows|DaVit",),
+        (f"{VITS}::test_layers_with_windows", "tests/parts/test_florence.py::test_cells_see"),
+    ),
     "xattn-ffn-gated": Proof(("GatedCross.mlp", "GatedCross.gate"), f"{LOOKS}::test_the_gated_layer"),
     "zero-shot-classifier": Proof(("Similarity",), "tests/parts/test_heads.py::test_scores_are"),
 }

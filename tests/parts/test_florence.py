@@ -13,7 +13,7 @@ from beholder.media.plan import Grid
 from beholder.model import build
 from beholder.parts.connectors.placed import Placed, PlacedConnector
 from beholder.parts.contracts import Packed
-from beholder.parts.vision.davit import ChannelMixer
+from beholder.parts.vision.davit import ChannelMixer, WindowMixer
 from beholder.parts.vision.windows import Heads
 from beholder.weights.load import state_tensors
 from beholder.weights.readers.systems import read_system
@@ -65,6 +65,18 @@ def test_channels_see_only_their_group() -> None:
     assert not torch.allclose(first[..., 4:7], second[..., 4:7])
     moved = mixer(x.flip(1))  # the whole map is seen, wherever its cells lie
     assert torch.allclose(moved.flip(1), first, atol=1e-6)
+
+
+def test_cells_see_only_their_window() -> None:
+    torch.manual_seed(0)
+    mixer = WindowMixer(Heads(8, 2, bias=True), 2)
+    x = torch.randn(1, 4, 6, 8)
+    changed = x.clone()
+    changed[0, 1, 2] += 1.0
+    moved = (mixer(x) - mixer(changed))[0].abs().amax(-1) > 1e-6
+    want = torch.zeros(4, 6, dtype=torch.bool)
+    want[0:2, 2:4] = True
+    assert torch.equal(moved, want)
 
 
 def test_pictures_and_words_see_each_other_in_the_encoder() -> None:

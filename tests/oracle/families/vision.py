@@ -809,6 +809,7 @@ def blip_caption(sizes):
         inputs,
         gen=generate,
         record_features=False,
+        image_processor=blip_image_processor,
     )
 
 
@@ -819,6 +820,7 @@ def blip_itm(sizes):
         build_model("BlipForImageTextRetrieval", blip_config(sizes)),
         dict(input_ids=input_ids, attention_mask=mask, pixel_values=pixels(sizes, 2)),
         record_features=False,
+        image_processor=blip_image_processor,
         extras=lambda model, inputs: dict(itc=model(**inputs, use_itm_head=False).itm_score),
     )
 
@@ -842,6 +844,7 @@ def blip_vqa(sizes):
         build_model("BlipForQuestionAnswering", blip_config(sizes)),
         inputs,
         record_features=False,
+        image_processor=blip_image_processor,
         extras=extras,
     )
 

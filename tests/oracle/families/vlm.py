@@ -1226,7 +1226,14 @@ def florence2(sizes):
     )
     generate_inputs = dict(inputs)
     inputs = dict(inputs, decoder_input_ids=torch.tensor([[2] + sizes.words(5)]))
-    return Case(model, inputs, gen=True, generate_inputs=generate_inputs)
+    settings = dict(size=dict(height=64, width=64), do_center_crop=False)
+    return Case(
+        model,
+        inputs,
+        gen=True,
+        generate_inputs=generate_inputs,
+        image_processor=pil_processor("CLIPImageProcessor", lambda sizes: settings),
+    )
 
 
 @family("aria", "vlm")

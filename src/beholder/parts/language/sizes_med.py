@@ -10,7 +10,7 @@ from beholder.parts.language.med import Med
 from beholder.parts.language.sizes_text import BERT_BASE, BERT_NORM
 
 # salesforce/BLIP configs/med_config.json; ids of the tokens [DEC] and [ENC] that models/blip.py adds
-_CROSS = CrossAttention(12, qkv_bias=True, out_bias=True)
+_CROSS = CrossAttention(12, qkv_bias=True, out_bias=True, memory_dim=768)
 _READER = BERT_BASE.but(
     vocab_size=30524,
     embedding=TokenEmbedding(positions="learned", norm=BERT_NORM),
@@ -37,5 +37,8 @@ BLIP_WRITER = Decoder(
 BLIP_B = Med(_READER, BLIP_WRITER, encode_id=30523, decode_id=30522)
 BLIP_L = BLIP_B.but(**{"encoder.cross.memory_dim": 1024, "decoder.cross.memory_dim": 1024})
 BLIP_ASKED = EncoderDecoder(
-    _READER.but(pool=None, projection=0, projection_bias=False), BLIP_WRITER, start_id=30522, shared=False
+    _READER.but(pool=None, projection=0, projection_bias=False),
+    BLIP_WRITER.but(**{"cross.memory_dim": None}),
+    start_id=30522,
+    shared=False,
 )

@@ -91,9 +91,7 @@ def _text(fields: Fields, memory_dim: int) -> dict[str, Any]:
         "embedding": TokenEmbedding(positions="learned", norm=norm),
         "context": fields.count("max_position_embeddings", 512),
         "final_norm": False,
-        "cross": CrossAttention(
-            heads, qkv_bias=True, out_bias=True, memory_dim=None if memory_dim == dim else memory_dim
-        ),
+        "cross": CrossAttention(heads, qkv_bias=True, out_bias=True, memory_dim=memory_dim),
     }
     fields.finish()
     return sizes
