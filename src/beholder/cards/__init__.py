@@ -77,7 +77,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "siglip": ("siglip-b-16-224", "siglip-l-16-384", "siglip-so400m-14-224", "siglip-so400m-14-384"),
     "glip": ("glip-t", "glip-l"),
-    "visualbert": ("visualbert", "visualbert-vqa", "visualbert-nlvr2"),
+    "visualbert": ("visualbert", "visualbert-vqa"),
     "visualgpt": ("visualgpt",),
     "language_models": (
         "llama-2-7b",

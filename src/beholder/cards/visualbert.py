@@ -10,8 +10,9 @@ from beholder.parts.language import sizes_text as language
 from beholder.parts.vision import sizes_hierarchical as vision
 from beholder.parts.vision.regions import FasterRcnn
 
-# Sizes: config.json of the files named in `weights`, whose regions have 2048 numbers. Those were made beforehand, by a Faster
-# R-CNN trained on Visual Genome (section 4.1); bottom-up attention's (1707.07998) stands for it here.
+# transformers: models/visual_bert/convert_visual_bert_original_pytorch_checkpoint_to_pytorch.py: regions have 2048 numbers for
+# VQA, and others for NLVR2 (1024) and VCR (512), whose files the reader opens. They were made beforehand, those of VQA by a
+# Faster R-CNN trained on Visual Genome (section 4.1); bottom-up attention's (1707.07998) stands for it here.
 VISUALBERT = Card(
     name="visualbert",
     system="visualbert",
@@ -36,9 +37,4 @@ VISUALBERT_VQA = VISUALBERT.but(
     language=language.BERT_BASE.but(pool=None, projection=0, projection_act=None),
     heads=(Answers(3129, of="last word"),),
     weights=(Source("hub", "uclanlp/visualbert-vqa"),),
-)
-VISUALBERT_NLVR2 = VISUALBERT.but(
-    name="visualbert-nlvr2",
-    heads=(Answers(2),),
-    weights=(Source("hub", "uclanlp/visualbert-nlvr2"),),
 )
