@@ -46,7 +46,17 @@ def test_outputs_are_equal(family: str, oracle: Callable[[str], Path]) -> None:
 
 @pytest.mark.parametrize(
     "family",
-    ["clip", "siglip", "llava_padded", "llava_next", "idefics3", "smolvlm", "mllama", "idefics_resampler"],
+    [
+        "clip",
+        "siglip",
+        "llava_padded",
+        "llava_next",
+        "idefics3",
+        "smolvlm",
+        "mllama",
+        "idefics_resampler",
+        "siglip2",
+    ],
 )
 def test_pixels_are_equal(family: str, oracle: Callable[[str], Path]) -> None:
     assert "pixels" in {result.stage for result in compare_folder(oracle(family))}

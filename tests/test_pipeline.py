@@ -257,7 +257,7 @@ def test_embed_gives_unit_vectors_and_scores(monkeypatch):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("family", ["clip", "siglip", "altclip"])
+@pytest.mark.parametrize("family", ["clip", "siglip", "siglip2", "altclip"])
 def test_embed_equals_the_official_scores(family, oracle):
     """Pictures and words to scores: decoding, geometry, tokenizer, both towers and the head."""
     folder = oracle(family)
@@ -269,7 +269,7 @@ def test_embed_equals_the_official_scores(family, oracle):
         pictures = [given[f"image_{index}"].numpy() for index in case["images"]]
         found = pipeline.embed(images=pictures, texts=case["text"])
         assert np.abs(found.images - want[f"case_{number}.image_embeds"].numpy()).max() < 1e-4
-        if family == "siglip":
+        if family.startswith("siglip"):
             continue  # recorded with a mask over padding, which SigLIP's own processor does not make
         assert np.abs(found.texts - want[f"case_{number}.text_embeds"].numpy()).max() < 1e-4
         assert np.abs(found.scores - want[f"case_{number}.logits_per_image"].numpy()).max() < 1e-3

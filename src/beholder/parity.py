@@ -89,6 +89,8 @@ def planned_batch(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
     pixels, sizes = inputs.get("pixel_values"), inputs.get("image_sizes")
     if "visual_embeds" in inputs:
         pixels, sizes = _regions(inputs)
+    if pixels is not None and "spatial_shapes" in inputs:
+        pixels, sizes = _pictures(pixels, inputs["spatial_shapes"])
     if pixels is None:
         words = Batch(ids_BT, lengths, target_BT=target_BT, target_lengths=target_lengths, kinds_BT=kinds_BT)
         return _sounds(model, inputs, target_BT) or words
@@ -155,6 +157,25 @@ def _patches(numbers_BNP: Tensor) -> Tensor:
     """Patches whose pixels were recorded row by row, channels together, as views of one patch, (B N, 3, p, p)."""
     side = math.isqrt(numbers_BNP.shape[-1] // 3)
     return numbers_BNP.reshape(-1, side, side, 3).permute(0, 3, 1, 2)
+
+
+def _pictures(numbers_BNP: Tensor, shapes_B2: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of pictures that have rows and columns of patches `shapes_B2`, padding last: (B, 3, H, W), their sizes."""
+    pictures = [
+        _patches(numbers_NP[None, : rows * columns])
+        .unflatten(0, (rows, columns))
+        .permute(2, 0, 3, 1, 4)
+        .flatten(3)
+        .flatten(1, 2)
+        for numbers_NP, (rows, columns) in zip(numbers_BNP, shapes_B2.tolist(), strict=True)
+    ]
+    sizes_B2 = torch.tensor([picture.shape[1:] for picture in pictures])
+    down, across = sizes_B2.amax(0).tolist()
+    padded = [
+        torch.nn.functional.pad(picture, (0, across - picture.shape[2], 0, down - picture.shape[1]))
+        for picture in pictures
+    ]
+    return torch.stack(padded), sizes_B2
 
 
 def _canvases(encoder: EncoderConfig, pixels: Tensor, shapes: Tensor) -> list[Tensor]:
@@ -226,7 +247,8 @@ def _stages(model: Model, batch: Batch, reference: Mapping[str, object]) -> dict
         encoded = branch.encode(views, batch.columns.get(name))
         if branch.config.modality == "audio":
             ours["sound"] = encoded[0]
-        ours["vision"] = _by_view(encoded[0])
+        even = len({grid.num_tokens for grid in encoded[0].grids}) == 1
+        ours["vision"] = _by_view(encoded[0]) if even else encoded[0]
         ours |= {f"stage {number}": _by_view(tap) for number, tap in encoded[0].taps.items()}
         if encoded[0].pooled_VD is not None:
             ours["pooled"] = encoded[0].pooled_VD
@@ -333,7 +355,8 @@ def _compare(
         theirs = theirs.flatten(2).transpose(1, 2)
     if isinstance(ours, Packed):
         kept = [grid.num_tokens for grid in ours.grids]
-        theirs = torch.cat([row[:count] for row, count in zip(theirs, kept, strict=True)])
+        if theirs.ndim == 3 and len(theirs) == len(kept):
+            theirs = torch.cat([row[:count] for row, count in zip(theirs, kept, strict=True)])
         ours = ours.tokens_ND
     if stage in BY_TOKEN and mask_BT is not None and not bool(mask_BT.all()):
         counts = mask_BT.sum(1).tolist()
@@ -364,7 +387,11 @@ def _pixels(folder: Path, opened: Opened) -> list[StageResult]:
     for index in range(sum(name.startswith("image_") for name in recorded)):
         picture = recorded[f"image_{index}"].load().numpy()
         names = (f"out_{index}/pixel_values", f"out_{index}/images")
-        theirs = recorded[next(name for name in names if name in recorded)].load().flatten(0, -4)
+        theirs = recorded[next(name for name in names if name in recorded)].load()
+        shapes = f"out_{index}/spatial_shapes"
+        theirs = (
+            _pictures(theirs, recorded[shapes].load())[0] if shapes in recorded else theirs.flatten(0, -4)
+        )
         views = load_views(picture, geometry.views(picture.shape[:2]), geometry)
         shape_ids = f"out_{index}/aspect_ratio_ids"
         if shape_ids in recorded:

@@ -16,6 +16,7 @@ from beholder.media.plan import Features, Tag
 from beholder.planning import prompt_plan
 
 FUYU = Native(cell=30, size=(1080, 1920), background=(1, 1, 1), newline="|NEWLINE|")
+NAFLEX = Native(cell=16, size=(256, 256), fit="most")
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,9 @@ FUYU = Native(cell=30, size=(1080, 1920), background=(1, 1, 1), newline="|NEWLIN
         (Native(cell=28, size=(672, 672), fit="longest"), (480, 640), (504, 672), (504, 672)),
         (Native(cell=28, size=(672, 672), fit="longest"), (640, 470), (672, 504), (672, 504)),
         (Native(cell=32, size=(800, 800), fit="area"), (480, 640), (704, 928), (704, 928)),
+        (NAFLEX, (480, 640), (224, 288), (224, 288)),  # 14 by 18 of at most 256 patches
+        (NAFLEX, (3000, 200), (960, 64), (960, 64)),
+        (NAFLEX, (1, 4000), (16, 4096), (16, 4096)),
     ],
 )
 def test_sizes_are_the_official_ones(geometry, original, resized, shown):
@@ -42,7 +46,7 @@ def test_every_row_of_patches_ends_with_a_word():
     assert all(isinstance(piece, Features) for piece in plan.pieces[::2])
 
 
-@given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from(["shrink", "longest", "area"]))
+@given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from(["shrink", "longest", "area", "most"]))
 def test_views_are_whole_cells_and_points_come_back(height, width, fit):
     (view,) = Native(cell=28, size=(672, 672), fit=fit).views((height, width))
     assert view.size[0] % 28 == view.size[1] % 28 == 0 and min(view.size) > 0

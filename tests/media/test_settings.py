@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.geometry import CLIP_MEAN, AnyRes, Fixed, Split, plan_picture
+from beholder.media.native import Native
 from beholder.media.pixels import load_views
 from beholder.media.plan import Grid
 from beholder.media.settings import geometry_from_official
@@ -79,6 +80,14 @@ SMOL = {
         ({"image_processor": SMOL, "image_seq_len": 64}, Split(tile=512, longest=2048)),
         (SMOL | {"do_image_splitting": False}, Split(tile=512, longest=2048, splits=False)),
         ({"image_processor_type": "Idefics3ImageProcessorFast"}, Split(tile=364, longest=1456)),
+        (
+            {"image_processor_type": "Siglip2ImageProcessorFast", "max_num_patches": 1024},
+            Native(cell=16, size=(512, 512), fit="most", filter="bilinear"),
+        ),
+        (
+            {"image_processor_type": "Siglip2ImageProcessor", "max_num_patches": 6, "patch_size": 14},
+            Native(cell=14, size=(28, 42), fit="most", filter="bilinear"),
+        ),
     ],
 )
 def test_settings_to_geometry(data, want):
@@ -112,6 +121,12 @@ def test_settings_to_geometry(data, want):
         (SMOL, {"vision_config": {"image_size": 384}}, "takes 384"),
         (SMOL | {"size": {"height": 5, "width": 5}}, {}, "longest_edge"),
         ({"image_processor": 5}, {}, "expected an object"),
+        ({"image_processor_type": "Siglip2ImageProcessor", "patch_size": 0}, {}, "expected 1 or more"),
+        (
+            {"image_processor_type": "Siglip2ImageProcessor"},
+            {"vision_config": {"patch_size": 14}},
+            "patches are 16 pixels but the model's encoder takes 14",
+        ),
         (CLIP | {"image_mean": [0.5, "x", 0.5]}, {}, "damaged settings"),
         (CLIP | {"image_std": [0.5, 0, 0.5]}, {}, "no std of 0"),
         (CLIP | {"size": {"shortest_edge": 0}}, {}, "1 pixel or more"),

@@ -1,4 +1,4 @@
-"""One view of about the picture's own proportions, in whole cells: as many tokens as it needs (Fuyu, EVE)."""
+"""One view of about the picture's own proportions, in whole cells: as many tokens as it needs (Fuyu, EVE, SigLIP 2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from beholder.errors import BeholderError, UnknownName
 from beholder.media.geometry import Geometry
 from beholder.media.plan import Box, Features, Grid, Size, Tag, View, in_order
 
-FITS = ("shrink", "longest", "area")
+FITS = ("shrink", "longest", "area", "most")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,8 @@ class Native(Geometry):
     fit: `shrink` makes pictures smaller only where they exceed `size`, and pads the right and lower edges to whole cells
     (official `FuyuImageProcessor`); `longest` scales the longer side to that of `size` and stretches the other one to whole
     cells (EVE: mm_utils.py, whose padding is cut off again); `area` scales to the area of `size`, both sides stretched up to
-    whole cells (EVEv2: mm_utils.py).
+    whole cells (EVEv2: mm_utils.py); `most` takes the largest scale at
+    which sides stretched up to whole cells make no more cells than `size` (official `Siglip2ImageProcessor`).
     newline: text behind each row of tokens. square: views are squares, the picture in their middle by whole cells.
     sides: in training the longer side of each sample is drawn between these, in pixels (OtterHD, 2311.04219).
     """
@@ -44,7 +45,8 @@ class Native(Geometry):
             raise BeholderError(f"views of {self.size} pixels are smaller than one cell of {self.cell}")
 
     def views(self, original: Size) -> tuple[View, ...]:
-        resized = self._shrunk(original) if self.fit == "shrink" else self._stretched(original)
+        fits = {"shrink": self._shrunk, "most": self._most}
+        resized = fits.get(self.fit, self._stretched)(original)
         height, width = (math.ceil(side / self.cell) * self.cell for side in resized)
         resizes = () if resized == tuple(original) else (resized,)
         crop = Box(0, 0, width, height)
@@ -59,6 +61,20 @@ class Native(Geometry):
         if scale >= 1:
             return original
         return max(int(original[0] * scale), 1), max(int(original[1] * scale), 1)
+
+    def _most(self, original: Size) -> Size:
+        """The scale is found by halving an interval as officially, to the same 1e-5."""
+        cells = (self.size[0] // self.cell) * (self.size[1] // self.cell)
+        low, high = 1e-6, 100.0
+        while high - low >= 1e-5:
+            scale = (low + high) / 2
+            height, width = self._whole(original, scale)
+            low, high = (scale, high) if height * width <= cells * self.cell**2 else (low, scale)
+        return self._whole(original, low)
+
+    def _whole(self, original: Size, scale: float) -> Size:
+        height, width = (max(math.ceil(side * scale / self.cell), 1) * self.cell for side in original)
+        return height, width
 
     def _stretched(self, original: Size) -> Size:
         """In the official order of operations: one cell more or less is a row of tokens."""

@@ -5,6 +5,7 @@ Every key is read, known not to change pixels, or an error.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -162,6 +163,20 @@ def _siglip(settings: Settings) -> Geometry:
     if not isinstance(size, tuple):
         raise settings.error(f"size = {{'shortest_edge': {size}}}; expected height and width")
     return Fixed(size=size, **colours)
+
+
+def _siglip2(settings: Settings) -> Geometry:
+    """As many patches as allowed, in about the picture's own proportions."""
+    colours = settings.colours("bilinear", HALF, HALF)
+    patch = int(settings.take("patch_size", 16))
+    patches = int(settings.take("max_num_patches", 256))
+    if patch < 1 or patches < 1:
+        raise settings.error(f"patch_size {patch}, max_num_patches {patches}: expected 1 or more of both")
+    own = settings.model.get("vision_config", {}).get("patch_size", patch)
+    if own != patch:
+        raise settings.error(f"patches are {patch} pixels but the model's encoder takes {own}")
+    rows = next(rows for rows in range(math.isqrt(patches), 0, -1) if patches % rows == 0)
+    return Native(cell=patch, size=(rows * patch, patches // rows * patch), fit="most", **colours)
 
 
 def _blip(settings: Settings) -> Geometry:
@@ -336,6 +351,7 @@ READERS: dict[str, Callable[[Settings], Geometry]] = {
     "ChineseCLIPImageProcessor": _clip,
     "LlavaImageProcessor": _clip,
     "SiglipImageProcessor": _siglip,
+    "Siglip2ImageProcessor": _siglip2,
     "BlipImageProcessor": _blip,
     "OwlViTImageProcessor": _owlvit,
     "Owlv2ImageProcessor": _owlv2,

@@ -215,8 +215,9 @@ def _clip(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
 
 
 def _siglip(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
-    vision = read_vit(fields.part("vision_config", "siglip_vision_model"))
-    text = read_text_encoder(fields.part("text_config", "siglip_text_model"))
+    kind = fields.raw("model_type")
+    vision = read_vit(fields.part("vision_config", f"{kind}_vision_model"))
+    text = read_text_encoder(fields.part("text_config", f"{kind}_text_model"))
     if vision.config.pool is None:
         raise BeholderError("config.json: a SigLIP model without its vision head gives no picture vectors")
     card = Card(
@@ -229,7 +230,7 @@ def _siglip(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
         heads=(Similarity(bias=0.0),),
     )
     naming = (
-        Binding("vision_model.", VISION, vision.layout),
+        Binding("vision_model.", VISION, vision.layout, vision.numbers),
         Binding("text_model.", LANGUAGE, text.layout),
         Binding("", "heads.0.", common.SIGLIP_SCALE),
     )
@@ -257,4 +258,5 @@ SYSTEMS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
     "smolvlm": _idefics3,
     "clip": _clip,
     "siglip": _siglip,
+    "siglip2": _siglip,
 }

@@ -378,6 +378,7 @@ READERS: Readers = {
     "owlvit_text_model": _owl_text,
     "owlv2_text_model": _owl_text,
     "siglip_text_model": _siglip_text,
+    "siglip2_text_model": _siglip_text,
     "bert": _bert,
     "roberta": lambda fields: _bert(fields, ROBERTA, vocab=50265),
     "xlm-roberta": lambda fields: _bert(fields, ROBERTA),
