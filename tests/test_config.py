@@ -41,6 +41,7 @@ def parts_of_cards():
             given = (*branch.encoders, branch.connector)
             yield from ((part, chosen.main) for part in given if part is not None)
         yield from ((part, chosen.main) for part in (*chosen.fusion, *chosen.heads))
+        yield from ((language.config, None) for language in chosen.languages)
 
 
 BESIDE = {type(part).__name__: (part, language) for part, language in parts_of_cards()}
