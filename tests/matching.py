@@ -22,7 +22,19 @@ from beholder.weights.open import read_folder_config, read_json
 ORACLE = Path(os.environ.get("BEHOLDER_ORACLE", Path(__file__).resolve().parent.parent / ".oracle"))
 NUMBERS_ALONE = {"head_dim", "num_kv_heads", "edge"}  # absent means a default number, not another computation
 LENGTHS_ALONE = {"short_factors", "long_factors"}  # one number for each pair of channels
-LABELS = {"name", "system", "paper", "licence", "prompt", "stages", "weights", "at", "image_size", "names", "sides"}
+LABELS = {
+    "name",
+    "system",
+    "paper",
+    "licence",
+    "prompt",
+    "stages",
+    "weights",
+    "at",
+    "image_size",
+    "names",
+    "sides",
+}
 
 
 def pieces(card: Card) -> set[str]:

@@ -319,7 +319,9 @@ def _check_regions(part: Regions, where: str, chat: ChatFormat, num_pictures: in
             "to look, or give that part of the picture"
         )
     if not 0 <= part.picture < num_pictures:
-        raise BeholderError(f"{where}: regions of picture number {part.picture}, counted from 0, of {num_pictures}")
+        raise BeholderError(
+            f"{where}: regions of picture number {part.picture}, counted from 0, of {num_pictures}"
+        )
 
 
 def _check(

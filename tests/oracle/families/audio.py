@@ -182,7 +182,8 @@ def encodec(sizes):
     )
     model = build_model("EncodecModel", config)
     for name, parameter in model.named_parameters():
-        if name.endswith("original0"):  # random lengths under weight normalisation would nearly silence the decoder
+        # random lengths under weight normalisation would nearly silence the decoder
+        if name.endswith("original0"):
             parameter.requires_grad_(False).mul_(2)
     return Case(
         model,

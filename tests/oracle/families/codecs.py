@@ -29,7 +29,10 @@ def encodec_case(sizes, samples, **settings):
         found = {}
         for bandwidth in config.target_bandwidths:
             output = model(inputs["input_values"], bandwidth=bandwidth)
-            found[f"codes.{bandwidth:g}"], found[f"audio.{bandwidth:g}"] = output.audio_codes, output.audio_values
+            found[f"codes.{bandwidth:g}"], found[f"audio.{bandwidth:g}"] = (
+                output.audio_codes,
+                output.audio_values,
+            )
         return found
 
     sounds = sizes.randn(2, config.audio_channels, samples) * 0.3

@@ -37,7 +37,9 @@ vision_family("vit_msn_resized", model_type="vit_msn", inputs=RESIZED)
 vision_family(
     "dinov2_swiglu",
     model_type="dinov2",
-    settings=lambda sizes: dict(mlp_ratio=2, intermediate_size=DROP, use_swiglu_ffn=True, use_mask_token=False),
+    settings=lambda sizes: dict(
+        mlp_ratio=2, intermediate_size=DROP, use_swiglu_ffn=True, use_mask_token=False
+    ),
     inputs=views(1, 3),
 )
 vision_family(

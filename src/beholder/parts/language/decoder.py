@@ -55,7 +55,8 @@ class Decoder(LanguageConfig):
     others, pattern: layer i is the usual one where pattern[i] is 0, else others[pattern[i] - 1]; a pattern shorter than
     the stack repeats. context: longest sequence the model was trained for, in tokens. final_norm: before the head.
     cross: attention to an encoder's memory in every layer, between mixer and MLP; kept in `inputs.memory` or the state.
-    transform: of hidden states before the head (BERT's). tied: the head is the token table. logit_scale, logit_softcap c: logits become c tanh(scale logits / c).
+    transform: of hidden states before the head (BERT's). tied: the head is the token table.
+    logit_scale, logit_softcap c: logits become c tanh(scale logits / c).
     """
 
     vocab_size: int
