@@ -15,6 +15,23 @@ from beholder.media.pixels import load_views
 from beholder.media.plan import Grid
 from beholder.media.settings import geometry_from_official
 
+ALIGN = {  # kakaobrain/align-base: preprocessor_config.json
+    "crop_size": {"height": 289, "width": 289},
+    "do_center_crop": True,
+    "do_normalize": False,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_processor_type": "EfficientNetImageProcessor",
+    "image_std": [0.5, 0.5, 0.5],
+    "include_top": False,
+    "processor_class": "AlignProcessor",
+    "resample": 2,
+    "rescale_factor": 2 / 255,
+    "rescale_offset": True,
+    "size": {"height": 346, "width": 346},
+}
+SIGNED = {"scale": 2 / 255, "mean": (1.0,) * 3, "std": (1.0,) * 3}
 CLIP = {
     "image_processor_type": "CLIPImageProcessor",
     "size": {"shortest_edge": 336},
@@ -80,6 +97,11 @@ SMOL = {
         ({"image_processor": SMOL, "image_seq_len": 64}, Split(tile=512, longest=2048)),
         (SMOL | {"do_image_splitting": False}, Split(tile=512, longest=2048, splits=False)),
         ({"image_processor_type": "Idefics3ImageProcessorFast"}, Split(tile=364, longest=1456)),
+        (ALIGN, Fixed(size=(289, 289), fit="squeeze", edge=346, filter="bilinear", **SIGNED)),
+        (
+            ALIGN | {"do_center_crop": False, "do_normalize": True, "include_top": True},
+            Fixed(size=(346, 346), filter="bilinear", scale=2 / 255, mean=(1.5,) * 3, std=(0.25,) * 3),
+        ),
         (
             {"image_processor_type": "Siglip2ImageProcessorFast", "max_num_patches": 1024},
             Native(cell=16, size=(512, 512), fit="most", filter="bilinear"),
@@ -121,6 +143,7 @@ def test_settings_to_geometry(data, want):
         (SMOL, {"vision_config": {"image_size": 384}}, "takes 384"),
         (SMOL | {"size": {"height": 5, "width": 5}}, {}, "longest_edge"),
         ({"image_processor": 5}, {}, "expected an object"),
+        (ALIGN | {"size": {"height": 346, "width": 300}}, {}, "expected a square"),
         ({"image_processor_type": "Siglip2ImageProcessor", "patch_size": 0}, {}, "expected 1 or more"),
         (
             {"image_processor_type": "Siglip2ImageProcessor"},

@@ -29,6 +29,7 @@ HALF = (0.5, 0.5, 0.5)
 
 MAX_RESIZED = 64 * 10**6  # pixels; a narrow strip scaled up by its shorter side must not fill the memory
 MAX_SQUARE = 2**14  # pixels per side of a padded square; resampling a larger one takes many seconds
+FITS = ("stretch", "crop", "pad", "squeeze")
 TINY_TILE = 28  # pixels per side of a tiny system's views
 
 
@@ -94,7 +95,8 @@ class Fixed(Geometry):
 
     fit:  `stretch` resizes to `size` (official `SiglipImageProcessor`); `crop` resizes the shorter side to
           `edge` and cuts `size` from the middle (`CLIPImageProcessor`); `pad` first puts the picture in the
-          middle of a square of the background colour (`LlavaImageProcessor`, and the LLaVA repository)
+          middle of a square of the background colour (`LlavaImageProcessor`, and the LLaVA repository); `squeeze`
+          resizes to a square of `edge`, whatever the proportions, then cuts (`EfficientNetImageProcessor`)
     edge: pixels of the shorter side before the cut; None is the shorter side of `size`
     """
 
@@ -104,8 +106,8 @@ class Fixed(Geometry):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.fit not in ("stretch", "crop", "pad"):
-            raise UnknownName("fit", self.fit, ("stretch", "crop", "pad"))
+        if self.fit not in FITS:
+            raise UnknownName("fit", self.fit, FITS)
         if self.fit == "stretch" and self.edge is not None:
             raise BeholderError(
                 "fit='stretch' resizes to `size` at once; leave out `edge` or take fit='crop'"
@@ -114,6 +116,9 @@ class Fixed(Geometry):
     def views(self, original: Size) -> tuple[View, ...]:
         if self.fit == "stretch":
             return (View(original, (self.size,), _at_origin(self.size)),)
+        if self.fit == "squeeze":
+            square = (self.edge or min(self.size),) * 2
+            return (View(original, (square,), _middle(square, self.size)),)
         frame = _square_around(original) if self.fit == "pad" else None
         resized = _shorter_side(frame.size if frame else original, self.edge or min(self.size))
         return (View(original, (resized,), _middle(resized, self.size), frame=frame),)

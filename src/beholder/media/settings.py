@@ -256,6 +256,22 @@ def _vit(settings: Settings) -> Geometry:
     return Fixed(size=size, **colours)
 
 
+def _efficientnet(settings: Settings) -> Geometry:
+    """Squeezed to a square, of which the middle may be cut out; `include_top` divides by the deviations once more."""
+    normalise = settings.take("do_normalize", True)
+    offset, divisions = settings.take("rescale_offset", False), normalise + settings.take("include_top", True)
+    colours = settings.colours("bicubic", HALF, HALF)
+    colours["mean"] = tuple(value * normalise + offset for value in colours["mean"])
+    colours["std"] = tuple(value**divisions for value in colours["std"])
+    size = _square(settings.size("size", (346, 346)))
+    crop = _square(settings.size("crop_size", (289, 289)))
+    if not settings.take("do_center_crop", False):
+        return Fixed(size=size, **colours)
+    if size[0] != size[1]:
+        raise settings.error(f"size is {size}; expected a square, of which the middle is cut out")
+    return Fixed(size=crop, fit="squeeze", edge=size[0], **colours)
+
+
 def _convnext(settings: Settings) -> Geometry:
     """Below 384 pixels a crop of a share of the picture, else the whole of it, squeezed."""
     colours = settings.colours("bilinear", IMAGENET_MEAN, IMAGENET_STD)
@@ -358,6 +374,7 @@ READERS: dict[str, Callable[[Settings], Geometry]] = {
     "ViltImageProcessor": _vilt,
     "FlavaImageProcessor": _flava,
     "ConvNextImageProcessor": _convnext,
+    "EfficientNetImageProcessor": _efficientnet,
     "BitImageProcessor": _clip,
     "ViTImageProcessor": _vit,
     "DeiTImageProcessor": _vit,
