@@ -1,8 +1,10 @@
 """EVLM (2407.14177): 16 learned tokens a picture, and a layer before each of the language model's that looks at one of eight
 depths of the encoder, with experts for its MLP.
 
-The encoder, the tokens, the depths' number and Qwen-14B-Chat are the paper's; which depths, and the number of experts (eight of
-a quarter of the width, two active), are ours, as neither weights nor code were released.
+The encoder without its last norm, eight depths spread over its last 40 layers, 16 tokens, Qwen-14B-Chat 1.0, 448 pixels and
+EVLM-MoE's four copies of an MLP cut into four experts each, four active beside one that sees every token, are those of sections
+2 and 3. Which layers exactly, widths of the added layers, how scores are scaled, and the last rate are ours, as neither weights
+nor code were released; 16 frames are those of figure 7. The paper also trains the encoder's later layers; here it is frozen.
 """
 
 from beholder.cards.schema import Branch, Card, Stage, Trains
@@ -25,18 +27,20 @@ EVLM = Card(
         Branch(
             encoders=(
                 vision.EVA02_CLIP_E_14.but(
-                    pool=None, take=Take(layers=(29, 34, 39, 44, 49, 54, 59, 64), norm=False)
+                    image_size=448,
+                    pool=None,
+                    take=Take(layers=(29, 34, 39, 44, 49, 54, 59, 64), norm=False),
                 ),
             ),
-            geometry=Fixed(size=(224, 224), mean=CLIP_MEAN, std=CLIP_STD),
-            frames=Frames(count=8),
+            geometry=Fixed(size=(448, 448), mean=CLIP_MEAN, std=CLIP_STD),
+            frames=Frames(count=16),
         ),
     ),
     fusion=(
         GatedCross(
             token_id=151851,
             attention=CrossAttention(num_heads=40, memory_dim=1792),
-            mlp=Experts(num_experts=8, hidden=3424, routing=Routing(active=2, normalised=True)),
+            mlp=Experts(num_experts=16, hidden=3424, routing=Routing(active=4, normalised=True), shared=3424),
             norm=language.QWEN_14B.norm,
             placeholders=16,
             learned=True,
@@ -47,7 +51,8 @@ EVLM = Card(
     heads=(NextToken(),),
     prompt=formats.CHATML,
     stages=(
-        Stage("align", rules=(Trains("fusion.*", 1e-4),)),
-        Stage("instruct", rules=(Trains("fusion.*", 1e-5), Trains("languages.main.*", 1e-5))),
+        Stage("align", rules=(Trains("fusion.*", 6.4e-4),)),
+        Stage("tasks", rules=(Trains("fusion.*", 1e-4),)),
+        Stage("instruct", rules=(Trains("fusion.*", 1e-5),)),
     ),
 )

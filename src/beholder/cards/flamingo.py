@@ -1,7 +1,9 @@
 """Flamingo (2204.14198): a resampler and gated layers between those of Chinchilla.
 
-Sizes as in the paper's tables: a resampler of 6 layers, 16 heads and 1536 channels; added layers before every one, every fourth
-and every seventh of the language model's; squared ReLU in all that is trained. A video is 8 frames at one a second.
+Sizes as in table 4 (appendix A.1.4): a resampler of 6 layers, 16 heads of 96 and 1536 channels; added layers before every one,
+every fourth and every seventh of the language model's; squared ReLU in all that is trained. The 9B model's language part has
+the 32 layers that make the published 7.1B parameters; table 4 gives it 40, which would be 8.9B, and 10 added layers.
+A video is 8 frames at one a second.
 """
 
 from beholder.cards.schema import Branch, Card, Stage, Trains

@@ -1,8 +1,8 @@
 """IDEFICS: Flamingo's layers on LLaMA, with norms of queries and keys.
 
-Sizes are those of the files of HuggingFaceM4/idefics-9b and idefics-80b as the model's documentation gives them: the
-encoder of OpenCLIP's ViT-H/14, a resampler of 64 latents, 6 layers and 16 heads of 96, a layer before every fourth.
-Words 32000 and 32001 were added: what stands around a picture, and the picture.
+Sizes and rates are those of the tables in README.md of HuggingFaceM4/idefics-9b and idefics-80b: the encoder of OpenCLIP's
+ViT-H/14, a resampler of 64 latents, 6 layers and 16 heads of 96, a layer before every fourth. Not checked against their
+config.json: words 32000 and 32001 (what stands around a picture, and the picture) and the eps of norms.
 """
 
 from beholder.cards.schema import Card, Source, Stage, Trains
@@ -50,7 +50,7 @@ IDEFICS_9B = Card(
     prompt=PROMPT,
     stages=(
         Stage("bridge", rules=(Trains("branches.image.connector.*", 1e-5), Trains("fusion.*", 1e-5))),
-        Stage("instruct", rules=(Trains("*", 5e-6),)),
+        Stage("instruct", rules=(Trains("*", 1e-5),)),
     ),
     weights=(Source("hub", "HuggingFaceM4/idefics-9b"), Source("hub", "HuggingFaceM4/idefics-9b-instruct")),
 )
@@ -64,5 +64,9 @@ IDEFICS_80B = IDEFICS_9B.but(
         ),
     ),
     language=LLAMA_65B.but(**{"norm.eps": 1e-6}),
+    stages=(
+        Stage("bridge", rules=(Trains("branches.image.connector.*", 5e-5), Trains("fusion.*", 5e-5))),
+        Stage("instruct", rules=(Trains("*", 3e-6),)),
+    ),
     weights=(Source("hub", "HuggingFaceM4/idefics-80b"), Source("hub", "HuggingFaceM4/idefics-80b-instruct")),
 )

@@ -1,7 +1,8 @@
 """Llama 3.2 Vision (section 7 of 2407.21783): Llama 3.1 with a layer that looks behind every fourth of its own.
 
-Numbers are the official config classes' (transformers, models/mllama/configuration_mllama.py) with the released files' tiles of
-560 pixels; the parameters counted are those of the classes.
+Numbers are the official config classes' (transformers, models/mllama/configuration_mllama.py) with tiles of 560 pixels; the
+picture's mean and std, the encoder's tapped layers and a layer after every fourth are those of convert_mllama_weights_to_hf.py
+there, eight further words those of modeling_mllama.py. The parameters counted are those of the classes.
 """
 
 from beholder.cards.schema import Card, Source, Stage, Trains

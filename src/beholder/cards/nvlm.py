@@ -1,7 +1,10 @@
 """NVLM-X and NVLM-H (2409.11402): tiles through gated cross-attention, in H beside a thumbnail in the sequence.
 
-The encoder, the tiles, 256 tokens a tile, the tags and the language model are the paper's; the number of added layers, one for
-every eight, is ours, as no weights of the two were released. A placeholder of one word stands for what is attended to.
+The encoder, the tiles, 256 tokens a tile, the tags, the projections, the language model and a layer for every eight of its own
+(ten in all) are those of sections 4.2 to 4.5; the thumbnail's tag is that of NVIDIA/Megatron-LM: examples/multimodal/model.py.
+Heads and MLP of the added layers, where they stand and the rates are ours, as no weights of the two were released. In the
+paper's H the tags are attended to with their tiles; here they stand in the text, as in X. A placeholder of one word stands for
+what is attended to.
 """
 
 from beholder.cards.schema import Card, Stage, Trains

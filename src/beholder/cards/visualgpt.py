@@ -1,6 +1,7 @@
 """VisualGPT (2102.10407): GPT-2 that shares each layer between its own words and a picture's regions.
 
-Vision-CAIR/VisualGPT: models/transformer/encoders.py and gpt_decoder_visualGPT.py; the threshold is that of README.md.
+Vision-CAIR/VisualGPT: models/transformer/encoders.py and gpt_decoder_visualGPT.py; threshold (tau 0.2) and rate are those of
+the command in README.md, three levels and 50 regions those of train_visualGPT.py.
 Regions were made beforehand by bottom-up attention's detector (1707.07998), which stands in front here.
 """
 

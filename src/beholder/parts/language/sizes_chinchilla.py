@@ -1,4 +1,6 @@
-"""Chinchilla's language models as Flamingo uses them: table of sizes in appendix B.1 of 2204.14198."""
+"""Chinchilla's language models as Flamingo uses them: table 4 (appendix A.1.4) of 2204.14198, but for the depth of the 7B
+model, which that table gives as 40 and the published 7.1B parameters as 32.
+"""
 
 from __future__ import annotations
 
