@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from beholder.cards import card
 from beholder.errors import BeholderError
 from beholder.parity import compare_folder
 from beholder.parts.heads.similarity import Similarity, SimilarityHead
@@ -68,3 +69,21 @@ def test_aligns_pictures_have_the_width_of_its_projection(oracle: Callable[[str]
     config = json.loads((oracle("align") / "config.json").read_text(encoding="utf-8"))
     with pytest.raises(BeholderError, match="projection_dim is 24, but pictures have 16 channels"):
         read_system(config | {"projection_dim": 24}, name="x")
+
+
+def test_the_naflex_cards_are_what_their_files_say() -> None:
+    wide = {
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 27,
+        "num_attention_heads": 16,
+    }
+    for name, sizes_ in (("siglip2-b-16-naflex", {}), ("siglip2-so400m-16-naflex", wide)):
+        config = {
+            "model_type": "siglip2",
+            "text_config": {"vocab_size": 256000, **sizes_},
+            "vision_config": sizes_,
+        }
+        read, own = read_system(config, name=name).card, card(name)
+        assert read.branches[0].encoders == own.branches[0].encoders
+        assert read.main == own.main

@@ -76,6 +76,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "multimodal-gpt",
     ),
     "siglip": ("siglip-b-16-224", "siglip-l-16-384", "siglip-so400m-14-224", "siglip-so400m-14-384"),
+    "siglip2": ("siglip2-b-16-naflex", "siglip2-so400m-16-naflex"),
     "glip": ("glip-t", "glip-l"),
     "visualbert": ("visualbert", "visualbert-vqa"),
     "visualgpt": ("visualgpt",),
