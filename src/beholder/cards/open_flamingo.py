@@ -17,7 +17,7 @@ from beholder.parts.vision import sizes as vision
 from beholder.parts.vision.vit import Take
 from beholder.prompts.chat import ChatFormat, Turn
 
-# open_flamingo/eval: prompts of visual questions
+# open_flamingo/eval/models/open_flamingo.py: prompt of visual questions
 QUESTIONS = ChatFormat(
     "openflamingo",
     user=Turn("", " Short answer:"),
@@ -28,7 +28,7 @@ QUESTIONS = ChatFormat(
 )
 # Luodian/Otter: README.md
 OTTER = QUESTIONS.but(name="otter", user=Turn("", " GPT:<answer>"), image_suffix="User: ")
-# open-mmlab/Multimodal-GPT: mmgpt/data/vqa_dataset.py
+# open-mmlab/Multimodal-GPT: mmgpt/datasets/dial_dataset.py
 INSTRUCTIONS = ChatFormat(
     "multimodal-gpt",
     start="{bos}Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n",
@@ -37,7 +37,7 @@ INSTRUCTIONS = ChatFormat(
     generation="### Response:\n",
     image_place="first",
     image_prefix="### Image:\n",
-    image_suffix="\n### Instruction:\n",
+    image_suffix="\n\n### Instruction:\n",
 )
 CROSS = GatedCross(
     token_id=50278,

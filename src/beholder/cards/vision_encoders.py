@@ -22,7 +22,8 @@ from beholder.parts.vision import sizes as vision
 from beholder.parts.vision.positions import Sinusoids
 from beholder.prompts import formats
 
-# preprocessor_config.json of google/vit-base-patch16-224; the names of the labels come with the weights.
+# Pictures as by the defaults of transformers: models/vit/image_processing_vit.py, with the size that the name of each file
+# gives. The names of the labels, in their order, come with the weights.
 VIT_B_16 = Card(
     name="vit-b-16",
     system="vit",
@@ -51,7 +52,7 @@ VIT_H_14 = VIT_B_16.but(
     heads=(),
     weights=(Source("hub", "google/vit-huge-patch14-224-in21k"),),
 )
-# The hybrid of table 5, fine-tuned at 384 pixels.
+# The hybrid at 384 pixels: huggingface/pytorch-image-models timm/models/vision_transformer_hybrid.py, vit_base_r50_s16_384.
 VIT_R50_B_16 = VIT_B_16.but(
     name="vit-r50-b-16",
     vision=vision.VIT_R50_B_16.but(image_size=384),
@@ -59,7 +60,8 @@ VIT_R50_B_16 = VIT_B_16.but(
     weights=(),
 )
 
-# AIMv2 (2411.14402): apple/aimv2-large-patch14-224 and its kin; preprocessor_config.json there.
+# AIMv2: mean and std as in huggingface/pytorch-image-models timm/models/vision_transformer.py. That pictures are cropped is
+# not checked against a released file.
 AIMV2_L_14 = Card(
     name="aimv2-l-14",
     system="aimv2",
@@ -84,7 +86,7 @@ AIMV2_3B_14 = AIMV2_L_14.but(
     vision=vision.AIMV2_3B_14,
     weights=(Source("hub", "apple/aimv2-3B-patch14-224"),),
 )
-# Pictures of any size, up to 448 pixels a side in the released settings.
+# Pictures of any size; up to as many pixels as 448 a side is not checked against a released file.
 AIMV2_L_14_NATIVE = AIMV2_L_14.but(
     name="aimv2-l-14-native",
     vision=vision.AIMV2_L_14.but(positions=Sinusoids()),

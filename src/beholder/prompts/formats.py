@@ -101,7 +101,7 @@ QWEN_2_5 = CHATML.but(
 SMOLLM_2 = CHATML.but(
     name="smollm-2", default_system="You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 )
-# tokenizer_config.json of Qwen/Qwen1.5-72B.
+# As in the template of Trelis/Qwen1.5-function-calling-chat-template; no released Qwen1.5 file was compared.
 QWEN_1_5 = CHATML.but(name="qwen-1.5", default_system="You are a helpful assistant")
 # tokenizer_config.json of 01-ai/Yi-1.5-6B-Chat: a system message stands bare.
 YI_1_5 = CHATML.but(name="yi-1.5", system=Turn())
@@ -212,7 +212,8 @@ PERSIMMON = ChatFormat(
     generation="adept:",
 )
 
-# Lightning-AI/litgpt litgpt/prompts.py, NousResearch; the model card of togethercomputer/StripedHyena-Nous-7B.
+# Lightning-AI/litgpt litgpt/prompts.py, NousResearch, before it was dropped there; StripedHyena-Nous was not checked. How turns
+# follow each other is ours.
 NOUS = ChatFormat(
     "nous",
     wrapped=True,

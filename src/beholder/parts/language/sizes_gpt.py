@@ -91,7 +91,8 @@ GPT_NEOX_20B = PYTHIA_70M.but(
     **{"attention.num_heads": 64, "mlp.hidden": 24576, "mlp.act": "gelu_tanh"},
 )
 
-# togethercomputer/RedPajama-INCITE-Base-3B-v1 config.json: halves in turn, all channels turn
+# togethercomputer/RedPajama-INCITE-Base-3B-v1 as in Lightning-AI/litgpt litgpt/config.py, before it was dropped there: halves
+# in turn, all channels turn, vocabulary up to a multiple of 256
 REDPAJAMA_3B = PYTHIA_2_8B.but(vocab_size=50432, arrangement=Arrangement(), **{"attention.rotary": Rotary()})
 
 # facebook/opt-125m to opt-66b config.json (also table 1 of 2205.01068)
