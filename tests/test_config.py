@@ -25,6 +25,7 @@ from beholder.parts.connectors.projections import Mlp
 from beholder.parts.connectors.visual_words import VisualWords
 from beholder.parts.contracts import ConnectorConfig, FusionConfig, HeadConfig, LanguageConfig, VisionConfig
 from beholder.parts.heads.mixed import Mixed
+from beholder.parts.language.text_tower import TextTower
 from beholder.parts.language.two_way import TwoWayDecoder
 from beholder.parts.vision.vit import Take
 from tests.toys import ALL, DECODER, SEES, TEXT_TOWER, VIT
@@ -51,6 +52,7 @@ EXAMPLES |= {type(size.config).__name__: size.config for size in sizes()} | {
     "Decoder": DECODER.but(vocab_size=32000, dim=4096, num_layers=32, context=4096),
     "TextEncoder": TEXT_TOWER.but(dim=512, num_layers=12, context=77),
     "Mixed": Mixed(768, 12, 768, 6, Attention(num_heads=12), FeedForward(3072)),
+    "TextTower": TextTower.of(TEXT_TOWER.but(dim=512, num_layers=12, context=77), through=640),
     "TwoWayDecoder": TwoWayDecoder(DECODER.but(tied=True)),
     "VisualWords": VisualWords(Mlp(), words=860),
     "ViT": VIT.but(image_size=336, dim=1024, num_layers=24, take=Take((-2,), norm=False)),
