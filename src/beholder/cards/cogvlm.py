@@ -1,6 +1,7 @@
 """CogVLM (2311.03079) and CogVLM2 (2408.16500): a decoder whose layers have a second set of weights for pictures.
 
-Numbers: config.json of THUDM/cogvlm-chat-hf, cogvlm-base-224-hf, cogvlm-grounding-generalist-hf, cogvlm2-llama3-chat-19B.
+Numbers: config.json of THUDM/cogvlm-chat-hf and cogvlm2-llama3-chat-19B; the base and grounding models are taken to differ in
+the size of pictures alone. Batches and rates of stages are not checked against the papers.
 """
 
 from beholder.cards.schema import Card, Source, Stage, Trains

@@ -1,7 +1,7 @@
 """Florence-2 (2311.06242): DaViT's tokens and the prompt go through BART's encoder; regions are written in location tokens.
 
-Numbers of the base are those of a config.json saved again from microsoft/Florence-2-base-ft. Not checked against a released file:
-the large one's, and the padded vocabulary, with the placeholder inside, of the florence-community releases.
+Numbers of the base are those of a config.json saved again from microsoft/Florence-2-base-ft. Not checked against a released
+file: the large one's, and the padded vocabulary, with the placeholder inside, of the florence-community releases.
 """
 
 from beholder.cards.schema import Card, Source
