@@ -31,6 +31,8 @@ def test_linear_and_mlp_act_on_each_token():
         x = matrix(x.clamp(min=0) if number else x)
     assert torch.allclose(mlp(given).tokens_ND, x, atol=1e-6)
     assert mlp(given).grids == given.grids
+    wide = Mlp(depth=3, hidden=7).build(8, 5)
+    assert [(layer.in_features, layer.out_features) for layer in wide.layers] == [(8, 7), (7, 7), (7, 5)]
     assert Mlp().num_tokens(Grid(1, 3, 5)) == Exact(15)
     with pytest.raises(BeholderError, match="depth 0"):
         Mlp(depth=0)

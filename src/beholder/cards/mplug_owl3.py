@@ -1,7 +1,9 @@
 """mPLUG-Owl3 (2408.04840): pictures beside self-attention in four layers.
 
-Layers, vocabularies and sizes: config.json of mPLUG/mPLUG-Owl3-7B-240728 and mPLUG-Owl3-1B-241014. The gate is the released
-models' (modeling_hyper_qwen2.py); the paper's, of each token, is the other choice. The picture's word is taken to be the last.
+Layers, vocabularies and sizes: config.json of mPLUG/mPLUG-Owl3-7B-240728 and mPLUG-Owl3-1B-241014; 16 frames at most:
+X-PLUG/mPLUG-Owl mPLUG-Owl3/README.md. The gate is that of the 7B model's attention as PaddleMIX ports it, taken for the 1B
+model too; the paper's, of each token, is the other choice. The picture's word is taken to be the last. How often a picture is
+cut is not checked against a released file.
 """
 
 from beholder.cards.schema import Branch, Card, Source, Stage, Trains

@@ -1,10 +1,10 @@
 """NVLM-X and NVLM-H (2409.11402): tiles through gated cross-attention, in H beside a thumbnail in the sequence.
 
 The encoder, the tiles, 256 tokens a tile, the tags, the projections, the language model and a layer for every eight of its own
-(ten in all) are those of sections 4.2 to 4.5; the thumbnail's tag is that of NVIDIA/Megatron-LM: examples/multimodal/model.py.
-Heads and MLP of the added layers, where they stand and the rates are ours, as no weights of the two were released. In the
-paper's H the tags are attended to with their tiles; here they stand in the text, as in X. A placeholder of one word stands for
-what is attended to.
+(ten in all) are those of sections 4.2 to 4.5, rates those of tables 10 and 11; the thumbnail's tag is that of
+NVIDIA/Megatron-LM: examples/multimodal/model.py. Heads and MLP of the added layers and where they stand are ours, as no weights
+of the two were released. In the paper's H the tags are attended to with their tiles; here they stand in the text, as in X. A
+placeholder of one word stands for what is attended to. The prompt is Qwen2's; the paper's has a system message of its own.
 """
 
 from beholder.cards.schema import Card, Stage, Trains
@@ -31,9 +31,9 @@ ALIGN = Stage("align", rules=(Trains("branches.image.connector.*", 1e-4), Trains
 INSTRUCT = Stage(
     "instruct",
     rules=(
-        Trains("branches.image.connector.*", 2e-6),
-        Trains("fusion.*", 2e-6),
-        Trains("languages.main.*", 2e-6),
+        Trains("branches.image.connector.*", 1e-5),
+        Trains("fusion.*", 1e-5),
+        Trains("languages.main.*", 1e-5),
     ),
 )
 NVLM_X = Card(
@@ -59,6 +59,6 @@ NVLM_X = Card(
 NVLM_H = NVLM_X.but(
     name="nvlm-h-72b",
     system="nvlm-h",
-    connector=Folded(then=Mlp()),
+    connector=Folded(then=Mlp(hidden=29568)),
     fusion=(CROSS.but(role="tile"), Splice(token_id=151656)),
 )

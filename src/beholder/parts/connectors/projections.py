@@ -45,7 +45,8 @@ class LinearConnector(Connector):
 @dataclass(frozen=True)
 class Mlp(ConnectorConfig):
     """`depth` matrices with an activation between (LLaVA-1.5, 2310.03744). norm: LayerNorm of the input.
-    positions: a learned vector is added for each of so many places of a view, 0 for none.
+    positions: a learned vector is added for each of so many places of a view, 0 for none. hidden: width between matrices
+    where it is not that of the output.
     """
 
     depth: int = 2
@@ -53,13 +54,14 @@ class Mlp(ConnectorConfig):
     bias: bool = True
     norm: bool = False
     positions: int = 0
+    hidden: int | None = None
 
     def __post_init__(self) -> None:
         if self.depth < 1:
             raise BeholderError(f"an MLP connector of depth {self.depth}; it needs at least 1")
 
     def tiny(self) -> Mlp:
-        return self.but(positions=4 if self.positions else 0)
+        return self.but(positions=4 if self.positions else 0, hidden=self.hidden and 24)
 
     def build(self, in_dim: int, out_dim: int) -> Connector:
         return MlpConnector(self, in_dim, out_dim)
@@ -70,7 +72,7 @@ class MlpConnector(Connector):
 
     def __init__(self, config: Mlp, in_dim: int, out_dim: int) -> None:
         super().__init__()
-        widths = [in_dim] + [out_dim] * config.depth
+        widths = [in_dim, *[config.hidden or out_dim] * (config.depth - 1), out_dim]
         self.norm = nn.LayerNorm(in_dim) if config.norm else None
         self.layers = nn.ModuleList(nn.Linear(a, b, bias=config.bias) for a, b in pairwise(widths))
         self.positions = nn.Parameter(torch.zeros(config.positions, out_dim)) if config.positions else None
