@@ -3,7 +3,7 @@
 Sizes as in table 4 (appendix A.1.4): a resampler of 6 layers, 16 heads of 96 and 1536 channels; added layers before every one,
 every fourth and every seventh of the language model's; squared ReLU in all that is trained. The 9B model's language part has
 the 32 layers that make the published 7.1B parameters; table 4 gives it 40, which would be 8.9B, and 10 added layers.
-A video is 8 frames at one a second.
+Appendix B.1.2: pictures are padded with the mean, a video is 8 frames at one a second as in training; which mean is ours.
 """
 
 from beholder.cards.schema import Branch, Card, Stage, Trains
@@ -36,7 +36,13 @@ FLAMINGO_3B = Card(
             connector=Resampler(
                 attention=Attention(num_heads=16, head_dim=96), act="relu2", frames=8, width=1536
             ),
-            geometry=Fixed(size=(320, 320), mean=IMAGENET_MEAN, std=IMAGENET_STD),
+            geometry=Fixed(
+                size=(320, 320),
+                fit="pad",
+                mean=IMAGENET_MEAN,
+                std=IMAGENET_STD,
+                background=(124, 116, 104),
+            ),
             frames=Frames(count=8, rate=1.0),
         ),
     ),
