@@ -30,7 +30,6 @@ from beholder.weights.pull import pull
 from beholder.weights.readers.gguf import gguf_bindings, gguf_card, gguf_tokenizer
 from beholder.weights.readers.read import Recorded
 from beholder.weights.readers.reading import Naming, Reading
-from beholder.weights.readers.systems import read_system
 from beholder.weights.save import CARD_FILE, is_beholder_folder, read_folder
 from beholder.weights.sources import resolve
 
@@ -68,7 +67,7 @@ class Published:
         if not whole or not all(isinstance(text, str) for text in files.values()):
             raise WeightsError(f"{path}: damaged: not config, naming and files; copy the folder again")
         published = cls(config, naming, files)
-        namings = read_system(config, name="").namings
+        namings = _read_system(config).namings
         if not 0 <= naming < len(namings):
             raise WeightsError(f"{path}: damaged: naming {naming} of {len(namings)}; copy the folder again")
         return published
@@ -76,7 +75,7 @@ class Published:
     @property
     def bindings(self) -> Naming:
         """Where the weights belong."""
-        return read_system(self.config, name="").namings[self.naming]
+        return _read_system(self.config).namings[self.naming]
 
     def to_json(self) -> bytes:
         """The content of `official.json`."""
@@ -250,7 +249,7 @@ def weights_of(folder: Path, config: Mapping[str, Any]) -> Path:
 def read_folder_config(folder: Path, config: Mapping[str, Any]) -> Reading:
     """The reading of a folder's `config.json`, with the geometry or front end of its processor settings."""
     config = {**config, **sentence_settings(folder)}
-    reading = read_system(config, name=folder.resolve().name, geometry=folder_geometry(folder, config))
+    reading = _read_system(config, folder.resolve().name, folder_geometry(folder, config))
     front = folder_front(folder)
     if front is None:
         return reading
@@ -282,6 +281,13 @@ def sentence_settings(folder: Path) -> dict[str, str]:
             f"{folder.name}: sentences are pooled by {', '.join(chosen + others)}; known: {', '.join(POOLINGS)}"
         )
     return {"sentence_pooling": POOLINGS[chosen[0]]}
+
+
+def _read_system(config: Mapping[str, Any], name: str = "", geometry: Geometry | None = None) -> Reading:
+    """`read_system`, whose hundreds of readers and layouts are loaded for official files alone, not for our own folders."""
+    from beholder.weights.readers.systems import read_system
+
+    return read_system(config, name=name, geometry=geometry)
 
 
 def folder_geometry(folder: Path, config: Mapping[str, Any]) -> Geometry | None:
