@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch.nn import functional as F
 
 from beholder.cards import card
+from beholder.errors import BeholderError
 from beholder.model import Batch, Model, build
-from beholder.parts.heads.queried import Matched
+from beholder.parts.heads.queried import Captioned, Matched
 from beholder.pipeline import Pipeline
 from tests.toys import byte_tokenizer
 
 WORDS = torch.tensor([[3, 4, 5, 6], [7, 8, 9, 0]])
 
 
-def made() -> Model:
-    model = build(card("blip-2-itm-vit-l").tiny(), seed=2)
+def made(name: str = "blip-2-itm-vit-l") -> Model:
+    model = build(card(name).tiny(), seed=2)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
@@ -27,7 +29,7 @@ def views(count: int = 2) -> list[torch.Tensor]:
     return list(torch.randn(count, 3, 28, 28, generator=torch.Generator().manual_seed(1)))
 
 
-def read(model: Model, ids: torch.Tensor = WORDS, lengths=(4, 3), pictures: int = 2) -> Matched:
+def read(model: Model, ids: torch.Tensor = WORDS, lengths=(4, 3), pictures: int = 2) -> Matched | Captioned:
     with torch.inference_mode():
         return model(Batch(ids, lengths, {"image": views(pictures)})).heads["similarity"]
 
@@ -60,11 +62,48 @@ def test_matching_reads_both_together_and_likeness_does_not() -> None:
     assert read(model, pictures=1).matching_B2 is None
 
 
-def test_padding_changes_nothing() -> None:
-    model = made()
+def test_captions_follow_the_picture_and_the_words_before() -> None:
+    """Scores of what follows a word (2301.12597, section 3.2: queries and words before, and none after), by BERT's head."""
+    model = made("blip-2-pretrain-vit-l")
+    first, other = read(model), read(model, torch.tensor([[3, 4, 9, 6], [7, 8, 9, 0]]))
+    assert first.captions_BWT.shape == (2, 4, 512)
+    assert torch.allclose(first.captions_BWT[0, :2], other.captions_BWT[0, :2], atol=1e-5)
+    assert (first.captions_BWT[0, 2:] - other.captions_BWT[0, 2:]).abs().amax(-1).min() > 1e-4
+    with torch.inference_mode():
+        swapped = model(Batch(WORDS, (4, 3), {"image": views()[::-1]})).heads["similarity"]
+        assert (first.captions_BWT[0] - swapped.captions_BWT[0]).abs().amax(-1).min() > 1e-4
+        head, table = model.heads[0], model.language.embedding
+        memory = model.encode(Batch(views={"image": views()}))["image"].packed.split()[0]
+        words = table.place(model.language.embed(WORDS[:1]), torch.arange(4)[None])
+        seen = head.stack(memory[None], words, objective="itg")[:, -4:]
+        direct = head.words.norm(F.gelu(head.words.dense(seen))) @ table.weight.T + head.words.bias
+    assert torch.allclose(first.captions_BWT[:1], direct, atol=1e-4)
+
+
+def test_a_temperature_divides_cosines_alone() -> None:
+    model = made("blip-2-pretrain-vit-l")
+    before = read(model)
+    with torch.no_grad():
+        model.heads[0].temperature.mul_(2)
+    after = read(model)
+    assert torch.allclose(before.scores_VB, 2 * after.scores_VB, atol=1e-5)
+    assert torch.equal(before.matching_B2, after.matching_B2)
+
+
+def test_words_of_another_width_are_named() -> None:
+    one = card("blip-2-itm-vit-l")
+    with pytest.raises(BeholderError, match=r"Q-Former of width 768.*has 512"):
+        build(one.but(language=one.main.but(dim=512)), device="meta")
+
+
+@pytest.mark.parametrize("name", ["blip-2-itm-vit-l", "blip-2-pretrain-vit-l"])
+def test_padding_changes_nothing(name: str) -> None:
+    model = made(name)
     alone, padded = read(model, WORDS[1:, :3], (3,), 1), read(model, WORDS[1:], (3,), 1)
-    for one, other in zip(alone, padded, strict=True):
+    for one, other in zip(alone[:4], padded[:4], strict=True):
         assert torch.allclose(one, other, atol=1e-6)
+    if len(alone) == 5:
+        assert torch.allclose(alone.captions_BWT, padded.captions_BWT[:, :3], atol=1e-5)
 
 
 def test_vectors_of_pictures_and_texts_apart_are_those_together() -> None:

@@ -188,6 +188,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "blip-2-flan-t5-xxl",
         "blip-2-itm-vit-g",
         "blip-2-itm-vit-l",
+        "blip-2-pretrain-vit-g",
+        "blip-2-pretrain-vit-l",
         "instructblip-vicuna-7b",
         "instructblip-vicuna-13b",
         "instructblip-flan-t5-xl",

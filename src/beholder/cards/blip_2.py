@@ -106,6 +106,16 @@ BLIP_2_RETRIEVAL_L = BLIP_2_RETRIEVAL.but(
     stages=(BLIP_2_RETRIEVAL.stages[0].but(batch=2320),),
     weights=(),
 )
+# With all that the stage trains: [DEC] is the vocabulary's last word.
+BLIP_2_PRETRAIN = BLIP_2_RETRIEVAL.but(
+    name="blip-2-pretrain-vit-g",
+    heads=(QueryRetrieval(temperature=0.07, caption_start=30522),),
+    weights=(),
+)
+BLIP_2_PRETRAIN_L = BLIP_2_RETRIEVAL_L.but(
+    name="blip-2-pretrain-vit-l",
+    heads=(QueryRetrieval(memory_dim=1024, temperature=0.07, caption_start=30522),),
+)
 
 INSTRUCTBLIP_VICUNA_7B = BLIP_2_OPT_2_7B.but(
     name="instructblip-vicuna-7b",

@@ -5,6 +5,7 @@ V views, S tokens of a view, E their width, Q queries, W words, T = Q + W, D wid
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -118,6 +119,29 @@ class QueryTransformer(nn.Module):
             x_VTD = block(x_VTD, queries, step, keep_words=kept)
         return x_VTD
 
+    def pairs(
+        self,
+        views: Sequence[Tensor],
+        words_VWD: Tensor,
+        keep_VW: Tensor,
+        *,
+        objective: str = "itm",
+        keep_words: bool = True,
+    ) -> list[Tensor]:
+        """Each view (S, E) read with the words of its row, views of one size together: queries and words (T, D) of each."""
+        read: dict[int, Tensor] = {}
+        for size in dict.fromkeys(len(view) for view in views):
+            chosen = [number for number, view in enumerate(views) if len(view) == size]
+            seen_VTD = self(
+                torch.stack([views[number] for number in chosen]),
+                words_VWD[chosen],
+                keep_VW=keep_VW[chosen],
+                objective=objective,
+                keep_words=keep_words,
+            )
+            read.update(zip(chosen, seen_VTD, strict=True))
+        return [read[number] for number in range(len(views))]
+
     def _mask(self, queries: int, words_VWD: Tensor, keep_VW: Tensor | None, objective: str) -> AttentionMask:
         groups_T = torch.tensor([0] * queries + [1] * words_VWD.shape[1], device=words_VWD.device)
         allowed_VTT = group_mask(groups_T, objective)[None].expand(len(words_VWD), -1, -1)
@@ -192,13 +216,7 @@ class QFormerConnector(Connector):
     def _asked(self, views: list[Tensor], context: Context) -> list[Tensor]:
         """Each view's queries, which have seen its row's question, (Q, D)."""
         words_VWD, keep_VW = self._questions(len(views), context)
-        read: dict[int, Tensor] = {}
-        for size in {len(view) for view in views}:
-            chosen = [number for number, view in enumerate(views) if len(view) == size]
-            memory_VSE = torch.stack([views[number] for number in chosen])
-            seen_VQD = self.stack(memory_VSE, words_VWD[chosen], keep_VW=keep_VW[chosen], keep_words=False)
-            read.update(zip(chosen, seen_VQD, strict=True))
-        return [read[number] for number in range(len(views))]
+        return self.stack.pairs(views, words_VWD, keep_VW, keep_words=False)
 
     def _questions(self, num_views: int, context: Context) -> tuple[Tensor, Tensor]:
         """Every view's words (V, W, D) and which of them are no padding."""

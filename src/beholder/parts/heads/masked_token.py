@@ -31,18 +31,21 @@ class MaskedToken(HeadConfig):
     def build(self, language: LanguageConfig | None) -> Head:
         if not isinstance(language, TextEncoder):
             raise BeholderError("MaskedToken needs a text encoder, whose token table it reads")
-        return MaskedTokenHead(self, language)
+        return self.over(language.dim, language.embedding.width or language.dim, language.vocab_size)
+
+    def over(self, dim: int, width: int, vocab_size: int) -> MaskedTokenHead:
+        """dim: of hidden states; width: of the token table."""
+        return MaskedTokenHead(self, dim, width, vocab_size)
 
 
 class MaskedTokenHead(Head):
     """hidden_BTD -> logits (B, T, V)."""
 
-    def __init__(self, config: MaskedToken, language: TextEncoder) -> None:
+    def __init__(self, config: MaskedToken, dim: int, width: int, vocab_size: int) -> None:
         super().__init__()
-        width = language.embedding.width or language.dim
-        self.dense = nn.Linear(language.dim, width, bias=config.dense_bias)
+        self.dense = nn.Linear(dim, width, bias=config.dense_bias)
         self.norm = config.norm.build(width)
-        self.bias = nn.Parameter(torch.zeros(language.vocab_size))
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
         self.act = activation(config.act)
 
     def forward(self, inputs: HeadInputs, state: State | None = None) -> Tensor:
