@@ -6,7 +6,7 @@ from beholder.weights.layout import Layout
 from beholder.weights.layouts.rules import Rules, affine, inside, joined, pointwise
 from beholder.weights.layouts.vision import VIT
 from beholder.weights.layouts.visual_experts import OWL_ABSTRACTOR
-from beholder.weights.ops import Fuse, Leading, Transpose
+from beholder.weights.ops import Fuse, Grouped, Leading, Transpose
 
 
 def _linear(pairs: dict[str, str]) -> Rules:
@@ -70,6 +70,25 @@ QWEN_VL_RESAMPLER = Layout(
     {key if key in _BEHIND else f"attn_pool.{key}": op for key, op in MINICPM_RESAMPLER.rules.items()},
     name="Qwen-VL resampler",
 )
+
+
+def tile_changes(tiles: int) -> Layout:
+    """Monkey's changes of layers for each tile, as Yuliang-Liu/Monkey monkey_model/visual.py has them: rows of q, k and v
+    alternate head by head. numbers: num_heads
+    """
+    rules: Rules = {}
+    for tile in range(tiles):
+        for key, own in (("attn.in_proj", "qkv"), ("attn.out_proj", "out"), ("mlp", "mlp")):
+            theirs, ours = f"transformer.resblocks.{{}}.{key}_lora.{tile}.lora_", f"{tile}.{{}}.{own}."
+            last = f"{ours}b.weight"
+            rules[f"{theirs}a.weight"] = f"{ours}a.weight"
+            rules[f"{theirs}b.weight"] = (
+                Grouped(last, ("num_heads",) * 3, "num_heads") if own == "qkv" else last
+            )
+            rules[f"{theirs}scale"] = f"{ours}scale"
+    return Layout(rules, name="Monkey's changes for tiles")
+
+
 # X-PLUG/mPLUG-Owl: modeling_mplug_owl.py
 OWL1_ABSTRACTOR = Layout(
     {

@@ -50,6 +50,7 @@ UNUSED = (  # switches of kernels and of training, and what other fields say
     "prefix_projection",
     "quantization_bit",
     "torch_dtype",
+    "tokenizer_type",
     "model_max_length",
 )
 
