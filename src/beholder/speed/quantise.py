@@ -1,0 +1,104 @@
+"""Weights in 8 and 4 bits, and back.
+
+N outputs, K inputs, G groups of neighbouring inputs.
+
+8 bits: one scale per output, symmetric: w = q scale. 4 bits: w = (q - 8) scale + zero with q from 0 to 15 and a scale and a
+zero for each group of 32 inputs, 5.0 bits a weight. Scales and zeros are float16 with no more than eight significant bits, so
+that bfloat16 holds the same numbers and every kernel computes with the same weights.
+
+The zero costs half a bit. On weights that were never in 4 bits (MiniLM) it lowers the error from 8.4 % to 7.4 % of their size,
+and weights that come from a file of Q4_1 keep their values (SmolLM2: 7.8 % without it).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from beholder.errors import BeholderError
+
+GROUP = 32
+MIDDLE = 8  # what q of a weight at its group's zero is
+SHRINKS = (0.0, 1.0, 2.0)  # by how many steps less than from end to end the 15 steps reach
+ROWS_AT_ONCE = 1024
+
+
+def quantise_int8(weight_NK: Tensor) -> tuple[Tensor, Tensor]:
+    """q_NK int8 from -127 to 127 and scales_N float32; a row of zeros has the scale 1."""
+    weight_NK = weight_NK.detach().float()
+    largest_N = weight_NK.abs().amax(1)
+    scales_N = torch.where(largest_N > 0, largest_N / 127, 1.0)
+    return (weight_NK / scales_N[:, None]).round_().to(torch.int8), scales_N
+
+
+def dequantise_int8(q_NK: Tensor, scales_N: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The weight (N, K) that is computed with."""
+    return (q_NK.float() * scales_N[:, None]).to(dtype)
+
+
+def quantise_int4(weight_NK: Tensor, group: int = GROUP) -> tuple[Tensor, Tensor, Tensor]:
+    """q_NK uint8 from 0 to 15, one a byte, scales_NG and zeros_NG float16: w = (q - 8) scale + zero.
+
+    Of several ranges the one with the smallest squared error is taken in each group, scale and zero fitted by least squares.
+    Raises `BeholderError` where groups do not divide the inputs or a value is too large for float16.
+    """
+    if weight_NK.shape[1] % group:
+        raise BeholderError(
+            f"{weight_NK.shape[1]} inputs are no whole groups of {group}; keep this weight in int8 or bf16"
+        )
+    pieces = [_int4(rows.detach().float(), group) for rows in weight_NK.split(ROWS_AT_ONCE)]
+    q_NK, scales_NG, zeros_NG = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+    if not bool(zeros_NG.isfinite().all() and scales_NG.isfinite().all()):
+        raise BeholderError("a weight is too large for int4 with float16 scales; keep it in int8 or bf16")
+    return q_NK, scales_NG, zeros_NG
+
+
+def dequantise_int4(
+    q_NK: Tensor, scales_NG: Tensor, zeros_NG: Tensor, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """The weight (N, K) that is computed with."""
+    q_NGI = q_NK.view(*scales_NG.shape, -1).float() - MIDDLE
+    return (q_NGI * scales_NG.float()[..., None] + zeros_NG.float()[..., None]).flatten(1).to(dtype)
+
+
+def _int4(weight_NK: Tensor, group: int) -> tuple[Tensor, Tensor, Tensor]:
+    w_NGI = weight_NK.view(len(weight_NK), -1, group)
+    low_NG1, high_NG1 = w_NGI.amin(2, keepdim=True), w_NGI.amax(2, keepdim=True)
+    mean_NG1 = w_NGI.mean(2, keepdim=True)
+    least_NG1 = best_NGI = scales_NG1 = zeros_NG1 = None
+    for shrink in SHRINKS:
+        scale_NG1 = (high_NG1 - low_NG1) / (15 + shrink)
+        zero_NG1 = (low_NG1 + high_NG1 + scale_NG1) / 2  # the ends lie 7.5 steps from the middle of 0 and 15
+        q_NGI = _steps(w_NGI, scale_NG1, zero_NG1)
+        centred_NGI = q_NGI - q_NGI.mean(2, keepdim=True)
+        spread_NG1 = centred_NGI.square().sum(2, keepdim=True)
+        fitted_NG1 = (centred_NGI * w_NGI).sum(2, keepdim=True) / spread_NG1.clamp(min=1e-9)
+        scale_NG1 = _eight_bits(torch.where(spread_NG1 > 0, fitted_NG1, scale_NG1))
+        zero_NG1 = _eight_bits(mean_NG1 - scale_NG1 * (q_NGI.mean(2, keepdim=True) - MIDDLE))
+        q_NGI = _steps(w_NGI, scale_NG1, zero_NG1)
+        error_NG1 = (w_NGI - (q_NGI - MIDDLE) * scale_NG1 - zero_NG1).square().sum(2, keepdim=True)
+        if least_NG1 is None:
+            least_NG1, best_NGI, scales_NG1, zeros_NG1 = error_NG1, q_NGI, scale_NG1, zero_NG1
+            continue
+        better_NG1 = error_NG1 < least_NG1
+        least_NG1, best_NGI, scales_NG1, zeros_NG1 = (
+            torch.where(better_NG1, new, old)
+            for new, old in (
+                (error_NG1, least_NG1),
+                (q_NGI, best_NGI),
+                (scale_NG1, scales_NG1),
+                (zero_NG1, zeros_NG1),
+            )
+        )
+    assert best_NGI is not None and scales_NG1 is not None and zeros_NG1 is not None
+    return best_NGI.flatten(1).to(torch.uint8), scales_NG1.squeeze(2).half(), zeros_NG1.squeeze(2).half()
+
+
+def _steps(w_NGI: Tensor, scale_NG1: Tensor, zero_NG1: Tensor) -> Tensor:
+    inverse_NG1 = torch.where(scale_NG1 > 0, 1 / scale_NG1, 0.0)
+    return ((w_NGI - zero_NG1) * inverse_NG1 + MIDDLE).round_().clamp_(0, 15)
+
+
+def _eight_bits(values: Tensor) -> Tensor:
+    """Numbers that float16 and bfloat16 both hold."""
+    return values.bfloat16().half().bfloat16().float()
