@@ -15,8 +15,8 @@ from tests.toys import DECODER
 IDS = [7, 8, 5, 5, 5, 9, 5, 5, 11, 13, 17]
 
 
-def prepared(sees: str, prompts: tuple[int, ...]) -> LanguageInputs:
-    fusion = Splice(token_id=5, sees=sees).build(DECODER)  # type: ignore[arg-type]
+def prepared(sees: str, prompts: tuple[int, ...], marks: tuple[int, ...] = ()) -> LanguageInputs:
+    fusion = Splice(token_id=5, sees=sees, marks=marks).build(DECODER)  # type: ignore[arg-type]
     ids = torch.tensor([IDS])
     draft = LanguageInputs(
         ids,
@@ -87,3 +87,21 @@ def test_words_alone_stay_causal() -> None:
     assert prepared("causal", (4,)).visibility.plain
     mask = dense_mask(seen := prepared("prompt", (0,)).visibility, seen.segments_BT, seen.blocks_BT)
     assert torch.equal(mask[0], torch.ones(len(IDS), len(IDS)).tril().bool())
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_all_pictures_of_a_question_see_each_other(cached: bool) -> None:
+    """Molmo 2: features and marks of the question, whatever words stand between; what is answered is causal."""
+    seen = prepared("pictures", (7,), marks=(8,)).visibility
+    keys = State(1).append(seen) if cached else seen
+    mask = AttentionMask.of(seen, keys, None).allowed_B1TS
+    assert mask is not None
+    together = [number < 7 and token in (5, 8) for number, token in enumerate(IDS)]
+    for q in range(len(IDS)):
+        for k in range(len(IDS)):
+            assert bool(mask[0, 0, q, k]) == (k <= q or (together[q] and together[k])), (q, k)
+
+
+def test_a_row_without_question_stays_plain() -> None:
+    seen = prepared("pictures", (0,), marks=(8,)).visibility
+    assert seen.plain and seen.groups_BT is None

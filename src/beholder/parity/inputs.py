@@ -11,6 +11,7 @@ from beholder.media.canvas import Canvas
 from beholder.media.geometry import plan_picture
 from beholder.media.plan import Box, PicturePlan, View, in_order
 from beholder.model import Batch, Model
+from beholder.parity.crops import batch_of_crops
 from beholder.parity.heard import sounds_in_text
 from beholder.parity.marks import marked_pictures
 from beholder.parity.pages import batch_of_pages
@@ -45,6 +46,7 @@ Form = Callable[[Model, Mapping[str, Tensor]], Batch | None]
 FORMS: tuple[Form, ...] = (
     recordings,
     marked_pictures,
+    batch_of_crops,
     batch_of_patches,
     batch_of_pages,
     batch_of_strips,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,9 @@ from beholder.prompts.tokenizer import Tokenizer
 from beholder.questions import FOLDER
 from beholder.weights.files import open_weights
 from beholder.weights.gguf_files import read_metadata
-from beholder.weights.layout import Binding, Layout
-from beholder.weights.lazy import LazyTensor, lazy
-from beholder.weights.load import load_state, state_tensors
+from beholder.weights.layout import Binding, Layout, to_own
+from beholder.weights.lazy import LazyTensor, LazyTensors, Shape, lazy
+from beholder.weights.load import load_state, state_shapes, state_tensors
 from beholder.weights.pull import pull
 from beholder.weights.readers.gguf import gguf_bindings, gguf_card, gguf_tokenizer
 from beholder.weights.readers.read import Recorded
@@ -124,8 +124,8 @@ def open_official(folder: str | Path, *, dtype: torch.dtype | None = None, devic
     config = folder_config(folder)
     reading = read_folder_config(folder, config)
     weights = open_weights(weights_of(folder, config))
-    naming = choose_naming(reading, weights)
     model = build(reading.card, device="meta")
+    naming = choose_naming(reading, weights, state_shapes(model))
     load_state(model, weights, reading.namings[naming], dtype=dtype, device=device)
     files = {name: read_text(folder / name) for name in SETTINGS if (folder / name).is_file()}
     return Opened(model.eval(), folder, Published(config, naming, files), reading.stages)
@@ -319,11 +319,12 @@ def folder_front(folder: Path) -> SoundFront | None:
     return None
 
 
-def choose_naming(reading: Reading, keys: Iterable[str]) -> int:
-    """The number of the naming whose prefixes all occur among `keys`, and whose rules know every key where several do; else
-    the usual one, whose strict load will say what is wrong.
+def choose_naming(reading: Reading, weights: LazyTensors, shapes: Mapping[str, Shape]) -> int:
+    """The number of the naming whose prefixes all occur among the keys of `weights`, and whose rules know every key where
+    several do, and whose tensors have the shapes of ours where still several do; else the usual one, whose strict load will
+    say what is wrong.
     """
-    keys = list(keys)
+    keys = list(weights)
     fitting = []
     for number, naming in enumerate(reading.namings):
         required = [
@@ -332,9 +333,20 @@ def choose_naming(reading: Reading, keys: Iterable[str]) -> int:
         optional = {b.prefix for b in naming if b.layout.name.startswith("tied")}
         if all(any(key.startswith(prefix) for key in keys) for prefix in required if prefix not in optional):
             fitting.append(number)
-    if len(fitting) < 2:
-        return fitting[0] if fitting else 0
-    return next((n for n in fitting if all(_known(key, reading.namings[n]) for key in keys)), fitting[0])
+    if len(fitting) > 1:
+        fitting = [n for n in fitting if all(_known(key, reading.namings[n]) for key in keys)] or fitting[:1]
+    if len(fitting) > 1:
+        fitting = [n for n in fitting if _fits(weights, reading.namings[n], shapes)] or fitting
+    return fitting[0] if fitting else 0
+
+
+def _fits(weights: LazyTensors, naming: Naming, shapes: Mapping[str, Shape]) -> bool:
+    """Whether a naming fills everything; nothing is read."""
+    try:
+        to_own(weights, naming, shapes)
+    except WeightsError:
+        return False
+    return True
 
 
 def _known(key: str, naming: Naming) -> bool:

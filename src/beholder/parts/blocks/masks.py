@@ -23,6 +23,7 @@ class Visibility:
 
     plain: True when every row is one segment without padding, so that kernels need no mask. both_ways: not causal.
     places_BT: what windows count where tokens share a block; whole: a block is seen whole by its own, whatever the window.
+    groups_BT: tokens of one forward that have the same number see each other besides, wherever they stand; -1 for none.
     """
 
     segments_BT: Tensor
@@ -32,6 +33,7 @@ class Visibility:
     both_ways: bool = False
     places_BT: Tensor | None = None
     whole: bool = False
+    groups_BT: Tensor | None = None
 
     @classmethod
     def causal(
@@ -65,6 +67,11 @@ class Visibility:
         places_BT = self.blocks_BT if self.places_BT is None else self.places_BT
         return replace(self, blocks_BT=blocks_BT, plain=False, places_BT=places_BT, whole=self.whole or whole)
 
+    def grouped(self, together_BT: Tensor) -> Visibility:
+        """The same where tokens that are True see each other besides, whatever stands between them."""
+        groups_BT = torch.where(together_BT, 0, PADDING)
+        return replace(self, plain=False, groups_BT=groups_BT) if bool(together_BT.any()) else self
+
     @classmethod
     def bidirectional(cls, keep_BT: Tensor) -> Visibility:
         """Everybody sees everybody where `keep_BT` is True."""
@@ -95,6 +102,9 @@ class AttentionMask:
             if num_queries == num_keys:
                 return cls(causal=True)
         allowed_BTS = dense_mask(queries, keys.segments_BT, keys.blocks_BT, window, keys.places_BT, chunked)
+        if queries.groups_BT is not None and keys.groups_BT is not None:
+            query_BT1, key_B1S = queries.groups_BT[:, :, None], keys.groups_BT[:, None]
+            allowed_BTS |= (query_BT1 == key_B1S) & (key_B1S >= 0)
         return cls(allowed_B1TS=allowed_BTS[:, None])
 
     @property

@@ -31,8 +31,9 @@ class Splice(FusionConfig):
     """at: the placeholder's text; token_id: its id, which may lie outside the vocabulary. branch: whose features.
     newline: a learned vector stands at row breaks (LLaVA-NeXT).
     sees: `causal`; `picture`: features that follow each other see each other both ways (Gemma 3, 2503.19786); `prompt`: so do
-    all tokens of the question (PaliGemma, 2407.07726); `front`: features and all before them (Moondream). added: to the
-    placeholder's own vector (Molmo, 2409.17146).
+    all tokens of the question (PaliGemma, 2407.07726); `front`: features and all before them (Moondream); `pictures`: all
+    features of the question, of whatever picture, and the tokens `marks` around them (Molmo 2). added: to the placeholder's
+    own vector (Molmo, 2409.17146).
     apart: features get no place and no norm from the language part, and words count their places without them (GIT,
     2205.14100). scale: features are multiplied by this, where the language part multiplies all that it reads (Granite).
     """
@@ -41,14 +42,15 @@ class Splice(FusionConfig):
     at: str = "<image>"
     branch: str = "image"
     newline: bool = False
-    sees: Literal["causal", "picture", "prompt", "front"] = "causal"
+    sees: Literal["causal", "picture", "prompt", "front", "pictures"] = "causal"
+    marks: tuple[int, ...] = ()
     added: bool = False
     apart: bool = False
     scale: float = 1.0
 
     @property
     def reads_prompt(self) -> bool:
-        return self.sees == "prompt"
+        return self.sees in ("prompt", "pictures")
 
     def placeholder(self) -> tuple[str, int]:
         return self.branch, self.token_id
@@ -111,9 +113,12 @@ class SpliceFusion(Fusion):
         if places_BT.shape[1] == 1:
             return seen
         blocks_BT = seen.blocks_BT
+        ends_B1 = torch.tensor(draft.prompts or (0,) * len(places_BT), device=places_BT.device)[:, None]
+        columns_T = torch.arange(places_BT.shape[1], device=places_BT.device)
+        if self.config.sees == "pictures":
+            marks_M = torch.tensor(self.config.marks, dtype=torch.long, device=places_BT.device)
+            return seen.grouped((places_BT | torch.isin(draft.ids_BT, marks_M)) & (columns_T < ends_B1))
         if self.config.sees == "prompt":
-            ends_B1 = torch.tensor(draft.prompts or (0,) * len(places_BT), device=places_BT.device)[:, None]
-            columns_T = torch.arange(places_BT.shape[1], device=places_BT.device)
             return seen.sharing(torch.where(columns_T < ends_B1, blocks_BT[:, :1], blocks_BT), whole=True)
         if self.config.sees == "front":
             front_BT = places_BT.flip(1).cumsum(1).flip(1) > 0

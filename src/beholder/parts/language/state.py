@@ -187,12 +187,13 @@ class State:
             self.segments_BS[:, start:end] = visibility.segments_BT
             self.blocks_BS[:, start:end] = visibility.blocks_BT
         else:
-            device = self.segments_BS.device
-            columns_BT = torch.tensor(self.lengths, device=device)[:, None] + torch.arange(
-                width, device=device
-            )
+            columns_BT = self._columns(width)
             self.segments_BS.scatter_(1, columns_BT, visibility.segments_BT)
             self.blocks_BS.scatter_(1, columns_BT, visibility.blocks_BT)
+        groups_BS = None
+        if visibility.groups_BT is not None:  # of these tokens alone
+            groups_BS = self.segments_BS.new_full((self.rows, end), PADDING)
+            groups_BS.scatter_(1, self._columns(width), visibility.groups_BT)
         columns_S = torch.arange(end, device=self.segments_BS.device)
         places_BS = columns_S.expand(self.rows, end) if self.placed else None
         return Visibility(
@@ -201,7 +202,14 @@ class State:
             visibility.parents,
             self.plain,
             places_BT=places_BS,
+            groups_BT=groups_BS,
         )
+
+    def _columns(self, width: int) -> Tensor:
+        """(B, width): where the next tokens of each row stand."""
+        assert self.segments_BS is not None
+        device = self.segments_BS.device
+        return torch.tensor(self.lengths, device=device)[:, None] + torch.arange(width, device=device)
 
     def commit(self, width: int, lengths: Sequence[int] | None) -> None:
         """Count the new tokens: `lengths` of them in each row, or `width` in every row."""
