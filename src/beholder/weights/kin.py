@@ -17,6 +17,7 @@ KIN: Mapping[str, str] = {
     "instructblip": "instructblip-vicuna-7b",
     "internvl": "internvl-2.5-8b",
     "internvl_chat": "internvl-2.5-8b",
+    "llava_jamba": "longllava-53b",
     "minicpmv": "minicpm-v-2.6",
     "paligemma": "paligemma-3b-224",
     "qwen2_vl": "qwen2-vl-7b",

@@ -14,7 +14,7 @@ from beholder.cards.schema import Card
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.geometry import CLIP_MEAN, CLIP_STD, HALF, AnyRes, Fixed, Geometry
 from beholder.parts.connectors.dense import LayerMeans, LayerTokens
-from beholder.parts.connectors.pooling import TileCap
+from beholder.parts.connectors.pooling import GridPool, TileCap
 from beholder.parts.connectors.projections import Linear, Mlp
 from beholder.parts.contracts import ConnectorConfig, VisionConfig
 from beholder.parts.fusion.splice import Splice
@@ -25,7 +25,7 @@ from beholder.weights.layout import Binding, Layout
 from beholder.weights.layouts import common
 from beholder.weights.layouts.rules import affine
 from beholder.weights.readers.fields import Fields
-from beholder.weights.readers.parts import read_decoder, read_vit
+from beholder.weights.readers.parts import read_decoder, read_encoder
 from beholder.weights.readers.read import Read
 from beholder.weights.readers.reading import CONNECTOR, VISION, Reading, language_naming
 
@@ -55,6 +55,14 @@ CLIP_H = {
     "num_hidden_layers": 32,
     "hidden_act": "gelu",
 }
+# alibaba/conv-llava: the fifth stage of `add_stage`
+FIVE_STAGES = {
+    "model_type": "convnext",
+    "hidden_sizes": [192, 384, 768, 1536, 3072],
+    "depths": [3, 3, 27, 3, 6],
+    "num_stages": 5,
+    "layer_norm_eps": 1e-6,
+}
 # how a tower's name ends or what it holds -> config.json of the encoder's release
 TOWERS: tuple[tuple[str, dict[str, Any]], ...] = (
     (r"clip-vit-large-patch14-336$", {**CLIP_L, "image_size": 336}),
@@ -65,6 +73,7 @@ TOWERS: tuple[tuple[str, dict[str, Any]], ...] = (
     (r"siglip-so400m-patch14-224$", {**SO400M, "image_size": 224}),
     (r"siglip-base-patch16-256-multilingual$", {**SIGLIP_B, "image_size": 256}),
     (r"siglip-base-patch16-224$", {**SIGLIP_B, "image_size": 224}),
+    *((rf"ConvLLaVA-ConvNeXt-{side}$", {**FIVE_STAGES, "image_size": side}) for side in (768, 1024, 1536)),
 )
 # `model_type` of the file -> that of its language model
 LANGUAGES: Mapping[str, str] = {
@@ -74,6 +83,7 @@ LANGUAGES: Mapping[str, str] = {
     "llava_phi": "phi",
     "llava_qwen": "qwen2",
     "llava_cohere": "cohere",
+    "llava_jamba": "jamba",
     "tiny_llava_phi": "phi",
     "tiny_llava_llama": "llama",
     "tiny_llava_stablelm": "stablelm",
@@ -99,10 +109,11 @@ DENSE = ("dci", "sci", "sti")  # of `mm_dense_connector_type`; others read one d
 
 
 class Tower(NamedTuple):
-    """An encoder as its branch has it, what reads it, and the colours of its pictures."""
+    """An encoder as its branch has it, what reads it, where its weights stand, and the colours of its pictures."""
 
-    vision: ViT
-    read: Read[ViT]
+    vision: VisionConfig
+    read: Read[Any]
+    prefix: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -110,15 +121,16 @@ class Tower(NamedTuple):
 def own_llava(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
     """Raises `UnknownName` for an encoder or a projector that is not known."""
     kind = str(fields.raw("model_type"))
-    tower = _tower(fields)
-    language = read_decoder(_language(fields, LANGUAGES[kind]))
+    tower = tower_of(fields)
+    language = read_decoder(language_of(fields, LANGUAGES[kind], "resamplePooling"))
     merge = fields.get("mm_patch_merge_type", "flat")
     newline = "unpad" in merge
-    connector, layout, place = _projector(fields)
-    vision: VisionConfig = tower.vision
-    inner = VISION
+    connector, layout, place = projector_of(fields)
+    vision, inner = tower.vision, VISION
     dense = fields.get("mm_dense_connector_type", None)
-    if dense in DENSE:
+    if kind == "llava_jamba":
+        connector, place = _averaged(fields, connector), "then." + place
+    if dense in DENSE and isinstance(tower.vision, ViT):
         vision, connector, within = _depths(dense, tower.vision, connector)
         place = within + place
     elif fields.get("mm_hidden_size", vision.out_dim) == 3 * vision.out_dim:  # several sizes of the picture
@@ -127,15 +139,13 @@ def own_llava(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
         name=name,
         vision=vision,
         connector=connector,
-        images=geometry or _geometry(fields, tower, vision.image_size),
+        images=geometry or geometry_of(fields, tower, vision.image_size),
         fusion=(Splice(token_id=IMAGE_TOKEN, newline=newline),),
         language=language.config,
         heads=(NextToken(),),
     )
     naming = (
-        Binding(
-            "model.vision_tower.vision_tower.vision_model.", inner, tower.read.layout, tower.read.numbers
-        ),
+        Binding(tower.prefix, inner, tower.read.layout, tower.read.numbers),
         Binding("model.mm_projector.", CONNECTOR + place, layout),
         *((Binding("model.", "fusion.0.", common.NEWLINE),) if newline else ()),
         *language_naming(language, "model.", "lm_head."),
@@ -157,7 +167,16 @@ def _depths(kind: str, vision: ViT, then: ConnectorConfig) -> tuple[ViT, Connect
     return vision, connector, "then."
 
 
-def _tower(fields: Fields) -> Tower:
+def _averaged(fields: Fields, projector: ConnectorConfig) -> ConnectorConfig:
+    """FreedomIntelligence/LongLLaVA llava/model/multimodal_encoder/clip_encoder.py: 24 x 24 patches become 12 x 12."""
+    way = fields.get("resamplePooling", "2d")
+    if way != "2d":
+        raise UnknownName("config.json: resamplePooling", way, ("2d",))
+    return GridPool(projector, factor=2, way="bilinear")
+
+
+def tower_of(fields: Fields) -> Tower:
+    """The encoder that `mm_vision_tower` names; raises `UnknownName` for one that is not known."""
     fields.need("mm_vision_tower")
     called = str(fields.get("mm_vision_tower", "")).rstrip("/")
     settings = next((settings for ends, settings in TOWERS if re.search(ends, called)), None)
@@ -166,21 +185,30 @@ def _tower(fields: Fields) -> Tower:
     feature = fields.get("mm_vision_select_feature", "patch")
     if feature != "patch":
         raise UnknownName("config.json: mm_vision_select_feature", feature, ("patch",))
-    read = read_vit(Fields(settings, "config.json: mm_vision_tower"))
-    take = Take(layers=(fields.get("mm_vision_select_layer", -2),), norm=False)
+    layer = fields.get("mm_vision_select_layer", -2)
+    read = read_encoder(Fields(settings, "config.json: mm_vision_tower"))
+    prefix = "model.vision_tower.vision_tower."
+    if not isinstance(read.config, ViT):
+        if layer != -1:
+            raise BeholderError(
+                f"config.json: mm_vision_select_layer is {layer}; a ConvNeXt is read whole, by -1"
+            )
+        assert isinstance(read.config, VisionConfig)
+        return Tower(read.config, read, prefix, CLIP_MEAN, CLIP_STD)
+    take = Take(layers=(layer,), norm=False)
     clip = settings["model_type"] == "clip_vision_model"
     colours = (CLIP_MEAN, CLIP_STD) if clip else (HALF, HALF)
-    return Tower(read.config.but(pool=None, take=take), read, *colours)
+    return Tower(read.config.but(pool=None, take=take), read, prefix + "vision_model.", *colours)
 
 
-def _language(fields: Fields, kind: str) -> Fields:
-    """The settings that are the language model's own."""
+def language_of(fields: Fields, kind: str, *others: str) -> Fields:
+    """The settings that are the language model's own, of type `kind`. others: further fields that are not."""
     fields.ignore(*(key for key in fields if UNREAD.fullmatch(key)))
-    own = {key: fields.raw(key) for key in list(fields) if not UNREAD.fullmatch(key)}
+    own = {key: fields.raw(key) for key in list(fields) if not UNREAD.fullmatch(key) and key not in others}
     return Fields({**own, "model_type": kind}, fields.name)
 
 
-def _projector(fields: Fields) -> tuple[ConnectorConfig, Layout, str]:
+def projector_of(fields: Fields) -> tuple[ConnectorConfig, Layout, str]:
     """The connector, its layout, and where the projector stands in it."""
     kind = fields.get("mm_projector_type", "linear")
     if kind == "linear":
@@ -204,7 +232,7 @@ def _projector(fields: Fields) -> tuple[ConnectorConfig, Layout, str]:
     return projector, layout, ""
 
 
-def _geometry(fields: Fields, tower: Tower, side: int) -> Geometry:
+def geometry_of(fields: Fields, tower: Tower, side: int) -> Geometry:
     """What `image_aspect_ratio` says (llava/mm_utils.py, process_images)."""
     colours: dict[str, Any] = {"mean": tower.mean, "std": tower.std}
     ratio = fields.get("image_aspect_ratio", "square") or "square"

@@ -1,0 +1,216 @@
+"""Files of systems grown from LLaVA's code, in their authors' layouts: names as their modules have them, values given back,
+and the cards that are written here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from beholder.cards import card
+from beholder.cards.schema import Card
+from beholder.errors import BeholderError, UnknownName
+from beholder.model import build
+from beholder.parts.fusion.splice import Splice
+from beholder.weights.layout import to_own, to_published
+from beholder.weights.load import state_shapes
+from beholder.weights.open import open_official
+from beholder.weights.readers import llava_own, llava_regions
+from beholder.weights.readers.reading import Reading
+from beholder.weights.readers.systems import read_system
+
+# config.json of lmsys/vicuna-7b-v1.5 with what the authors' training scripts add
+VICUNA: dict[str, Any] = {
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-5,
+    "vocab_size": 32000,
+    "tie_word_embeddings": False,
+}
+LLAVA: dict[str, Any] = {
+    "mm_projector_type": "mlp2x_gelu",
+    "mm_vision_select_feature": "patch",
+    "mm_vision_select_layer": -2,
+    "mm_vision_tower": "openai/clip-vit-large-patch14-336",
+    "mm_hidden_size": 1024,
+    "image_aspect_ratio": "pad",
+    "use_mm_proj": True,
+}
+JAMBA: dict[str, Any] = {  # FreedomIntelligence/LongLLaVA llava/model/language_model/Jamba/config.json
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "mamba_dt_rank": 256,
+    "mamba_inner_layernorms": True,
+    "rms_norm_eps": 1e-6,
+    "vocab_size": 65536,
+}
+FERRET = {"region_geo_sampler": True, "sampler_pooler_mode": "max", "im_region_fea_token": 32000}
+SMALL: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "vocab_size": 90,
+}
+CASES: dict[str, dict[str, Any]] = {
+    "convllava-7b-768": {
+        **VICUNA,
+        **LLAVA,
+        "model_type": "llava_llama",
+        "mm_vision_tower": "ConvLLaVA/ConvLLaVA-ConvNeXt-768",
+        "mm_vision_select_layer": -1,
+        "mm_hidden_size": 3072,
+    },
+    "longllava-53b": {**JAMBA, **LLAVA, "model_type": "llava_jamba", "resamplePooling": "2d"},
+    "osprey-7b": {**VICUNA, **LLAVA, "model_type": "osprey", "mm_vision_tower": "./convnext.bin"},
+    "ferret-7b": {**VICUNA, **LLAVA, **FERRET, "model_type": "ferret", "vocab_size": 32001}
+    | {"max_position_embeddings": 2048, "rms_norm_eps": 1e-6},
+}
+
+
+def both(*names: str) -> set[str]:
+    return {f"{name}.{leaf}" for name in names for leaf in ("weight", "bias")}
+
+
+def read(name: str, change: dict[str, Any] | None = None) -> Reading:
+    return read_system({**CASES[name], **(change or {})}, name=name)
+
+
+def alike(part: Any) -> Any:
+    """A part without what files say and cards leave open: how tables of positions are resized, heads that are all there are,
+    and norms of what nobody reads.
+    """
+    changes: dict[str, Any] = {}
+    for field, value in (("positions", None), ("last_eps", 1e-6), ("num_kv_heads", None)):
+        if hasattr(part, field):
+            changes[field] = value
+    return part.but(**changes)
+
+
+def placed(system: Card) -> list[Any]:
+    """The fusions, whichever id outside of the vocabulary stands for a picture in prompts."""
+    return [each.but(token_id=-200) if isinstance(each, Splice) else each for each in system.fusion]
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize("name", CASES)
+def test_settings_give_the_card(name: str) -> None:
+    got: Any = read(name).card
+    want: Any = card(name)
+    for mine, theirs in zip(got.branches, want.branches, strict=True):
+        assert [alike(part) for part in mine.encoders] == [alike(part) for part in theirs.encoders]
+        assert mine.connector == theirs.connector and mine.geometry == theirs.geometry
+    assert placed(got) == placed(want) and got.heads == want.heads
+    heads = [each.main.attention for each in (got, want)]
+    if hasattr(heads[0], "num_kv_heads"):
+        assert heads[0].num_kv_heads in (heads[1].num_kv_heads, heads[0].num_heads)
+        got = got.but(**{"language.attention": heads[1]})
+    assert got.main.layers == want.main.layers
+    assert got.main.but(others=(), pattern=()) == want.main.but(others=(), pattern=())
+
+
+def small(name: str, monkeypatch: pytest.MonkeyPatch) -> Reading:
+    """The same system with small parts, whose sizes the code has and not the file."""
+    clip = {**llava_own.CLIP_L, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3}
+    clip |= {"num_attention_heads": 4, "image_size": 28}
+    staged = {
+        **llava_own.FIVE_STAGES,
+        "hidden_sizes": [8, 12, 16, 20, 24],
+        "depths": [1] * 5,
+        "image_size": 64,
+    }
+    monkeypatch.setattr(llava_own, "TOWERS", (("ConvNeXt", staged), ("clip", clip)))
+    eyes = llava_regions.OSPREY_EYES.but(image_size=64, dims=(192, 384, 768, 1536), depths=(1, 1, 1, 1))
+    monkeypatch.setattr(llava_regions, "OSPREY_EYES", eyes)
+    jamba = {"mamba_dt_rank": 4, "num_experts": 2} if name.startswith("longllava") else {}
+    return read(name, {**SMALL, **jamba})
+
+
+NAMES: dict[str, tuple[str, set[str]]] = {
+    "convllava-7b-768": (
+        "model.vision_tower.vision_tower.",
+        both("embeddings.patch_embeddings", "embeddings.layernorm", "layernorm")
+        | {
+            name
+            for stage in range(5)
+            for name in both(
+                *(f"encoder.stages.{stage}.downsampling_layer.{n}" for n in range(2) if stage),
+                *(
+                    f"encoder.stages.{stage}.layers.0.{part}"
+                    for part in ("dwconv", "layernorm", "pwconv1", "pwconv2")
+                ),
+            )
+            | {f"encoder.stages.{stage}.layers.0.layer_scale_parameter"}
+        },
+    ),
+    "longllava-53b": ("model.mm_projector.", both("0", "2")),
+    "osprey-7b": (
+        "mask_extractor.",
+        both("feat_linear", *(f"res{n}" for n in range(2, 6)))
+        | both(*(f"mask_linear.layers.{n}" for n in range(3))),
+    ),
+    "ferret-7b": (
+        "model.region_geo_sampler.",
+        both("flatten_projector", "dim_projector")
+        | both(*(f"{part}.{n}" for n in range(2) for part in ("diff_projector_list",)))
+        | both(*(f"agg_projector_list.{n}.{part}" for n in range(2) for part in ("net.0", "norm"))),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_those_of_the_published_modules(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading = small(name, monkeypatch)
+    published = to_published(build(reading.card, device="meta").state_dict(), reading.namings[0])
+    prefix, want = NAMES[name]
+    assert {key.removeprefix(prefix) for key in published if key.startswith(prefix)} == want
+    assert {"model.embed_tokens.weight", "lm_head.weight"} <= set(published)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_come_back(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading = small(name, monkeypatch)
+    model = build(reading.card, seed=2)
+    state = model.state_dict()
+    again = to_own(to_published(state, reading.namings[0]), reading.namings[0], state_shapes(model))
+    assert all(torch.equal(again[key].load(), value) for key, value in state.items())
+
+
+@pytest.mark.parametrize("name", ["osprey-7b", "ferret-7b"])
+def test_a_folder_opens(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading = small(name, monkeypatch)
+    model = build(reading.card, seed=4)
+    published = to_published(model.state_dict(), reading.namings[0])
+    (tmp_path / "config.json").write_text(json.dumps({**CASES[name], **SMALL}))
+    save_file(
+        {key: value.load().contiguous() for key, value in published.items()}, tmp_path / "model.safetensors"
+    )
+    opened = open_official(tmp_path, dtype=torch.float32)
+    ours = opened.model.state_dict()
+    assert all(torch.equal(value, ours[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("ferret-7b", {"sampler_pooler_mode": "mean"}, "sampler_pooler_mode 'mean'"),
+        ("convllava-7b-768", {"mm_vision_select_layer": -2}, "mm_vision_select_layer is -2"),
+        ("longllava-53b", {"resamplePooling": "1d"}, "resamplePooling '1d'"),
+    ],
+)
+def test_what_is_not_known_is_refused(name: str, change: dict[str, Any], says: str) -> None:
+    with pytest.raises((BeholderError, UnknownName), match=says):
+        read(name, change)
