@@ -82,7 +82,7 @@ def test_the_c_abstractor_equals_its_formula():
     silu = F.silu
 
     def block(part, x):
-        y = silu(normed(part.conv2, silu(normed(part.conv1, x)), padding=1, groups=2))
+        y = silu(normed(part.conv2, silu(normed(part.conv1, x)), padding=1, groups=16))
         y = normed(part.conv3, gated(part.gate, y, silu, torch.sigmoid))
         return silu(y + (x if part.shortcut is None else normed(part.shortcut, x)))
 

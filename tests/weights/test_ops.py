@@ -11,6 +11,7 @@ from beholder.errors import UnknownName, WeightsError
 from beholder.weights.layout import Binding, Layout, to_own, to_published
 from beholder.weights.lazy import lazy
 from beholder.weights.ops import (
+    Behind,
     Fuse,
     Grouped,
     Leading,
@@ -51,6 +52,15 @@ def round_trip(rules, published, own_shapes, numbers=None):
         raw = [t.contiguous().reshape(-1).view(torch.uint8) for t in (again, source[key].load())]
         assert torch.equal(*raw)
     return {name.removeprefix("o."): value for name, value in values.items()}
+
+
+@given(dtype=DTYPES, a=SIZES, b=SIZES, rows=SIZES, seed=st.integers(0, 99))
+def test_behind(dtype, a, b, rows, seed):
+    """Rows in front that nobody reads are zeros afterwards."""
+    x = random_tensor((a, b), dtype, seed)
+    published = torch.cat((x.new_zeros(rows, b), x))
+    own = round_trip({"w": Leading(Behind("w", rows))}, {"w": published[None]}, {"w": (a, b)})
+    assert torch.equal(own["w"], x)
 
 
 @given(dtype=DTYPES, a=SIZES, b=SIZES, c=SIZES, order=st.permutations((0, 1, 2)), seed=st.integers(0, 99))

@@ -1,8 +1,8 @@
 """The closed list of what may happen to values between a published checkpoint and our parameters.
 
-Every operation has an exact inverse, so that loading and exporting again gives the same bytes. `OneToOne`
-operations nest: `Reshape(Transpose("patch.weight", (1, 0)), shape=(-1, 16))` reshapes the published tensor,
-then transposes it.
+Every operation has an exact inverse, so that loading and exporting again gives the same bytes (but for what `Behind` says
+nobody reads). `OneToOne` operations nest: `Reshape(Transpose("patch.weight", (1, 0)), shape=(-1, 16))` reshapes the published
+tensor, then transposes it.
 """
 
 from __future__ import annotations
@@ -170,6 +170,25 @@ class Leading(OneToOne):
 
     def _save(self, own: Tensor, numbers: Numbers) -> Tensor:
         return own.reshape(self._shape(tuple(own.shape), numbers))
+
+
+@dataclass(frozen=True)
+class Behind(OneToOne):
+    """The same rows, published behind `rows` others that the official code never reads: places of a class token that is taken
+    away. They are not kept, and written as zeros.
+    """
+
+    target: str | OneToOne
+    rows: int = 1
+
+    def _shape(self, own: Shape, numbers: Numbers) -> Shape:
+        return (own[0] + self.rows, *own[1:])
+
+    def _load(self, published: Tensor, own: Shape, numbers: Numbers) -> Tensor:
+        return published[self.rows :]
+
+    def _save(self, own: Tensor, numbers: Numbers) -> Tensor:
+        return torch.cat((own.new_zeros(self.rows, *own.shape[1:]), own))
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,6 @@ from beholder.parts.contracts import Connector, ConnectorConfig, Context, Packed
 from beholder.parts.vision.convnets import ChannelGate
 from beholder.parts.vision.views import by_size
 
-GROUP = 8  # channels that a 3x3 convolution of a RegNet block joins
-
 
 class NormedConv(nn.Module):
     """A convolution without bias, then a LayerNorm of each place's channels."""
@@ -180,13 +178,15 @@ class CAbstractorConnector(Connector):
 
 
 class RegBlock(nn.Module):
-    """Map, grouped 3x3 convolution, channel gate, map; added to the input, which a map brings to other channels."""
+    """Map, depthwise 3x3 convolution, channel gate, map; added to the input, which a map brings to other channels (timm's
+    `RegStage` of one channel a group, its default, which Honeybee leaves it at).
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.act = activation("silu")
         self.conv1, self.conv3 = NormedConv(inputs, outputs), NormedConv(outputs, outputs)
-        self.conv2 = NormedConv(outputs, outputs, 3, groups=outputs // GROUP)
+        self.conv2 = NormedConv(outputs, outputs, 3, groups=outputs)
         self.gate = ChannelGate(outputs, round(inputs / 4), self.act)
         self.shortcut = NormedConv(inputs, outputs) if inputs != outputs else None
 

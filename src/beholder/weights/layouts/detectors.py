@@ -167,7 +167,8 @@ def _attend(key: str, own: str) -> dict[str, str]:
     return {f"{key}.{theirs}": f"{own}.{ours}" for theirs, ours in names.items()}
 
 
-def _deformable(key: str, own: str) -> dict[str, str]:
+def deformable(key: str, own: str) -> dict[str, str]:
+    """Names of a deformable attention, as `affine` takes them."""
     names = {
         "sampling_offsets": "offsets",
         "attention_weights": "weights",
@@ -226,7 +227,7 @@ GROUNDING_DINO = Layout(
                         "text_enhancer_layer.layer_norm_after": "norm2",
                         "text_enhancer_layer.fc1": "mlp.layers.0",
                         "text_enhancer_layer.fc2": "mlp.layers.1",
-                        **_deformable("deformable_layer.self_attn", "cells.attn"),
+                        **deformable("deformable_layer.self_attn", "cells.attn"),
                         "deformable_layer.self_attn_layer_norm": "cells.norm1",
                         "deformable_layer.final_layer_norm": "cells.norm2",
                         "deformable_layer.fc1": "cells.mlp.layers.0",
@@ -244,7 +245,7 @@ GROUNDING_DINO = Layout(
                     "self_attn_layer_norm": "norm1",
                     **_attend("encoder_attn_text", "look"),
                     "encoder_attn_text_layer_norm": "norm2",
-                    **_deformable("encoder_attn", "near"),
+                    **deformable("encoder_attn", "near"),
                     "encoder_attn_layer_norm": "norm3",
                     "fc1": "mlp.layers.0",
                     "fc2": "mlp.layers.1",
