@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from beholder.errors import BeholderError
 from beholder.parts.blocks.activations import activation
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.step import Mlp, MlpConfig, Step
@@ -17,7 +20,8 @@ Additions = nn.ModuleDict | Mapping[str, Callable[[Tensor], Tensor]]
 @dataclass(frozen=True)
 class FeedForward(MlpConfig):
     """hidden: inner width. gated: down(act(gate(x)) * up(x)) (GLU variants, 2002.05202), else down(act(up(x))).
-    inner_norm: of what `down` reads (sub-LN, 2210.06423).
+    inner_norm: of what `down` reads (sub-LN, 2210.06423). sparsity: the share of a token's channels that is silent before the
+    activation, as far as they are spread normally; the others count from that threshold on (Gemma 3n).
     """
 
     hidden: int
@@ -25,6 +29,11 @@ class FeedForward(MlpConfig):
     gated: bool = False
     bias: bool = True
     inner_norm: Norm | None = None
+    sparsity: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sparsity < 1:
+            raise BeholderError(f"a share of {self.sparsity} of the channels is silent; give 0 up to below 1")
 
     def tiny(self) -> FeedForward:
         return super().tiny().but(hidden=48)
@@ -43,12 +52,20 @@ class FeedForwardLayer(Mlp):
         self.inner_norm = config.inner_norm.build(config.hidden) if config.inner_norm else None
         self.down = nn.Linear(config.hidden, dim, bias=config.bias)
         self.act = activation(config.act)
+        self.threshold = NormalDist().inv_cdf(config.sparsity) if config.sparsity else None
 
     def forward(self, x: Tensor, step: Step | None = None, plus: Additions | None = None) -> Tensor:
         """plus: what is added to what `gate`, `up` and `down` give, by their names."""
         up = _map(self.up, "up", x, plus)
-        y = self.act(up) if self.gate is None else self.act(_map(self.gate, "gate", x, plus)) * up
+        y = self._active(up) if self.gate is None else self._active(_map(self.gate, "gate", x, plus)) * up
         return _map(self.down, "down", y if self.inner_norm is None else self.inner_norm(y), plus)
+
+    def _active(self, x: Tensor) -> Tensor:
+        if self.threshold is not None:
+            spread = x.std(-1, correction=0, keepdim=True)
+            x = F.relu(x - (x.mean(-1, keepdim=True) + self.threshold * spread))
+        y: Tensor = self.act(x)
+        return y
 
 
 def _map(linear: nn.Linear, name: str, x: Tensor, plus: Additions | None) -> Tensor:

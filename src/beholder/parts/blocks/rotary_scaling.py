@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from beholder.config import Config
+from beholder.errors import BeholderError
 
 Device = torch.device | None
 
@@ -189,3 +190,24 @@ class LongRope(RotaryScaling):
 def theta_powers(theta: float, width: int, device: Device) -> Tensor:
     """theta^(2i / width) for i < width / 2, float32."""
     return theta ** (torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)
+
+
+@dataclass(frozen=True)
+class Proportional(RotaryScaling):
+    """Of the pairs of all channels only the first `share` turn, the wavelengths being those of all (official
+    `_compute_proportional_rope_parameters`). factor: frequencies are divided by it.
+    """
+
+    share: float
+    factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise BeholderError(
+                f"a share of {self.share} of the pairs cannot turn; give one above 0 and up to 1"
+            )
+
+    def frequencies(self, theta: float, width: int, length: int | None, device: Device) -> Tensor:
+        frequencies_F = 1.0 / theta_powers(theta, width, device) / self.factor
+        frequencies_F[int(self.share * width // 2) :] = 0.0
+        return frequencies_F

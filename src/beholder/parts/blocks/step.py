@@ -31,6 +31,16 @@ class RotaryTables(Protocol):
 
 
 @dataclass(eq=False)
+class Shared:
+    """keys: name -> keys, values and mask of a layer that later ones read again. layer_inputs: (B, T, layers, P), what each
+    layer reads of its own of every token.
+    """
+
+    keys: dict[str, tuple[Tensor, Tensor, AttentionMask]] = field(default_factory=dict)
+    layer_inputs: Tensor | None = None
+
+
+@dataclass(eq=False)
 class Step:
     """Everything that layers have in common in one forward. Masks and tables are made once for each setting.
 
@@ -43,6 +53,7 @@ class Step:
                    what is added to every layer's scores of it
     alone:         no layer reads a memory, though it could (BLIP's text encoder by itself)
     norm, mixer:   what the layer that runs applies to its input, and its mixer
+    shared:        what layers find there of each other
     aux, stats:    name -> what each layer of experts adds to the loss, and what it reports
     """
 
@@ -60,6 +71,7 @@ class Step:
     alone: bool = False
     norm: nn.Module | None = None
     mixer: Mixer | None = None
+    shared: Shared = field(default_factory=Shared)
     aux: dict[str, list[Tensor]] = field(default_factory=dict)
     stats: dict[str, list[Tensor]] = field(default_factory=dict)
     _masks: dict[tuple[int | None, bool], AttentionMask] = field(default_factory=dict)

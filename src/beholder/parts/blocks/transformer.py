@@ -31,7 +31,8 @@ class Arrangement(Config):
     skip, scale: x counts `skip` times, what a half gives `scale` times. layer_scale: the latter by a learned vector
     (CaiT, 2103.17239) that starts at this value; gate: by tanh of a learned number that does.
     bare_mixer: the mixer reads x without a norm (ModernBERT's first layer). mixer_norm: one of what the mixer gives, before
-    all else (TinyGPT-V), and one of what attention to a memory does (OFA).
+    all else (TinyGPT-V), and one of what attention to a memory does (OFA). laurel: the rank of a learned residual path around
+    the mixer, which joins the usual one (LAuReL, 2411.07501).
     """
 
     placement: str = "pre"
@@ -42,12 +43,17 @@ class Arrangement(Config):
     gate: float | None = None
     bare_mixer: bool = False
     mixer_norm: Norm | None = None
+    laurel: int | None = None
 
     def __post_init__(self) -> None:
         if self.placement not in PLACEMENTS:
             raise UnknownName("placement of norms", self.placement, PLACEMENTS)
         if self.parallel not in PARALLEL:
             raise UnknownName("parallel halves", str(self.parallel), [str(name) for name in PARALLEL])
+        if self.laurel is not None and (self.parallel is not None or not self.norms_input):
+            raise BeholderError(
+                "a learned residual path reads what the mixer does, normed; see placement and parallel"
+            )
         if self.gate is not None and self.layer_scale is not None:
             raise BeholderError("halves are scaled by a gate or by a vector; set one of gate and layer_scale")
 
@@ -139,6 +145,7 @@ class TransformerLayer(nn.Module):
         self.norm1 = norm.build(dim) if arrangement.norms_input and not arrangement.bare_mixer else None
         self.attn = mixer.build(dim, index)
         self.mixer_norm = arrangement.mixer_norm.build(dim) if arrangement.mixer_norm else None
+        self.laurel = Laurel(dim, arrangement.laurel, norm) if arrangement.laurel else None
         self.after1 = norm.build(dim) if arrangement.norms_output else None
         self.cross_norm = norm.build(dim) if cross is not None and arrangement.norms_input else None
         self.cross = cross.build(dim, index) if cross is not None else None
@@ -169,6 +176,7 @@ class TransformerLayer(nn.Module):
             )
         else:
             x_BTD = self._join(x_BTD, y_BTD, mixed_BTD, self.after1, self.scale1)
+            x_BTD = x_BTD if self.laurel is None else (x_BTD + self.laurel(y_BTD)) * 0.5**0.5
             x_BTD = parts["between"](x_BTD, step) if "between" in parts else x_BTD
             if self.cross is not None and not step.alone:
                 y_BTD = x_BTD if self.cross_norm is None else self.cross_norm(x_BTD)
@@ -207,6 +215,20 @@ class TransformerLayer(nn.Module):
         path_BTD = normed_BTD if how.placement == "normed" else x_BTD
         total_BTD = (path_BTD if how.skip == 1.0 else path_BTD * how.skip) + given_BTD
         return after(total_BTD) if after is not None and how.placement == "post" else total_BTD
+
+
+class Laurel(nn.Module):
+    """(..., D) -> (..., D): the input and a change of it of low rank, normed."""
+
+    def __init__(self, dim: int, rank: int, norm: Norm) -> None:
+        super().__init__()
+        self.down = nn.Linear(dim, rank, bias=False)
+        self.up = nn.Linear(rank, dim, bias=False)
+        self.norm = norm.build(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.norm(self.up(self.down(x)))
+        return y
 
 
 def run_layers(

@@ -18,7 +18,14 @@ from beholder.parts.blocks.cross_attention import CrossAttention
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.relative import shared_bias
 from beholder.parts.blocks.step import MixerConfig, MlpConfig, Step
-from beholder.parts.blocks.transformer import Arrangement, LayerKind, build_layers, layer_kinds, run_layers
+from beholder.parts.blocks.transformer import (
+    Arrangement,
+    LayerKind,
+    TransformerLayer,
+    build_layers,
+    layer_kinds,
+    run_layers,
+)
 from beholder.parts.blocks.untied_places import Pairs, PlacePairs
 from beholder.parts.contracts import Language, LanguageConfig, LanguageInputs, LanguageOutput, LayerParts
 from beholder.parts.language.embedding import TokenEmbedding
@@ -124,7 +131,7 @@ class DecoderModel(Language):
                     "a memory with places needs a decoder that has them; set attention.relative"
                 )
             self.memory_places = Pairs(config.cross.num_heads, config.dim, self.relative.config.factor)
-        self.blocks = nn.ModuleList(build_layers(config.dim, config.layers, config.norm, config.cross))
+        self.blocks = nn.ModuleList(self.make_layers())
         self.norm = config.norm.build(config.dim) if config.final_norm else nn.Identity()
         width = config.embedding.width or config.dim
         self.unproject = nn.Linear(config.dim, width, bias=False) if config.embedding.width else None
@@ -132,6 +139,17 @@ class DecoderModel(Language):
         self.transform = config.transform.build(config.dim) if config.transform else None
         tied_bias = config.tied and config.head_bias
         self.head_bias = nn.Parameter(torch.zeros(config.vocab_size)) if tied_bias else None
+
+    def make_layers(self) -> list[TransformerLayer]:
+        """The stack, first layer first."""
+        config = self.config
+        return build_layers(config.dim, config.layers, config.norm, config.cross)
+
+    def run(
+        self, x_BTD: Tensor, step: Step, layer_parts: LayerParts | None, taps: Sequence[int]
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """What the last layer gives, and what is wanted of others, as `run_layers` does."""
+        return run_layers(self.blocks, x_BTD, step, layer_parts, taps)
 
     def embed(self, ids_BT: Tensor) -> Tensor:
         return self.embedding(ids_BT)
@@ -173,7 +191,7 @@ class DecoderModel(Language):
             step.memory_BSD, step.memory_keep_BS = remembered(inputs, state)
         if self.memory_places is not None:
             self._compare_places(self.memory_places, step)
-        x_BTD, kept = run_layers(self.blocks, x_BTD, step, layer_parts, taps)
+        x_BTD, kept = self.run(x_BTD, step, layer_parts, taps)
         if state is not None:
             state.commit(x_BTD.shape[1], inputs.lengths)
         return LanguageOutput(

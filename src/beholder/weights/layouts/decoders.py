@@ -159,6 +159,36 @@ GEMMA2 = Layout(
     name="transformers Gemma 2",
 )
 
+_OWN_INPUTS: Rules = {
+    "embed_tokens_per_layer.weight": "layer_inputs.weight",
+    "per_layer_model_projection.weight": "layer_inputs.project.weight",
+    "per_layer_projection_norm.weight": "layer_inputs.norm.weight",
+    "layers.{}.per_layer_input_gate.weight": "blocks.{}.reader.gate.weight",
+    "layers.{}.per_layer_projection.weight": "blocks.{}.reader.project.weight",
+    "layers.{}.post_per_layer_input_norm.weight": "blocks.{}.reader.norm.weight",
+}
+# transformers: models/gemma4/modeling_gemma4.py
+GEMMA_4 = GEMMA2.but(
+    {**_OWN_INPUTS, "layers.{}.layer_scalar": "blocks.{}.scalar"}, name="transformers Gemma 4"
+)
+# transformers: models/gemma3n/modeling_gemma3n.py
+GEMMA_3N = GEMMA2.but(
+    {
+        **_OWN_INPUTS,
+        "altup_projections.{}.weight": "streams.entry.{}.weight",
+        "altup_unembed_projections.{}.weight": "streams.exit.{}.weight",
+        "layers.{}.altup.correct_output_scale": "blocks.{}.mix.scale",
+        "layers.{}.altup.correction_coefs.weight": "blocks.{}.mix.corrector.weight",
+        "layers.{}.altup.prediction_coefs.weight": "blocks.{}.mix.predictor.weight",
+        "layers.{}.altup.modality_router.weight": "blocks.{}.mix.router.weight",
+        "layers.{}.altup.router_norm.weight": "blocks.{}.mix.norm.weight",
+        "layers.{}.laurel.linear_left.weight": "blocks.{}.laurel.down.weight",
+        "layers.{}.laurel.linear_right.weight": "blocks.{}.laurel.up.weight",
+        "layers.{}.laurel.post_laurel_norm.weight": "blocks.{}.laurel.norm.weight",
+    },
+    name="transformers Gemma 3n",
+)
+
 # transformers: models/glm/modeling_glm.py and models/glm4/modeling_glm4.py
 GLM = Layout(
     names(

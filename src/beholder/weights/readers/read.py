@@ -16,6 +16,7 @@ from beholder.parts.blocks.rotary_scaling import (
     Llama3Scaling,
     LongRope,
     NtkScaling,
+    Proportional,
     RotaryScaling,
     Yarn,
 )
@@ -130,6 +131,7 @@ def rotary(
         "original_max_position_embeddings", fields.count("original_max_position_embeddings", context)
     )
     scaling = SCALINGS[kind](settings, original, context)
+    part = 1.0 if isinstance(scaling, Proportional) else part  # which pairs turn is then the scaling's
     axes = settings.get("mrope_section", list(sections))
     if not all(type(count) is int and count > 0 for count in axes):
         raise BeholderError(f"{settings.name}: mrope_section is {axes}; expected whole numbers above 0")
@@ -153,6 +155,10 @@ def _llama3(settings: Fields, original: int, _: int) -> RotaryScaling:
         high_freq_factor=settings.positive("high_freq_factor"),
         original_length=original,
     )
+
+
+def _proportional(settings: Fields, *_: int) -> RotaryScaling:
+    return Proportional(settings.positive("partial_rotary_factor", 1.0), settings.positive("factor", 1.0))
 
 
 def _dynamic(settings: Fields, _: int, context: int) -> RotaryScaling:
@@ -208,6 +214,7 @@ SCALINGS: Mapping[str, Callable[[Fields, int, int], RotaryScaling | None]] = {
     "default": _unscaled,
     "mrope": _unscaled,
     "linear": _linear,
+    "proportional": _proportional,
     "dynamic": _dynamic,
     "llama3": _llama3,
     "yarn": _yarn,
