@@ -15,12 +15,17 @@ from safetensors.torch import save_file
 from beholder.cards import card
 from beholder.cards.schema import Card
 from beholder.errors import BeholderError, UnknownName
+from beholder.media.plan import Grid
 from beholder.model import build
+from beholder.parts.connectors.several import Squares
+from beholder.parts.contracts import Packed
+from beholder.parts.fusion.aggregators import Aggregators
 from beholder.parts.fusion.splice import Splice
 from beholder.weights.layout import to_own, to_published
 from beholder.weights.load import state_shapes
 from beholder.weights.open import open_official
-from beholder.weights.readers import llava_own, llava_regions
+from beholder.weights.ops import Exchange
+from beholder.weights.readers import llava_own, llava_regions, llava_several
 from beholder.weights.readers.reading import Reading
 from beholder.weights.readers.systems import read_system
 
@@ -56,6 +61,36 @@ JAMBA: dict[str, Any] = {  # FreedomIntelligence/LongLLaVA llava/model/language_
     "rms_norm_eps": 1e-6,
     "vocab_size": 65536,
 }
+LLAMA_3: dict[str, Any] = {
+    **VICUNA,
+    "intermediate_size": 14336,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 8192,
+    "rope_theta": 500000.0,
+    "vocab_size": 128256,
+}
+SVA: dict[str, Any] = {  # nyu-visionx/cambrian-8b config.json
+    "connector_depth": 3,
+    "connector_only": False,
+    "image_token_len": 576,
+    "image_position": 91,
+    "mm_projector_type": "sva",
+    "mm_vision_tower_aux_list": list(llava_several.CAMBRIAN_TOWERS),
+    "mm_vision_tower_aux_token_len_list": [576, 576, 576, 9216],
+    "num_of_vision_sampler_layers": 10,
+    "num_query_group": 1,
+    "query_num_list": [576],
+    "start_of_vision_sampler_layers": 0,
+    "stride_of_vision_sampler_layers": 3,
+    "vision_hidden_size": 1024,
+}
+MGM = {
+    "mm_vision_tower": "model_zoo/OpenAI/clip-vit-large-patch14-336",
+    "mm_vision_tower_aux": "model_zoo/OpenAI/openclip-convnext-large-d-320-laion2B-s29B-b131K-ft-soup",
+    "mm_hidden_size_aux": 2880,
+    "optimize_vision_tower": False,
+    "optimize_vision_tower_aux": False,
+}
 FERRET = {"region_geo_sampler": True, "sampler_pooler_mode": "max", "im_region_fea_token": 32000}
 SMALL: dict[str, Any] = {
     "hidden_size": 64,
@@ -69,11 +104,19 @@ CASES: dict[str, dict[str, Any]] = {
     "convllava-7b-768": {
         **VICUNA,
         **LLAVA,
-        "model_type": "llava_llama",
+        "model_type": "llava",
         "mm_vision_tower": "ConvLLaVA/ConvLLaVA-ConvNeXt-768",
         "mm_vision_select_layer": -1,
         "mm_hidden_size": 3072,
     },
+    "cambrian-8b": {**LLAMA_3, **LLAVA, **SVA, "model_type": "llava_llama"},
+    "eagle-x5-7b": {**VICUNA, **LLAVA, "model_type": "eagle_llama", "mm_hidden_size": 7680}
+    | {"mm_vision_tower": "clip-448;convnext-1024;sam-1024;det-1024;pix2struct-1024"},
+    "eagle-x4-7b": {**VICUNA, **LLAVA, "model_type": "eagle_llama", "mm_hidden_size": 6656}
+    | {"mm_vision_tower": "clip-448;convnext-1024;det-1024;pix2struct-1024"},
+    "mini-gemini-7b": {**VICUNA, **LLAVA, **MGM, "model_type": "mgm", "image_size_aux": 768},
+    "mini-gemini-7b-hd": {**VICUNA, **LLAVA, **MGM, "model_type": "mgm", "image_size_aux": 1536}
+    | {"image_grid": 2, "image_global": True},
     "longllava-53b": {**JAMBA, **LLAVA, "model_type": "llava_jamba", "resamplePooling": "2d"},
     "osprey-7b": {**VICUNA, **LLAVA, "model_type": "osprey", "mm_vision_tower": "./convnext.bin"},
     "ferret-7b": {**VICUNA, **LLAVA, **FERRET, "model_type": "ferret", "vocab_size": 32001}
@@ -102,7 +145,8 @@ def alike(part: Any) -> Any:
 
 def placed(system: Card) -> list[Any]:
     """The fusions, whichever id outside of the vocabulary stands for a picture in prompts."""
-    return [each.but(token_id=-200) if isinstance(each, Splice) else each for each in system.fusion]
+    ids = (Splice, Aggregators)
+    return [each.but(token_id=-200) if isinstance(each, ids) else each for each in system.fusion]
 
 
 @pytest.mark.filterwarnings("error::UserWarning")
@@ -135,10 +179,26 @@ def small(name: str, monkeypatch: pytest.MonkeyPatch) -> Reading:
     monkeypatch.setattr(llava_own, "TOWERS", (("ConvNeXt", staged), ("clip", clip)))
     eyes = llava_regions.OSPREY_EYES.but(image_size=64, dims=(192, 384, 768, 1536), depths=(1, 1, 1, 1))
     monkeypatch.setattr(llava_regions, "OSPREY_EYES", eyes)
-    jamba = {"mamba_dt_rank": 4, "num_experts": 2} if name.startswith("longllava") else {}
-    return read(name, {**SMALL, **jamba})
+    monkeypatch.setattr(
+        llava_several, "card", lambda kin: card(kin).but(branches=(card(kin).branch().tiny(),))
+    )
+    return read(name, small_settings(name))
 
 
+def small_settings(name: str) -> dict[str, Any]:
+    """What a file of small parts says otherwise."""
+    changes: dict[str, Any] = dict(SMALL)
+    if name.startswith("longllava"):
+        changes |= {"mamba_dt_rank": 4, "num_experts": 2}
+    elif name.startswith("cambrian"):
+        changes |= {"image_token_len": 4, "mm_vision_tower_aux_token_len_list": [4, 4, 4, 16]}
+        changes |= {"vision_hidden_size": 32, "connector_depth": 2, "num_of_vision_sampler_layers": 1}
+    elif name.startswith("mini-gemini"):
+        changes["image_size_aux"] = card(name).branch().tiny().encoders[1].image_size
+    return changes
+
+
+SVA_PARTS = ("q_proj", *(f"{part}_proj_{n}" for part in "kv" for n in range(4)))
 NAMES: dict[str, tuple[str, set[str]]] = {
     "convllava-7b-768": (
         "model.vision_tower.vision_tower.",
@@ -157,6 +217,43 @@ NAMES: dict[str, tuple[str, set[str]]] = {
         },
     ),
     "longllava-53b": ("model.mm_projector.", both("0", "2")),
+    "cambrian-8b": (
+        "model.vision_sampler_layers.0.layers.0.",
+        {"pos_embed_3"}
+        | both("norm", *(f"cross_attn.{part}.0" for part in SVA_PARTS))
+        | {f"{part}.weight" for part in ("proj_context", "proj_in", "proj_out.linear_1", "proj_out.linear_2")}
+        | {f"cross_attn.{part}.weight" for part in ("o_proj", *(f"{part}.1" for part in SVA_PARTS))},
+    ),
+    "eagle-x5-7b": (
+        "model.vision_tower.vision_towers.3.vision_tower.",
+        {"pos_embed"}
+        | both("patch_embed.proj")
+        | {
+            f"blocks.{n}.{name}"
+            for n in range(2)
+            for name in both(
+                "attn.proj", "norm1", "norm2", *(f"mlp.{part}" for part in ("w1", "w2", "w3", "ffn_ln"))
+            )
+            | {"attn.q_bias", "attn.v_bias"}
+            | {f"attn.{part}_proj.weight" for part in "qkv"}
+        },
+    ),
+    "mini-gemini-7b": (
+        "model.vision_tower_aux.",
+        both("vision_stem.0", "vision_stem.1")
+        | {
+            name
+            for stage in range(4)
+            for name in both(
+                *(f"vision_stages.{stage}.downsample.{n}" for n in range(2) if stage),
+                *(
+                    f"vision_stages.{stage}.blocks.0.{part}"
+                    for part in ("conv_dw", "norm", "mlp.fc1", "mlp.fc2")
+                ),
+            )
+            | {f"vision_stages.{stage}.blocks.0.gamma"}
+        },
+    ),
     "osprey-7b": (
         "mask_extractor.",
         both("feat_linear", *(f"res{n}" for n in range(2, 6)))
@@ -189,12 +286,14 @@ def test_values_come_back(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(torch.equal(again[key].load(), value) for key, value in state.items())
 
 
-@pytest.mark.parametrize("name", ["osprey-7b", "ferret-7b"])
+@pytest.mark.parametrize(
+    "name", ["osprey-7b", "ferret-7b", "cambrian-8b", "eagle-x5-7b", "mini-gemini-7b-hd"]
+)
 def test_a_folder_opens(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reading = small(name, monkeypatch)
     model = build(reading.card, seed=4)
     published = to_published(model.state_dict(), reading.namings[0])
-    (tmp_path / "config.json").write_text(json.dumps({**CASES[name], **SMALL}))
+    (tmp_path / "config.json").write_text(json.dumps({**CASES[name], **small_settings(name)}))
     save_file(
         {key: value.load().contiguous() for key, value in published.items()}, tmp_path / "model.safetensors"
     )
@@ -214,3 +313,13 @@ def test_a_folder_opens(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_what_is_not_known_is_refused(name: str, change: dict[str, Any], says: str) -> None:
     with pytest.raises((BeholderError, UnknownName), match=says):
         read(name, change)
+
+
+def test_squares_of_tokens_are_read_as_the_released_projector_reads_them() -> None:
+    """EAGLE joins SAM's tokens by torch's `pixel_unshuffle`."""
+    torch.manual_seed(0)
+    map_CHW, weight = torch.randn(3, 4, 4), torch.randn(5, 2 + 12 + 1)
+    theirs = torch.nn.functional.pixel_unshuffle(map_CHW[None], 2)[0].flatten(1).T
+    ours = Squares().build(3, 12)(Packed(map_CHW.flatten(1).T, (Grid(1, 4, 4),))).tokens_ND
+    own = Exchange("w", 2, 3, 4).load(weight, (5, 15), {})
+    assert torch.allclose(ours @ own[:, 2:-1].T, theirs @ weight[:, 2:-1].T, atol=1e-5)

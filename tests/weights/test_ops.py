@@ -12,6 +12,7 @@ from beholder.weights.layout import Binding, Layout, to_own, to_published
 from beholder.weights.lazy import lazy
 from beholder.weights.ops import (
     Behind,
+    Exchange,
     Fuse,
     Grouped,
     Leading,
@@ -61,6 +62,19 @@ def test_behind(dtype, a, b, rows, seed):
     published = torch.cat((x.new_zeros(rows, b), x))
     own = round_trip({"w": Leading(Behind("w", rows))}, {"w": published[None]}, {"w": (a, b)})
     assert torch.equal(own["w"], x)
+
+
+@given(dtype=DTYPES, rows=SIZES, start=SIZES, dim=SIZES, places=SIZES, seed=st.integers(0, 99))
+def test_exchange(dtype, rows, start, dim, places, seed):
+    """As `pixel_unshuffle` orders channels: by channel, then place."""
+    x = random_tensor((rows, start + dim * places + 1), dtype, seed)
+    rule = Exchange("w", start, "dim", places)
+    own = round_trip({"w": rule}, {"w": x}, {"w": tuple(x.shape)}, {"dim": dim})["w"]
+    for channel in range(dim):
+        for place in range(places):
+            theirs, ours = start + channel * places + place, start + place * dim + channel
+            assert torch.equal(own[:, ours], x[:, theirs])
+    assert torch.equal(own[:, :start], x[:, :start]) and torch.equal(own[:, -1], x[:, -1])
 
 
 @given(dtype=DTYPES, a=SIZES, b=SIZES, c=SIZES, order=st.permutations((0, 1, 2)), seed=st.integers(0, 99))

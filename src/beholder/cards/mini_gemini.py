@@ -24,16 +24,17 @@ from beholder.prompts.drawing import Drawing
 from beholder.prompts.tasks import Task
 
 EYES = vision.CLIP_L_14_336.but(pool=None, take=Take(layers=(-2,), norm=False))
+DETAILS = hierarchical.CLIP_CONVNEXT_L.but(image_size=768, last_eps=None)
 SQUARE = Fixed(size=(768, 768), fit="pad", mean=CLIP_MEAN, std=CLIP_STD, background=(122, 116, 104))
 PLAIN = Branch(
-    encoders=(Rescaled(EYES, 336), JoinedStages(hierarchical.CLIP_CONVNEXT_L.but(image_size=768))),
+    encoders=(Rescaled(EYES, 336), JoinedStages(DETAILS)),
     geometry=SQUARE,
     connector=PatchMining(then=Mlp(depth=2)),
 )
 HD = Branch(
     encoders=(
         Rescaled(Pieces(EYES, mode="bilinear"), 672),
-        JoinedStages(hierarchical.CLIP_CONVNEXT_L.but(image_size=1536)),
+        JoinedStages(DETAILS.but(image_size=1536)),
     ),
     geometry=SQUARE.but(size=(1536, 1536)),
     connector=PatchMining(then=Mlp(depth=2), count=2),

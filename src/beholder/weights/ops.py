@@ -255,6 +255,45 @@ class Grouped(OneToOne):
 
 
 @dataclass(frozen=True)
+class Exchange(OneToOne):
+    """Columns `start` to `start + dim * places` of a matrix stand for squares of so many places with `dim` channels: published
+    by channel, then place, ours by place, then channel. Others stay.
+    """
+
+    target: str | OneToOne
+    start: Count
+    dim: Count
+    places: Count
+
+    def _cells(self, numbers: Numbers) -> tuple[int, int, int]:
+        start, dim, places = (number(count, numbers) for count in (self.start, self.dim, self.places))
+        return start, dim, places
+
+    def _shape(self, own: Shape, numbers: Numbers) -> Shape:
+        start, dim, places = self._cells(numbers)
+        if len(own) != 2 or own[1] < start + dim * places:
+            raise WeightsError(f"{self.targets[0]}: {own} has no columns {start} to {start + dim * places}")
+        return own
+
+    def _load(self, published: Tensor, own: Shape, numbers: Numbers) -> Tensor:
+        start, dim, places = self._cells(numbers)
+        return _exchanged(published, start, dim, places)
+
+    def _save(self, own: Tensor, numbers: Numbers) -> Tensor:
+        start, dim, places = self._cells(numbers)
+        return _exchanged(own, start, places, dim)
+
+
+def _exchanged(matrix: Tensor, start: int, rows: int, columns: int) -> Tensor:
+    """The matrix with `rows` x `columns` cells of each row, from `start` on, read column by column."""
+    before, cells, behind = matrix.split(
+        [start, rows * columns, matrix.shape[1] - start - rows * columns], dim=1
+    )
+    turned = cells.unflatten(1, (rows, columns)).transpose(1, 2).flatten(1)
+    return torch.cat((before, turned, behind), 1)
+
+
+@dataclass(frozen=True)
 class Split(Op):
     """One published tensor is several of ours, one after the other along `dim`, sized as our parameters are.
 

@@ -19,9 +19,9 @@ from beholder.parts.vision.windows import Embed
 @dataclass(frozen=True)
 class ConvNext(StagedConfig):
     """dims, depths: width and blocks of each stage. responses: global response normalisation in place of a learned scale
-    of each block (version 2). eps, last_eps: of all norms but the last, and of the last. norm_tokens: the last norm acts on
-    the tokens too, not on pooled vectors alone (DINOv3). tokens: number of the stage whose map becomes the tokens, as it is;
-    0 is the last.
+    of each block (version 2). eps, last_eps: of all norms but the last, and of the last (None: there is none, where nothing
+    pools). norm_tokens: the last norm acts on the tokens too, not on pooled vectors alone (DINOv3). tokens: number of the stage
+    whose map becomes the tokens, as it is; 0 is the last.
     """
 
     image_size: int = 224
@@ -31,7 +31,7 @@ class ConvNext(StagedConfig):
     responses: bool = False
     act: str = "gelu"
     eps: float = 1e-6
-    last_eps: float = 1e-6
+    last_eps: float | None = 1e-6
     norm_tokens: bool = False
     classes: int = 0
     tokens: int = 0
@@ -106,7 +106,8 @@ class ConvNextModel(StagedEncoder):
             inputs = (0, *config.dims)[number]
             down = Embed(inputs, dim, 2, 2, norm=norm, before=True) if number else None
             self.stages.append(Stage(down, (ConvNextBlock(config, dim) for _ in range(depth))))
-        self.norm = Norm("layer", config.last_eps).build(config.pooled_dim)
+        last = None if config.last_eps is None else Norm("layer", config.last_eps)
+        self.norm = nn.Identity() if last is None else last.build(config.pooled_dim)
         self.classifier = nn.Linear(config.pooled_dim, config.classes) if config.classes else None
 
     def maps(self, pixels_V3HW: Tensor) -> Maps:

@@ -28,7 +28,7 @@ EVA02_L_DETECTION = ViT(
     dim=1024,
     num_layers=24,
     attention=Attention(16, qkv_bias=True, k_bias=False, out_bias=True, rotary=AxialRotary(pairs="adjacent")),
-    mlp=FeedForward(2730, "silu", gated=True),
+    mlp=FeedForward(2730, "silu", gated=True, inner_norm=Norm("layer", 1e-6)),
     norm=Norm("layer", 1e-6),
     positions=BICUBIC,
     post_norm=False,

@@ -203,7 +203,7 @@ def tower_of(fields: Fields) -> Tower:
 
 def language_of(fields: Fields, kind: str, *others: str) -> Fields:
     """The settings that are the language model's own, of type `kind`. others: further fields that are not."""
-    fields.ignore(*(key for key in fields if UNREAD.fullmatch(key)))
+    fields.ignore(*others, *(key for key in fields if UNREAD.fullmatch(key)))
     own = {key: fields.raw(key) for key in list(fields) if not UNREAD.fullmatch(key) and key not in others}
     return Fields({**own, "model_type": kind}, fields.name)
 
