@@ -235,6 +235,12 @@ class Model(nn.Module):
         self, batch: Batch, branches: Mapping[str, BranchOutput], state: State | None = None
     ) -> LanguageOutput:
         """The language part's hidden states for the batch's ids and features."""
+        return self.read_inputs(self.prepare(batch, branches, state), state)
+
+    def prepare(
+        self, batch: Batch, branches: Mapping[str, BranchOutput], state: State | None = None
+    ) -> LanguageInputs:
+        """What the language part reads: words, features, places and who sees whom."""
         ids_BT = batch.ids_BT
         assert ids_BT is not None
         for fusion in self._fusions:
@@ -246,6 +252,10 @@ class Model(nn.Module):
             state.place(
                 draft.positions, inputs.positions, inputs.lengths or (draft.ids_BT.shape[1],) * state.rows
             )
+        return inputs
+
+    def read_inputs(self, inputs: LanguageInputs, state: State | None = None) -> LanguageOutput:
+        """The language part's hidden states for what `prepare` gave, or for a piece of it behind those that `state` holds."""
         layers = self.card.main.num_layers if self.card.main else 0
         taps = {depth for head in self.card.heads for depth in head.taps(layers)}
         return self.language(inputs, state, layer_parts=self.layer_parts, taps=sorted(taps))

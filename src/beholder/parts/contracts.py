@@ -403,6 +403,11 @@ class FusionConfig(Config):
         return None
 
     @property
+    def reads_encoded(self) -> bool:
+        """Whether it reads what encoders gave besides what the connector made of it."""
+        return self.region_branch is not None
+
+    @property
     def control_ids(self) -> tuple[int, ...]:
         """Further ids that may lie outside the vocabulary, because this fusion fills their places."""
         return ()

@@ -55,12 +55,13 @@ class Visibility:
     ) -> Visibility:
         """Causal rows of unequal lengths in a table of `width` columns, padded on the right."""
         starts = starts or [0] * len(lengths)
-        if all(n == width for n in lengths) and len(set(starts)) == 1:
+        full = all(n == width for n in lengths)
+        if full and len(set(starts)) == 1:
             return cls.causal(len(lengths), width, start=starts[0], device=device)
         columns_T = torch.arange(width, device=device)
         lengths_B1 = torch.tensor(list(lengths), device=device)[:, None]
         segments_BT = torch.where(columns_T < lengths_B1, 0, PADDING)
-        return cls(segments_BT, columns_T + torch.tensor(list(starts), device=device)[:, None])
+        return cls(segments_BT, columns_T + torch.tensor(list(starts), device=device)[:, None], plain=full)
 
     def sharing(self, blocks_BT: Tensor, *, whole: bool = False) -> Visibility:
         """The same with tokens that see each other both ways because they share a block; windows still count places."""

@@ -31,6 +31,10 @@ class PicturePositions(FusionConfig):
         if self.axes < 3:
             raise BeholderError(f"columns, rows and pictures are three axes, not {self.axes}")
 
+    @property
+    def reads_encoded(self) -> bool:
+        return True
+
     def build(self, language: LanguageConfig | None) -> Fusion:
         return PicturePositionsFusion(self)
 

@@ -40,6 +40,10 @@ class QueryCross(FusionConfig):
     every: int = 2
     branch: str = "image"
 
+    @property
+    def reads_encoded(self) -> bool:
+        return True
+
     def build(self, language: LanguageConfig | None) -> Fusion:
         if language is None:
             raise BeholderError("QueryCross needs a language part whose layers read pictures")

@@ -107,8 +107,9 @@ class RollingKeyValues(SelfKeyValues):
     def _reserve(self, keys_BHTK: Tensor, values_BHTK: Tensor, end: int) -> None:
         self.capacity = min(self.capacity, self.window)
         super()._reserve(keys_BHTK, values_BHTK, end)
-        assert self.keys is not None and self.values is not None
-        self.keys, self.values = (held[:, :, : self.window] for held in (self.keys, self.values))
+
+    def _grown(self, capacity: int) -> int:
+        return min(super()._grown(capacity), self.window)
 
     def reorder(self, rows: Tensor) -> RollingKeyValues:
         return self._like(super().reorder(rows))
@@ -117,7 +118,19 @@ class RollingKeyValues(SelfKeyValues):
         return self._like(super().snapshot())
 
     def _like(self, other: SelfKeyValues) -> RollingKeyValues:
-        return RollingKeyValues(other.capacity, other.keys, other.values, self.window, self.longest)
+        return RollingKeyValues(
+            other.capacity, other.keys, other.values, window=self.window, longest=self.longest
+        )
+
+    def join(self, other: SelfKeyValues, *, padded: bool) -> None:
+        """Position p stands in place p % window in both."""
+        assert isinstance(other, RollingKeyValues)
+        super().join(other, padded=padded)
+        self.longest = max(self.longest, other.longest)
+
+    @property
+    def cuttable(self) -> bool:
+        return self.longest <= self.window
 
     def truncate(self, lengths: Sequence[int]) -> None:
         """What was written over cannot be had again; raises `ValueError` once the ring has gone round."""

@@ -18,23 +18,36 @@ if TYPE_CHECKING:
     from beholder.parts.language.rolling import RollingKeyValues
 
 
+GROWTH = 512  # most tokens that key-values grow by at a time
+
+
 class LayerState(Protocol):
-    """What one layer keeps. Rows are chosen by `reorder`, which also repeats them; `truncate` may be refused."""
+    """What one layer keeps. Rows are chosen by `reorder`, which also repeats them; `truncate` may be refused, and is by a
+    layer that is not `cuttable`. `join` takes another batch's rows in behind its own, and `keep` closes the gaps that rows
+    leave, both in place.
+    """
 
     def reorder(self, rows: Tensor) -> Self: ...
     def truncate(self, lengths: Sequence[int]) -> None: ...
     def snapshot(self) -> Self: ...
+    def join(self, other: Self, *, padded: bool) -> None: ...
+    def keep(self, rows: Sequence[int]) -> None: ...
+    @property
+    def cuttable(self) -> bool: ...
     @property
     def nbytes(self) -> int: ...
 
 
 @dataclass
 class SelfKeyValues:
-    """Keys and values of self-attention, (B, H, S, K) each, preallocated at first use and grown by doubling."""
+    """Keys and values of self-attention, (B, H, S, K) each, preallocated at first use and grown by doubling, `GROWTH` tokens
+    at most. rooms: what they are the first rows of, where rows have joined.
+    """
 
     capacity: int
     keys: Tensor | None = None
     values: Tensor | None = None
+    rooms: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
 
     def append(self, keys_BHTK: Tensor, values_BHTK: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Write T tokens after each row's length; gives all keys and values up to the longest row's end."""
@@ -56,19 +69,67 @@ class SelfKeyValues:
             self.values[rows_B1, :, columns_BT] = values_BHTK.transpose(1, 2)
         return self.keys[:, :, :end], self.values[:, :, :end]
 
+    def reserve(self, like_BHTK: Tensor, end: int) -> tuple[Tensor, Tensor]:
+        """All keys and values with room for `end` tokens, for a step that writes its own in place. like_BHTK: whose rows,
+        heads, width and type the first have.
+        """
+        self._reserve(like_BHTK, like_BHTK, end)
+        assert self.keys is not None and self.values is not None
+        return self.keys, self.values
+
     def _reserve(self, keys_BHTK: Tensor, values_BHTK: Tensor, end: int) -> None:
         if self.keys is not None and end <= self.keys.shape[2]:
             return
-        capacity = self.capacity if self.keys is None else 2 * self.keys.shape[2]
-        capacity = max(capacity, end)
+        capacity = self.capacity if self.keys is None else self._grown(self.keys.shape[2])
+        self._move(keys_BHTK, values_BHTK, len(keys_BHTK), max(capacity, end))
+
+    def _grown(self, capacity: int) -> int:
+        """Tokens that there is room for next."""
+        return min(2 * capacity, capacity + GROWTH)
+
+    def _move(self, keys_BHTK: Tensor, values_BHTK: Tensor, rows: int, capacity: int) -> None:
+        """To rooms for `rows` rows of `capacity` tokens, like the given ones otherwise."""
         grown = []
-        for new, old in ((keys_BHTK, self.keys), (values_BHTK, self.values)):
-            rows, heads, _, width = new.shape
-            room = new.new_zeros(rows, heads, capacity, width)
+        for like, old in ((keys_BHTK, self.keys), (values_BHTK, self.values)):
+            room = like.new_zeros(rows, like.shape[1], capacity, like.shape[3])
             if old is not None:
-                room[:, :, : old.shape[2]] = old
+                room[: len(old), :, : old.shape[2]] = old
             grown.append(room)
-        self.keys, self.values = grown
+        keys, values = grown
+        count = len(keys_BHTK) if self.keys is None else len(self.keys)
+        self.rooms = (keys, values) if rows > count else None
+        self.keys, self.values = keys[:count], values[:count]
+
+    def join(self, other: SelfKeyValues, *, padded: bool) -> None:
+        """Rows may be of any length. Room is made for twice the rows, so that joining one by one copies little."""
+        if other.keys is None or other.values is None:
+            raise ValueError("rows without keys cannot join others")
+        if self.keys is None or self.values is None:
+            raise ValueError("rows cannot join others without keys")
+        old, (new, length) = len(self.keys), (len(other.keys), other.keys.shape[2])
+        rooms = self.rooms or (self.keys, self.values)
+        if len(rooms[0]) < old + new or rooms[0].shape[2] < length:
+            rows = len(rooms[0]) if len(rooms[0]) >= old + new else max(old + new, 2 * len(rooms[0]))
+            self._move(self.keys, self.values, rows, max(rooms[0].shape[2], length))
+            rooms = self.rooms or (self.keys, self.values)
+        for room, given in zip(rooms, (other.keys, other.values), strict=True):
+            room[old : old + new, :, :length] = given
+        self.rooms = rooms
+        self.keys, self.values = (room[: old + new] for room in rooms)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        if self.keys is None or self.values is None:
+            return
+        self.rooms = self.rooms or (self.keys, self.values)
+        for place, row in enumerate(rows):
+            if row != place:
+                for room in self.rooms:
+                    room[place] = room[row]
+        self.keys, self.values = (room[: len(rows)] for room in self.rooms)
+
+    @property
+    def cuttable(self) -> bool:
+        return True
 
     def reorder(self, rows: Tensor) -> SelfKeyValues:
         if self.keys is None or self.values is None:
@@ -85,7 +146,8 @@ class SelfKeyValues:
 
     @property
     def nbytes(self) -> int:
-        return sum(t.numel() * t.element_size() for t in (self.keys, self.values) if t is not None)
+        held = self.rooms or (self.keys, self.values)
+        return sum(t.numel() * t.element_size() for t in held if t is not None)
 
 
 @dataclass
@@ -110,9 +172,38 @@ class Tensors:
     def snapshot(self) -> Tensors:
         return Tensors({name: value.clone() for name, value in self.values.items()}, self.recurrent)
 
+    def join(self, other: Tensors, *, padded: bool) -> None:
+        """padded: what one has more of may be zeros in the other, because a mask says which is which."""
+        if self.values.keys() != other.values.keys():
+            raise ValueError("rows that keep different things cannot join")
+        joined = {}
+        for name, mine in self.values.items():
+            theirs = other.values[name]
+            if mine.shape[1:] != theirs.shape[1:] and not padded:
+                raise ValueError(f"rows whose {name} are {mine.shape[1:]} and {theirs.shape[1:]} cannot join")
+            joined[name] = stacked(mine, theirs)
+        self.values.update(joined)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        for name, value in self.values.items():
+            self.values[name] = value[list(rows)]
+
+    @property
+    def cuttable(self) -> bool:
+        return not self.recurrent
+
     @property
     def nbytes(self) -> int:
         return sum(value.numel() * value.element_size() for value in self.values.values())
+
+
+def stacked(one: Tensor, other: Tensor, fill: float = 0) -> Tensor:
+    """Rows of both, with `fill` where they are shorter than the longest, (B + C, ...)."""
+    sizes = [max(pair) for pair in zip(one.shape[1:], other.shape[1:], strict=True)]
+    room = one.new_full((len(one) + len(other), *sizes), fill)
+    for rows, given in ((slice(0, len(one)), one), (slice(len(one), None), other)):
+        room[(rows, *(slice(0, size) for size in given.shape[1:]))] = given
+    return room
 
 
 @dataclass
@@ -120,7 +211,8 @@ class State:
     """All of a batch's memory.
 
     lengths:    tokens kept of each row
-    segments_BS, blocks_BS: of the kept tokens, for masks; not needed while every row is plain causal text
+    plain:      every row is causal text without padding in it
+    segments_BS, blocks_BS: of the kept tokens, for masks
     placed:     some tokens share a block, so that windows count places
     rolling:    layers with a window keep no more than it; for texts alone, whose blocks are their places
     layers:     (kind, layer number) -> state; kinds are `self`, `cross` and `recurrent`
@@ -180,7 +272,7 @@ class State:
         if self.segments_BS is None or self.blocks_BS is None or self.segments_BS.shape[1] < end:
             self._reserve(max(end, self.capacity, 2 * end if self.segments_BS is not None else 0), visibility)
         assert self.segments_BS is not None and self.blocks_BS is not None
-        self.plain = self.plain and visibility.plain and len(set(self.lengths)) == 1
+        self.plain = self.plain and visibility.plain
         self.placed = self.placed or visibility.places_BT is not None
         if len(set(self.lengths)) == 1:
             start = self.lengths[0]
@@ -200,7 +292,7 @@ class State:
             self.segments_BS[:, :end],
             self.blocks_BS[:, :end],
             visibility.parents,
-            self.plain,
+            self.plain and len(set(self.lengths)) == 1,
             places_BT=places_BS,
             groups_BT=groups_BS,
         )
@@ -256,6 +348,71 @@ class State:
         """Every row `copies` times, neighbours together."""
         return self.reorder([row for row in range(self.rows) for _ in range(copies)])
 
+    def join(self, other: State) -> None:
+        """Take the rows of another state in behind one's own; that state must not be used any more. Raises `ValueError`, and
+        changes nothing, where some layer keeps what cannot stand side by side.
+        """
+        if self.layers.keys() != other.layers.keys() or self.rolling != other.rolling:
+            raise ValueError("rows whose layers keep different things cannot join")
+        if (self.memory is None) != (other.memory is None):
+            raise ValueError("rows with and without an encoder's output cannot join")
+        self._check_join(other)
+        for key, layer in self.layers.items():
+            layer.join(other.layers[key], padded=self._padded(key))
+        self._join_tables(other)
+        self.shift_B = _both(self.shift_B, other.shift_B, self.rows, other.rows)
+        self.plain, self.placed = self.plain and other.plain, self.placed or other.placed
+        self.lengths, self.rows = [*self.lengths, *other.lengths], self.rows + other.rows
+        self.capacity = max(self.capacity, other.capacity)
+
+    def _check_join(self, other: State) -> None:
+        for key, layer in self.layers.items():
+            theirs = other.layers[key]
+            if isinstance(layer, Tensors) and isinstance(theirs, Tensors):
+                names = {name: value.shape[1:] for name, value in layer.values.items()}
+                others = {name: value.shape[1:] for name, value in theirs.values.items()}
+                if names.keys() != others.keys() or (names != others and not self._padded(key)):
+                    raise ValueError(f"what layer {key[1]} keeps of both cannot stand side by side")
+
+    def _padded(self, key: tuple[str, int]) -> bool:
+        """Whether a mask says which of a layer's tensors are real: attention to an encoder's output, or to pictures seen."""
+        layer = self.layers[key]
+        return key[0] == "cross" and (self.memory is not None or "seen" in getattr(layer, "values", ()))
+
+    def _join_tables(self, other: State) -> None:
+        if self.segments_BS is not None and self.blocks_BS is not None:
+            assert other.segments_BS is not None and other.blocks_BS is not None
+            self.segments_BS = stacked(self.segments_BS, other.segments_BS, PADDING)
+            self.blocks_BS = stacked(self.blocks_BS, other.blocks_BS)
+        if self.memory is not None and other.memory is not None:
+            kept = [
+                state.memory.new_ones(state.memory.shape[:2], dtype=torch.bool)
+                if state.memory_keep is None
+                else state.memory_keep
+                for state in (self, other)
+                if state.memory is not None
+            ]
+            same = self.memory.shape[1] == other.memory.shape[1]
+            masked = not same or self.memory_keep is not None or other.memory_keep is not None
+            self.memory_keep = stacked(*kept) if masked else None
+            self.memory = stacked(self.memory, other.memory)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Leave other rows out, in place: `rows[i]` is i, or a later row that moves there."""
+        for layer in self.layers.values():
+            layer.keep(rows)
+        chosen = list(rows)
+        self.rows, self.lengths = len(chosen), [self.lengths[row] for row in chosen]
+        for name in ("segments_BS", "blocks_BS", "memory", "memory_keep", "shift_B"):
+            table = getattr(self, name)
+            if table is not None:
+                setattr(self, name, table[chosen])
+
+    @property
+    def cuttable(self) -> bool:
+        """Whether `truncate` works."""
+        return all(layer.cuttable for layer in self.layers.values())
+
     def truncate(self, lengths: Sequence[int]) -> None:
         """Forget what lies beyond `lengths`; raises `ValueError` where a layer cannot or a row is shorter."""
         for row, (old, new) in enumerate(zip(self.lengths, lengths, strict=True)):
@@ -291,3 +448,12 @@ class State:
         """Bytes held by the layers and the encoder's memory."""
         memory = 0 if self.memory is None else self.memory.numel() * self.memory.element_size()
         return memory + sum(layer.nbytes for layer in self.layers.values())
+
+
+def _both(one_B: Tensor | None, other_C: Tensor | None, rows: int, others: int) -> Tensor | None:
+    """Numbers of both, 0 where there are none, (B + C); None where both have none."""
+    given = one_B if one_B is not None else other_C
+    if given is None:
+        return None
+    first = given.new_zeros(rows) if one_B is None else one_B
+    return torch.cat((first, given.new_zeros(others) if other_C is None else other_C))

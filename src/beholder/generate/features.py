@@ -1,0 +1,207 @@
+"""Pictures through encoders and connectors: those of several requests together, a few views at a time, and none that was
+seen before.
+
+V views, N feature tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from beholder.media.plan import PicturePlan
+from beholder.model import Batch, BranchModule, Model
+from beholder.parts.contracts import AudioEncoder, BranchOutput, Context, Encoder, Packed
+
+Features = dict[str, BranchOutput]
+
+
+@dataclass(eq=False)
+class FeatureCache:
+    """What connectors made of pictures, the longest unused left out first once they hold more than `limit` bytes. Pictures
+    are told apart by their pixels as an encoder sees them and by their plan.
+    """
+
+    limit: int
+    nbytes: int = 0
+    hits: int = 0
+    misses: int = 0
+    _kept: OrderedDict[bytes, _Seen] = field(default_factory=OrderedDict)
+
+    def find(self, key: bytes) -> _Seen | None:
+        found = self._kept.get(key)
+        if found is None:
+            self.misses += 1
+        else:
+            self.hits += 1
+            self._kept.move_to_end(key)
+        return found
+
+    def add(self, key: bytes, seen: _Seen) -> None:
+        if key in self._kept or seen.nbytes > self.limit:
+            return
+        self._kept[key] = seen
+        self.nbytes += seen.nbytes
+        while self.nbytes > self.limit:
+            _, oldest = self._kept.popitem(last=False)
+            self.nbytes -= oldest.nbytes
+
+    def clear(self) -> None:
+        self._kept.clear()
+        self.nbytes = 0
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One picture's features, and what encoders gave where a fusion reads that."""
+
+    packed: Packed
+    encoded: tuple[Packed, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(_nbytes(packed) for packed in (self.packed, *self.encoded))
+
+
+@dataclass
+class _Picture:
+    """One picture of one request, or all of a request where its connector reads the question: what there is to do for it."""
+
+    request: int
+    context: Context
+    views: Sequence[Tensor]
+    columns: Sequence[int] | None
+    key: bytes = b""
+    seen: _Seen | None = None
+    gathered: list[dict[int, Packed]] = field(default_factory=list)  # encoder -> view -> tokens
+
+    def owned(self, encoder: int) -> list[int]:
+        """Numbers of the views that an encoder looks at."""
+        owners = [view.encoder for plan in self.context.pictures for view in plan.views]
+        return [i for i in range(len(self.views)) if not owners or owners[i] in (None, encoder)]
+
+
+def picture_key(branch: str, plan: PicturePlan, views: Sequence[Tensor]) -> bytes:
+    """The same for pictures whose pixels and plans are the same."""
+    digest = hashlib.blake2b(repr((branch, plan.original, plan.views, plan.grids)).encode(), digest_size=16)
+    for view in views:
+        digest.update(view.detach().to("cpu").contiguous().view(torch.uint8).numpy())
+    return digest.digest()
+
+
+@torch.inference_mode()
+def encode_requests(
+    model: Model, batches: Sequence[Batch], at_once: int, cache: FeatureCache | None = None
+) -> Iterator[list[Features] | None]:
+    """Every request's features as `Model.encode` has them, so many views through an encoder at a time. Gives None where it can
+    be left for other work, and the features in the end.
+    """
+    outputs: list[Features] = [{} for _ in batches]
+    whole = any(config.reads_encoded for config in model.card.fusion)
+    for name in dict.fromkeys(name for batch in batches for name, views in batch.views.items() if views):
+        branch = model.branch(name)
+        requests = [i for i, batch in enumerate(batches) if batch.views.get(name)]
+        pictures = [picture for i in requests for picture in _pictures(model, batches[i], name, i)]
+        if cache is not None:
+            for picture in pictures:
+                picture.seen = cache.find(picture.key) if picture.key else None
+        new = [picture for picture in pictures if picture.seen is None]
+        once = {picture.key or id(picture): picture for picture in reversed(new)}
+        yield from _encode(branch, list(once.values()), at_once)
+        for picture in once.values():
+            encoded = tuple(_pack([views[i] for i in sorted(views)]) for views in picture.gathered)
+            picture.seen = _Seen(branch.connect(encoded, picture.context), encoded if whole else ())
+            if cache is not None and picture.key:
+                cache.add(picture.key, picture.seen)
+        for picture in new:
+            picture.seen = once[picture.key or id(picture)].seen
+        for i in requests:
+            own = [picture.seen for picture in pictures if picture.request == i and picture.seen is not None]
+            encoded = tuple(_pack(list(packs)) for packs in zip(*(seen.encoded for seen in own), strict=True))
+            plans = model.context(batches[i], name).plans
+            outputs[i][name] = BranchOutput(_pack([seen.packed for seen in own]), plans, encoded)
+    yield outputs
+
+
+def _pictures(model: Model, batch: Batch, name: str, request: int) -> list[_Picture]:
+    context, views = model.context(batch, name), list(batch.views[name])
+    columns = batch.columns.get(name)
+    connector = model.branch(name).config.connector
+    counts = [len(plan.views) for plan in context.pictures]
+    together = connector is not None and connector.reads_text
+    if together or sum(counts) != len(views):
+        return [_Picture(request, context, views, columns)]
+    pictures, first = [], 0
+    for plan, count in zip(context.pictures, counts, strict=True):
+        own = views[first : first + count]
+        alone = replace(context, plans=((plan,),), views=tuple(own), words=None)
+        shown = None if columns is None else columns[first : first + count]
+        key = picture_key(name, plan, own) + repr(shown).encode()
+        pictures.append(_Picture(request, alone, own, shown, key))
+        first += count
+    return pictures
+
+
+def _encode(branch: BranchModule, pictures: Sequence[_Picture], at_once: int) -> Iterator[None]:
+    """Fill `gathered` of all pictures, same ones once."""
+    for number, encoder in enumerate((branch.vision, *branch.others)):
+        items: list[tuple[_Picture, int]] = []
+        for picture in pictures:
+            owned = picture.owned(number)
+            picture.gathered.append({} if owned else {0: encoder([])})
+            items += [(picture, view) for view in owned]
+        for first in range(0, len(items), at_once):
+            group = items[first : first + at_once]
+            for (picture, view), packed in zip(group, _views(encoder, group), strict=True):
+                picture.gathered[number][view] = packed
+            yield None
+
+
+def _views(encoder: Encoder, group: Sequence[tuple[_Picture, int]]) -> list[Packed]:
+    """What an encoder gives for each view of a group."""
+    views = [picture.views[i] for picture, i in group]
+    if isinstance(encoder, AudioEncoder) and any(picture.columns is not None for picture, _ in group):
+        columns = [
+            picture.views[i].shape[-1] if picture.columns is None else picture.columns[i]
+            for picture, i in group
+        ]
+        return _split(encoder(views, columns))
+    return _split(encoder(views))
+
+
+def _split(packed: Packed) -> list[Packed]:
+    """One for each view."""
+    taps = {number: _split(tap) for number, tap in packed.taps.items()}
+    pooled = packed.pooled_VD
+    return [
+        Packed(
+            tokens_ND,
+            (grid,),
+            {number: views[i] for number, views in taps.items()},
+            None if pooled is None else pooled[i : i + 1],
+        )
+        for i, (tokens_ND, grid) in enumerate(zip(packed.split(), packed.grids, strict=True))
+    ]
+
+
+def _pack(packs: Sequence[Packed]) -> Packed:
+    """Several as one."""
+    if len(packs) == 1:
+        return packs[0]
+    pooled = [pack.pooled_VD for pack in packs if pack.pooled_VD is not None]
+    return Packed(
+        torch.cat([pack.tokens_ND for pack in packs]),
+        tuple(grid for pack in packs for grid in pack.grids),
+        {number: _pack([pack.taps[number] for pack in packs]) for number in packs[0].taps},
+        torch.cat(pooled) if len(pooled) == len(packs) else None,
+    )
+
+
+def _nbytes(packed: Packed) -> int:
+    own = [packed.tokens_ND, *([] if packed.pooled_VD is None else [packed.pooled_VD])]
+    return sum(t.numel() * t.element_size() for t in own) + sum(map(_nbytes, packed.taps.values()))
