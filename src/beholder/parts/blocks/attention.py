@@ -180,13 +180,18 @@ def _attend_plainly(
 
 
 class SelfAttention(Mixer):
-    """(B, T, D) -> (B, T, D). kv_dim: width of what keys and values are made of, where it is not the queries'."""
+    """(B, T, D) -> (B, T, D). kv_dim: width of what keys and values are made of, where it is not the queries'. fused: one map
+    that gives all three, where a model is packed (`beholder.speed`).
+    """
+
+    fused: nn.Module | None
 
     def __init__(self, config: Attention, dim: int, index: int = 0, *, kv_dim: int | None = None) -> None:
         super().__init__()
         self.config, self.head_dim, self.index = config, config.width(dim), index
         joined, shared = config.num_heads * self.head_dim, config.kv_heads * self.head_dim
         k_bias = config.qkv_bias if config.k_bias is None else config.k_bias
+        self.widths, self.fused = (joined, shared, shared), None
         self.q = nn.Linear(dim, joined, bias=config.qkv_bias)
         self.k = nn.Linear(kv_dim or dim, shared, bias=k_bias)
         self.v = nn.Linear(kv_dim or dim, shared, bias=config.qkv_bias)
@@ -256,7 +261,10 @@ class SelfAttention(Mixer):
 
     def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values before heads are split, (B, T, H K), (B, T, J K) twice."""
-        q, k, v = self.q(x_BTD), self.k(x_BTD), self.v(x_BTD)
+        if self.fused is None:
+            q, k, v = self.q(x_BTD), self.k(x_BTD), self.v(x_BTD)
+        else:
+            q, k, v = self.fused(x_BTD).split(self.widths, -1)
         if self.config.clip is not None:
             q, k, v = (x.clamp(-self.config.clip, self.config.clip) for x in (q, k, v))
         return q, k, v

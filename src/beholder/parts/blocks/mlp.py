@@ -43,10 +43,13 @@ class FeedForward(MlpConfig):
 
 
 class FeedForwardLayer(Mlp):
-    """(..., dim) -> (..., dim)."""
+    """(..., dim) -> (..., dim). fused: one map that gives all that `down` reads, where a model is packed (`beholder.speed`)."""
+
+    fused: nn.Module | None
 
     def __init__(self, config: FeedForward, dim: int) -> None:
         super().__init__()
+        self.config, self.fused = config, None
         self.gate = nn.Linear(dim, config.hidden, bias=config.bias) if config.gated else None
         self.up = nn.Linear(dim, config.hidden, bias=config.bias)
         self.inner_norm = config.inner_norm.build(config.hidden) if config.inner_norm else None

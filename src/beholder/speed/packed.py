@@ -1,0 +1,301 @@
+"""A loaded model turned into its form for inference, in place: the same modules, whose matrices are packed and joined.
+
+N outputs, K inputs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from beholder.errors import BeholderError
+from beholder.model import BranchModule, Model
+from beholder.parts.blocks.attention import SelfAttention
+from beholder.parts.blocks.kind_experts import KindExpertsLayer
+from beholder.parts.blocks.latent_attention import LatentSelfAttention
+from beholder.parts.blocks.lora import AdaptedLinear
+from beholder.parts.blocks.mlp import FeedForwardLayer
+from beholder.parts.blocks.moe import ExpertsLayer
+from beholder.parts.contracts import Packed as Features
+from beholder.parts.language.decoder import DecoderModel
+from beholder.speed.linears import (
+    ONEDNN_ACTIVATIONS,
+    Activated,
+    Gated,
+    OneDnnLinear,
+    PackedLinear,
+    Slice,
+    packed_linear,
+)
+from beholder.speed.precision import Precision
+
+SMALLEST = 1 << 14  # weights of a matrix below which packing gains nothing
+WEIGHT_READ: Mapping[type[nn.Module], tuple[str, ...]] = {  # maps of which a part reads the weight itself
+    LatentSelfAttention: ("k", "v"),
+    ExpertsLayer: ("router",),
+    KindExpertsLayer: ("routers",),
+}
+LEFT_PARTS = {"heads": "a head of its own kind", "codecs": "a codec"}
+
+
+@dataclass(frozen=True)
+class Map:
+    """One packed map: the modules it took the place of, its shape (outputs, inputs) and its form."""
+
+    names: tuple[str, ...]
+    shape: tuple[int, int]
+    kind: str
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What `pack` did. left: maps that stayed as they were, and why. Bytes are of all parameters, buffers and maps; a tied
+    head's map is one more beside the table of words.
+    """
+
+    precision: Precision
+    maps: tuple[Map, ...]
+    left: Mapping[str, str]
+    bytes_before: int
+    bytes_after: int
+
+    def __str__(self) -> str:
+        kinds = Counter(packed.kind for packed in self.maps)
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "none"
+        reasons = "; ".join(
+            f"{count} left: {reason}" for reason, count in Counter(self.left.values()).items()
+        )
+        sizes = f"{self.bytes_before / 1e6:.1f} MB to {self.bytes_after / 1e6:.1f} MB"
+        return f"{self.precision}: {counts}; {sizes}" + (f"; {reasons}" if reasons else "")
+
+
+@torch.no_grad()
+def pack(model: Model, precision: Precision | str, *, smallest: int = SMALLEST) -> Packed:
+    """Give a model's linear maps the form for inference, in place. It does not train, move or save afterwards. Maps with fewer
+    than `smallest` weights keep theirs. Another device than a processor takes float32 and bf16, as types of all parameters.
+
+    Raises `BeholderError` for int8 and int4 on such a device and for a model that is packed already.
+    """
+    precision = Precision.parse(precision) if isinstance(precision, str) else precision
+    if is_packed(model):
+        raise BeholderError(f"{model.card.name} is packed already; load it again with another precision")
+    device = model.device.type
+    if device != "cpu" and precision.quantised:
+        raise BeholderError(
+            f"precision {precision} is for processors and the model is on {device}; use precision bf16 or the device cpu"
+        )
+    before = _num_bytes(model)
+    model.requires_grad_(False).eval()
+    for part, module in _parts(model):
+        _cast(module, precision.dtype(part))
+    _join_parts(model, precision)
+    packer = _Packer(model, precision, smallest)
+    if device == "cpu":
+        packer.run()
+    return Packed(precision, tuple(packer.maps), packer.left, before, _num_bytes(model))
+
+
+def is_packed(model: nn.Module) -> bool:
+    """Whether `pack` has been here."""
+    return any(isinstance(module, PackedLinear) for module in model.modules())
+
+
+class _Packer:
+    def __init__(self, model: Model, precision: Precision, smallest: int) -> None:
+        self.model, self.precision, self.smallest = model, precision, smallest
+        self.maps: list[Map] = []
+        self.left: dict[str, str] = {}
+        self.made: dict[tuple[int, ...], PackedLinear] = {}
+
+    def run(self) -> None:
+        modules = dict(self.model.named_modules())
+        reasons = _reasons(modules)
+        for name, module in modules.items():
+            if type(module).project is SelfAttention.project if isinstance(module, SelfAttention) else False:
+                self._attention(name, module, reasons)
+            elif isinstance(module, FeedForwardLayer):
+                self._mlp(name, module, reasons)
+        for name, module in list(self.model.named_modules(remove_duplicate=False)):
+            if isinstance(module, nn.Linear):
+                self._alone(name, module, reasons.get(name))
+        self._tied_head()
+
+    def _attention(self, name: str, attention: SelfAttention, reasons: Mapping[str, str]) -> None:
+        """Queries, keys and values in one map, for attention that reads one input."""
+        if type(attention).heads is not SelfAttention.heads:
+            return
+        joined = self._join(name, ("q", "k", "v"), attention, reasons)
+        if joined is not None:
+            attention.fused = joined
+
+    def _mlp(self, name: str, mlp: FeedForwardLayer, reasons: Mapping[str, str]) -> None:
+        """The gate and what it multiplies in one map; or an activation that the map applies itself."""
+        if mlp.gate is not None:
+            joined = self._join(name, ("gate", "up"), mlp, reasons)
+            mlp.fused = None if joined is None else Gated(joined, mlp.act)
+            return
+        self._alone(f"{name}.up", mlp.up, reasons.get(f"{name}.up"))
+        if isinstance(mlp.up, OneDnnLinear) and mlp.config.act in ONEDNN_ACTIVATIONS:
+            mlp.fused = Activated(mlp.up, mlp.config.act)
+
+    def _join(
+        self, owner: str, children: Sequence[str], module: nn.Module, reasons: Mapping[str, str]
+    ) -> PackedLinear | None:
+        """One map for several of the same input, which become slices of it; None where one of them is no plain map."""
+        linears = [getattr(module, child) for child in children]
+        names = tuple(f"{owner}.{child}" for child in children)
+        if any(
+            type(linear) is not nn.Linear or name in reasons
+            for name, linear in zip(names, linears, strict=True)
+        ):
+            return None
+        if len({linear.in_features for linear in linears}) > 1:
+            return None
+        weight_NK = torch.cat([linear.weight for linear in linears])
+        if weight_NK.numel() < self.smallest:
+            return None
+        joined = self._packed(names, weight_NK, _joined_bias(linears))
+        start = 0
+        for child, linear in zip(children, linears, strict=True):
+            setattr(module, child, Slice(joined, start, linear.out_features))
+            start += linear.out_features
+        return joined
+
+    def _alone(self, name: str, linear: nn.Linear, reason: str | None) -> None:
+        if reason is None and linear.weight.numel() < self.smallest:
+            reason = "small"
+        if reason is not None:
+            self.left[name] = reason
+            return
+        key = (id(linear.weight), id(linear.bias))
+        if key not in self.made:
+            self.made[key] = self._packed((name,), linear.weight, linear.bias)
+        parent, _, child = name.rpartition(".")
+        setattr(self.model.get_submodule(parent), child, self.made[key])
+
+    def _packed(self, names: tuple[str, ...], weight_NK: Tensor, bias_N: Tensor | None) -> PackedLinear:
+        packed = packed_linear(weight_NK, bias_N, self.precision.of(_part_of(names[0])))
+        self.maps.append(Map(names, (packed.out_features, packed.in_features), packed.kind))
+        return packed
+
+    def _tied_head(self) -> None:
+        """A map for the words' scores beside their table, where a system writes text."""
+        if "main" not in self.model.languages or "text" not in {
+            head.output for head in self.model.card.heads
+        }:
+            return
+        for name, part in list(self.model.languages["main"].named_modules(prefix="languages.main")):
+            if isinstance(part, DecoderModel) and part.head is None:
+                weight_VD = part.embedding.weight
+                assert isinstance(weight_VD, Tensor)
+                if weight_VD.numel() >= self.smallest:
+                    part.head = self._packed((f"{name}.head",), weight_VD, part.head_bias)  # type: ignore[assignment]
+
+
+def _reasons(modules: Mapping[str, nn.Module]) -> dict[str, str]:
+    """Why linear maps stay as they are, by name."""
+    read = {
+        f"{name}.{child}" for name, module in modules.items() for child in WEIGHT_READ.get(type(module), ())
+    }
+    reasons = {}
+    for name, module in modules.items():
+        if not isinstance(module, nn.Linear):
+            continue
+        top = name.split(".")[0]
+        if isinstance(module, AdaptedLinear):
+            reasons[name] = "it has an adapter; merge it first (merge_adapters)"
+        elif type(module) is not nn.Linear:
+            reasons[name] = f"a {type(module).__name__} computes otherwise"
+        elif name in read or name.rpartition(".")[0] in read:
+            reasons[name] = "its part reads the weight itself"
+        elif top in LEFT_PARTS:
+            reasons[name] = LEFT_PARTS[top]
+    return reasons
+
+
+def _joined_bias(linears: Sequence[nn.Linear]) -> Tensor | None:
+    if all(linear.bias is None for linear in linears):
+        return None
+    return torch.cat(
+        [
+            linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
+            for linear in linears
+        ]
+    )
+
+
+def _part_of(name: str) -> str:
+    """Which part of a precision a module goes with."""
+    pieces = name.split(".")
+    if pieces[0] == "branches":
+        return "connector" if pieces[2] == "connector" else "vision"
+    return "head" if pieces[0] == "languages" and pieces[-1] == "head" else "language"
+
+
+def _parts(model: Model) -> Iterator[tuple[str, nn.Module]]:
+    """Everything that has parameters, each with its part; a head of a language part after the rest of it."""
+    for branch in model.branches.values():
+        assert isinstance(branch, BranchModule)
+        yield from (("vision", branch.vision), ("vision", branch.others))
+        if branch.connector is not None:
+            yield "connector", branch.connector
+    rest = "language" if model.languages else "vision"
+    for module in (model.languages, model.fusion, model.heads, model.codecs):
+        yield rest, module
+
+
+def _cast(module: nn.Module, dtype: torch.dtype) -> None:
+    """Floating-point parameters and persistent buffers in another type, as they would be loaded in it."""
+    for owner in module.modules():
+        for parameter in owner.parameters(recurse=False):
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(dtype)
+        for name, buffer in owner.named_buffers(recurse=False):
+            if buffer.is_floating_point() and name not in owner._non_persistent_buffers_set:
+                owner._buffers[name] = buffer.to(dtype)
+
+
+def _join_parts(model: Model, precision: Precision) -> None:
+    """Let features change their type between parts of different ones."""
+    kinds = {part: precision.dtype(part) for part in ("vision", "connector", "language")}
+    if len(set(kinds.values())) == 1:
+        return
+    reads = kinds["language"] if model.languages else kinds["vision"]
+    for branch in model.branches.values():
+        assert isinstance(branch, BranchModule)
+        if branch.connector is None:
+            for encoder in (branch.vision, *branch.others):
+                encoder.register_forward_hook(lambda _module, _args, given: _recast(given, reads))
+            continue
+        branch.connector.register_forward_pre_hook(
+            lambda _module, args: tuple(_recast(arg, kinds["connector"]) for arg in args)
+        )
+        branch.connector.register_forward_hook(lambda _module, _args, given: _recast(given, reads))
+
+
+def _recast(given: Any, dtype: torch.dtype) -> Any:
+    """Features, and what else a connector reads, in a type."""
+    if isinstance(given, Tensor):
+        return given.to(dtype) if given.is_floating_point() else given
+    if isinstance(given, Features):
+        return replace(
+            given,
+            tokens_ND=_recast(given.tokens_ND, dtype),
+            taps={depth: _recast(taps, dtype) for depth, taps in given.taps.items()},
+            pooled_VD=_recast(given.pooled_VD, dtype),
+        )
+    encoders = getattr(given, "encoders", None)
+    if encoders is not None:
+        return replace(given, encoders=tuple(_recast(other, dtype) for other in encoders))
+    return given
+
+
+def _num_bytes(model: nn.Module) -> int:
+    tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    packed = sum(module.nbytes for module in model.modules() if isinstance(module, PackedLinear))
+    return packed + sum(tensor.nbytes for tensor in tensors.values())

@@ -1,0 +1,81 @@
+"""What each part of a system computes with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from beholder.errors import BeholderError, UnknownName
+
+BITS = {
+    "float32": 32.0,
+    "bf16": 16.0,
+    "int8": 8.0,
+    "int4": 5.0,
+}  # of a weight; int4 with its scales and zeros
+PARTS = ("vision", "connector", "language", "head")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """One of `float32`, `bf16`, `int8` and `int4` for each part. head: what gives the words' scores; fusions and all else go
+    with the language part. Weights in int8 and int4 are multiplied with activations in bf16.
+    """
+
+    vision: str = "bf16"
+    connector: str = "bf16"
+    language: str = "bf16"
+    head: str = "bf16"
+
+    def __post_init__(self) -> None:
+        for part in PARTS:
+            if getattr(self, part) not in BITS:
+                raise UnknownName(f"precision of {part}", getattr(self, part), BITS)
+
+    @classmethod
+    def parse(cls, text: str) -> Precision:
+        """`int8` is that everywhere; `vision=bf16,language=int4` sets some parts. A head that is not set goes with the
+        language part, a connector with the vision part, and bf16 is what is left. Raises `UnknownName` and `BeholderError`.
+        """
+        if "=" not in text:
+            return cls(*(text.strip(),) * len(PARTS))
+        given: dict[str, str] = {}
+        for piece in text.split(","):
+            part, equals, bits = (side.strip() for side in piece.partition("="))
+            if not equals:
+                raise BeholderError(
+                    f"precision {piece.strip()!r} in {text!r} names no part; write language=int8"
+                )
+            if part not in PARTS:
+                raise UnknownName("part with a precision", part, PARTS)
+            if part in given:
+                raise BeholderError(f"precision {text!r} sets {part} twice")
+            given[part] = bits
+        if "vision" in given:
+            given.setdefault("connector", given["vision"])
+        if "language" in given:
+            given.setdefault("head", given["language"])
+        return replace(cls(), **given)
+
+    def of(self, part: str) -> str:
+        """The name of the part's precision."""
+        name: str = getattr(self, part)
+        return name
+
+    def dtype(self, part: str) -> torch.dtype:
+        """Of the part's activations, and of weights that are not packed."""
+        return torch.float32 if self.of(part) == "float32" else torch.bfloat16
+
+    def bytes_per_weight(self, part: str) -> float:
+        """Of the part's matrices."""
+        return BITS[self.of(part)] / 8
+
+    @property
+    def quantised(self) -> bool:
+        """Whether any part has fewer than 16 bits."""
+        return any(BITS[self.of(part)] < 16 for part in PARTS)
+
+    def __str__(self) -> str:
+        names = {self.of(part) for part in PARTS}
+        return names.pop() if len(names) == 1 else ",".join(f"{part}={self.of(part)}" for part in PARTS)
