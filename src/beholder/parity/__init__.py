@@ -106,6 +106,7 @@ def _stages(model: Model, batch: Batch, reference: Mapping[str, object]) -> dict
         if encoded[0].pooled_VD is not None:
             ours["pooled"] = encoded[0].pooled_VD
         ours["connector"] = _by_view(branch.connect(encoded, model.context(batch, name)))
+        ours[f"{name} features"] = ours["connector"]  # where several branches have some
     output = model(batch)
     if output.language is not None:
         ours["hidden states"] = output.language.hidden_BTD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -58,11 +59,28 @@ FORMS: tuple[Form, ...] = (
 
 def planned_batch(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
     """The official forward's arguments as a batch: rows are moved to the left, pictures get plans."""
+    if "pixel_values" in inputs and "input_features" in inputs:
+        return _seen_and_heard(model, inputs)
     inputs = features_first(model, words_alone(model, marked(model, with_places(written(model, inputs)))))
     for form in FORMS:
         if (batch := form(model, inputs)) is not None:
             return batch
     return _plain(model, inputs)
+
+
+def _seen_and_heard(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
+    """Pictures and sounds in one text: what is planned without the others, put together."""
+    apart = [
+        {name: tensor for name, tensor in inputs.items() if name not in left_out}
+        for left_out in (("input_features", *SOUND_MASKS[:2]), ("pixel_values", "image_grid_thw"))
+    ]
+    seen, heard = (planned_batch(model, part) for part in apart)
+    return replace(
+        seen,
+        views={**seen.views, **heard.views},
+        columns={**seen.columns, **heard.columns},
+        plans=tuple((*one, *other) for one, other in zip(seen.plans, heard.plans, strict=True)),
+    )
 
 
 def _plain(model: Model, inputs: Mapping[str, Tensor]) -> Batch:

@@ -21,7 +21,9 @@ def per_row(
     model: Model, plans: Sequence[PicturePlan], ids_BT: Tensor | None, rows: int
 ) -> tuple[tuple[PicturePlan, ...], ...]:
     """Pictures dealt out to rows by the number of placeholders each row has."""
-    placeholder = next((p for p in (fusion.placeholder() for fusion in model.card.fusion) if p), None)
+    placeholders = [p for p in (fusion.placeholder() for fusion in model.card.fusion) if p]
+    own = [p for p in placeholders if plans and p[0] == plans[0].branch]
+    placeholder = next(iter((*own, *placeholders)), None)
     if any(fusion.by_row for fusion in model.card.fusion) and len(plans) % rows == 0:
         each = len(plans) // rows
         return tuple(tuple(plans[row * each : (row + 1) * each]) for row in range(rows))

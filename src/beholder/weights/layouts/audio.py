@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from beholder.weights.layout import Layout
 from beholder.weights.layouts.encoder_decoders import bart_decoder
-from beholder.weights.layouts.rules import Rules, affine
+from beholder.weights.layouts.rules import Rules, affine, inside
 from beholder.weights.ops import Fuse, Reshape, Split, Tied, Transpose
 
 # transformers: models/whisper/modeling_whisper.py and models/speech_to_text/modeling_speech_to_text.py
@@ -30,6 +30,22 @@ WHISPER = Layout(
         **SPEECH_LAYERS,
     },
     name="transformers Whisper encoder",
+)
+# transformers: models/qwen2_5_omni/modeling_qwen2_5_omni.py, an encoder of chunks
+OMNI_ENCODER = Layout(
+    {
+        "audio_bos_eos_token.weight": "spare",
+        **inside(
+            {
+                key.replace("layer_norm.", "ln_post.", 1) if key.startswith("layer_norm.") else key: op
+                for key, op in WHISPER.rules.items()
+                if not key.startswith("embed_positions")
+            },
+            "",
+            "encoder.",
+        ),
+    },
+    name="transformers Qwen2.5-Omni encoder",
 )
 SPEECH_TO_TEXT = Layout(
     {"embed_positions.weights": None, **affine({"conv.conv_layers.{}": "stem.convs.{}"}), **SPEECH_LAYERS},

@@ -274,6 +274,14 @@ QWEN2_5_VL = Layout(
     },
     name="transformers Qwen2.5-VL ViT",
 )
+# transformers: models/qwen2_5_omni/modeling_qwen2_5_omni.py
+QWEN2_5_OMNI = Layout(
+    {
+        **{key: op for key, op in QWEN2_5_VL.rules.items() if ".attn.qkv." not in key},
+        **_layers("blocks", {f"attn.{part}": f"attn.{part}" for part in QKV}),
+    },
+    name="transformers Qwen2.5-Omni ViT",
+)
 
 # moonshotai/Kimi-K2.5: modeling_kimi_k25.py; pairs that turn together are neighbours there. numbers: num_heads, side
 MOON_VIT = Layout(
