@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from beholder import load
+from beholder.cards import card
 from beholder.model import build
+from beholder.parts.language.decoder import Decoder
 from beholder.weights.layout import to_own, to_published
 from beholder.weights.load import state_shapes
 from beholder.weights.readers.systems import read_system
@@ -43,3 +45,16 @@ def assert_comes_back(config: Mapping[str, Any], folder: Path) -> None:
     )
     opened = load(folder, dtype=torch.float32).model.state_dict()
     assert set(opened) == set(state) and all(torch.equal(opened[name], state[name]) for name in state)
+
+
+def assert_is_card(config: Mapping[str, Any], name: str) -> None:
+    """The card that a released file gives has the branches, the fusion and the decoder of the one written here. Files give the
+    number of key heads even where it is that of the queries.
+    """
+    read, written = read_system(config, name=name).card, card(name)
+    assert read.branches == written.branches and read.fusion == written.fusion
+    mine, theirs = read.main, written.main
+    assert isinstance(mine, Decoder) and isinstance(theirs, Decoder)
+    attention = theirs.attention
+    assert mine.attention.num_kv_heads in (attention.num_kv_heads, attention.num_heads)
+    assert mine.but(**{"attention.num_kv_heads": attention.num_kv_heads}) == theirs

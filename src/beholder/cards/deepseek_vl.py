@@ -1,7 +1,7 @@
 """DeepSeek-VL (2403.05525): SigLIP alone in the smaller one; beside SAM's encoder, which sees 1024 pixels, in the larger one.
 
-Numbers: deepseek_vl/models/{sam,projector,clip_encoder}.py of deepseek-ai/DeepSeek-VL and the paper's tables 2 and 4 (rates);
-word 100015 stands for pictures. Not compared with released files: colours of pixels and padding of the larger one.
+Numbers: deepseek_vl/models/{sam,siglip_vit,projector,clip_encoder}.py of deepseek-ai/DeepSeek-VL and the paper's tables 2 and
+4 (rates); word 100015 stands for pictures. Not compared with released files: colours of pixels and padding of the larger one.
 """
 
 from beholder.cards.schema import Branch, Card, Source, Stage, Trains
@@ -18,7 +18,7 @@ from beholder.parts.vision import sizes as vision
 from beholder.parts.vision import sizes_hierarchical as hierarchical
 from beholder.prompts import formats_several as formats
 
-EYES = vision.SIGLIP_L_16.but(image_size=384, pool=None)
+EYES = vision.SIGLIP_L_16.but(image_size=384, pool=None, **{"mlp.act": "gelu"})
 WHOLE = Inside(side=384, background=(127, 127, 127))
 
 DEEPSEEK_VL_1_3B = Card(
@@ -71,5 +71,8 @@ DEEPSEEK_VL_7B = DEEPSEEK_VL_1_3B.but(
         ),
     ),
     language=language.DEEPSEEK_LLM_7B,
-    weights=(Source("hub", "deepseek-community/deepseek-vl-7b-chat"),),
+    weights=(
+        Source("hub", "deepseek-community/deepseek-vl-7b-chat"),
+        Source("hub", "deepseek-ai/deepseek-vl-7b-chat", note="in the authors' own layout"),
+    ),
 )

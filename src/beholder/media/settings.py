@@ -26,7 +26,7 @@ from beholder.media.geometry import (
 from beholder.media.longest import Longest
 from beholder.media.native import Native
 from beholder.media.official import Settings, square
-from beholder.media.official_whole import grounding_dino, vilt
+from beholder.media.official_whole import deepseek_vlm, grounding_dino, vilt
 from beholder.media.pages import pages_of
 from beholder.media.pan_and_scan import PanAndScan
 from beholder.media.plan import Size
@@ -491,4 +491,5 @@ READERS: dict[str, Callable[[Settings], Geometry]] = {
     "DeepseekVLImageProcessor": _deepseek_vl,
     "JanusImageProcessor": _deepseek_vl,
     "DeepseekVLHybridImageProcessor": _deepseek_vl_hybrid,
+    "VLMImageProcessor": deepseek_vlm,
 }

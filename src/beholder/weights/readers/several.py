@@ -38,7 +38,7 @@ STAGES = {
 }
 
 
-def _hybrid(side: int, details: EncoderConfig) -> Concat:
+def hybrid(side: int, details: EncoderConfig) -> Concat:
     """The connector of two encoders, the first with `side` rows of tokens; each convolution doubles the channels."""
     dims = (2 * details.dim, 4 * details.dim)
     ways = (Way((1,), Strided(dims, side=side, early=True)), Way((0,), Linear()))
@@ -55,7 +55,7 @@ def _deepseek_vl(fields: Fields, name: str, geometry: Geometry | None) -> Readin
     branch = Branch(
         encoders,
         geometry=geometry,
-        connector=Mlp(depth=2) if details is None else _hybrid(vision.config.side, details.config),
+        connector=Mlp(depth=2) if details is None else hybrid(vision.config.side, details.config),
     )
     card = Card(
         name=name,
