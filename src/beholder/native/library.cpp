@@ -1,0 +1,119 @@
+// The functions that Python calls: which instruction sets there are, and a step with one of them.
+#include <string.h>
+
+#include "abi.h"
+#include "threads.h"
+#if defined(__linux__)
+#include <sys/mman.h>
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+#endif
+
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+#define DECLARED(name) void name(const Decoder&, const Step&, int32_t, int32_t, Barrier&)
+
+DECLARED(step_portable);
+#if defined(__x86_64__)
+DECLARED(step_avx2);
+DECLARED(step_avx2_vnni);
+DECLARED(step_avx512);
+DECLARED(step_avx512_vnni);
+DECLARED(step_avx512_bf16);
+#elif defined(__aarch64__)
+DECLARED(step_neon);
+DECLARED(step_neon_dot);
+#endif
+
+namespace {
+
+using StepFunction = DECLARED((*));
+
+struct InstructionSet {
+    const char* name;
+    StepFunction step;
+    bool (*found)();
+};
+
+#if defined(__x86_64__)
+bool has_avx2() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+bool has_avx_vnni() {  // leaf 7.1, EAX bit 4; the compiler's own test is newer than the compilers that we take
+    uint32_t a = 7, b = 0, c = 1, d = 0;
+    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    return has_avx2() && (a >> 4 & 1);
+}
+bool has_avx512() {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+bool has_avx512_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+bool has_avx512_bf16() { return has_avx512_vnni() && __builtin_cpu_supports("avx512bf16"); }
+#elif defined(__aarch64__)
+bool has_dot() {
+#if defined(__linux__)
+    return getauxval(AT_HWCAP) & (1 << 20);  // HWCAP_ASIMDDP
+#else
+    return true;  // every Apple processor of this kind
+#endif
+}
+#endif
+bool always() { return true; }
+
+const InstructionSet kSets[] = {  // best first
+#if defined(__x86_64__)
+    {"avx512_bf16", step_avx512_bf16, has_avx512_bf16},
+    {"avx512_vnni", step_avx512_vnni, has_avx512_vnni},
+    {"avx512", step_avx512, has_avx512},
+    {"avx2_vnni", step_avx2_vnni, has_avx_vnni},
+    {"avx2", step_avx2, has_avx2},
+#elif defined(__aarch64__)
+    {"neon_dot", step_neon_dot, has_dot},
+    {"neon", step_neon, always},
+#endif
+    {"portable", step_portable, always},
+};
+constexpr int32_t kNumSets = sizeof(kSets) / sizeof(kSets[0]);
+
+struct Work {
+    const Decoder& decoder;
+    const Step& step;
+    StepFunction function;
+};
+
+void run(void* argument, int32_t thread, int32_t threads, Barrier& barrier) {
+    const Work& work = *static_cast<Work*>(argument);
+    work.function(work.decoder, work.step, thread, threads, barrier);
+}
+
+}  // namespace
+
+EXPORTED int32_t beholder_abi() { return kAbi; }
+
+// The name of instruction set `number`, best first, or null beyond the last. usable: whether this processor has it.
+EXPORTED const char* beholder_set(int32_t number, int32_t* usable) {
+    if (number < 0 || number >= kNumSets) return nullptr;
+    *usable = kSets[number].found();
+    return kSets[number].name;
+}
+
+EXPORTED int64_t beholder_scratch(const Decoder* decoder, int64_t rows, int32_t threads) {
+    return Scratch::of(*decoder, rows, threads).total;
+}
+
+// Logits of one more token of each row, with instruction set `number`.
+EXPORTED void beholder_step(const Decoder* decoder, const Step* step, int32_t number, int32_t threads) {
+    Work work{*decoder, *step, kSets[number].step};
+    run_together(run, &work, threads);
+}
+
+// Ask for large pages under memory that is about to be filled: fewer misses in tables of pages.
+EXPORTED void beholder_large_pages(void* memory, int64_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    const uintptr_t unit = 1 << 21, begin = (uintptr_t(memory) + unit - 1) / unit * unit;
+    const uintptr_t end = (uintptr_t(memory) + uintptr_t(bytes)) / unit * unit;
+    if (end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+    (void)memory, (void)bytes;
+}

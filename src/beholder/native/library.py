@@ -1,0 +1,130 @@
+"""The compiled library, found and spoken to; `abi.h` says what the structures mean."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from beholder.errors import BeholderError, UnknownName
+from beholder.native import build
+
+ABI = 1
+OFF = "BEHOLDER_NATIVE"  # set to 0: PyTorch computes everything
+
+_POINTER, _INT, _LONG, _FLOAT = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
+
+
+class Matrix(ctypes.Structure):
+    """A packed linear map."""
+
+    _fields_ = (
+        *((name, _POINTER) for name in ("data", "scales", "bias")),
+        *((name, _INT) for name in ("outputs", "inputs", "format", "unused")),
+    )
+
+
+class Layer(ctypes.Structure):
+    """A layer's matrices and norms."""
+
+    _fields_ = (
+        *((name, Matrix) for name in ("qkv", "out", "gate_up", "down")),
+        *((name, _POINTER) for name in ("norm1", "norm2", "q_norm", "k_norm")),
+        ("rotary", _LONG),
+    )
+
+
+class Decoder(ctypes.Structure):
+    """A whole decoder."""
+
+    _fields_ = (
+        *((name, _POINTER) for name in ("layers", "norm", "embedding", "turned", "adjacent")),
+        ("head", Matrix),
+        *((name, _INT) for name in ("num_layers", "dim", "heads", "kv_heads", "head_dim", "hidden")),
+        *((name, _INT) for name in ("activation", "embedding_bf16", "cache_bf16")),
+        *((name, _FLOAT) for name in ("eps", "qk_eps", "score_scale", "embedding_scale")),
+    )
+
+
+class Step(ctypes.Structure):
+    """One step of some rows."""
+
+    _fields_ = (
+        *((name, _POINTER) for name in ("ids", "lengths", "keys", "values", "capacities")),
+        *((name, _POINTER) for name in ("cosines", "sines", "places", "logits", "scratch")),
+        ("rows", _LONG),
+    )
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The loaded library. sets: instruction sets that this processor has, best first, with their numbers."""
+
+    library: ctypes.CDLL
+    sets: dict[str, int]
+
+    def number(self, name: str | None) -> int:
+        """Of an instruction set, the best one for None; raises `UnknownName`."""
+        name = next(iter(self.sets)) if name is None else name
+        if name not in self.sets:
+            raise UnknownName("instruction set of this processor", name, self.sets)
+        return self.sets[name]
+
+    def scratch_bytes(self, decoder: Decoder, rows: int, threads: int) -> int:
+        """Memory that a step of so many rows needs for itself."""
+        return int(self.library.beholder_scratch(ctypes.byref(decoder), rows, threads))
+
+    def step(self, decoder: Decoder, step: Step, number: int, threads: int) -> None:
+        """Compute; Python's lock is not held."""
+        self.library.beholder_step(ctypes.byref(decoder), ctypes.byref(step), number, threads)
+
+    def ask_for_large_pages(self, address: int, count: int) -> None:
+        """For `count` bytes that are about to be filled."""
+        self.library.beholder_large_pages(address, count)
+
+
+@cache
+def load(path: Path) -> Kernels:
+    """The library of that file; raises `OSError` where it does not load and `BeholderError` where it is another version."""
+    library = ctypes.CDLL(str(path))
+    library.beholder_set.restype = ctypes.c_char_p
+    library.beholder_set.argtypes = (_INT, _POINTER)
+    library.beholder_scratch.restype = _LONG
+    library.beholder_scratch.argtypes = (_POINTER, _LONG, _INT)
+    library.beholder_step.restype = None
+    library.beholder_step.argtypes = (_POINTER, _POINTER, _INT, _INT)
+    library.beholder_large_pages.restype = None
+    library.beholder_large_pages.argtypes = (_POINTER, _LONG)
+    if library.beholder_abi() != ABI:
+        raise BeholderError(f"{path.name} has version {library.beholder_abi()}, this code {ABI}; build it again")
+    sets: dict[str, int] = {}
+    usable, number = _INT(), 0
+    while (name := library.beholder_set(number, ctypes.byref(usable))) is not None:
+        if usable.value:
+            sets[name.decode()] = number
+        number += 1
+    return Kernels(library, sets)
+
+
+def kernels() -> Kernels:
+    """The library of these sources; raises `BeholderError` with the reason where it cannot be used."""
+    if os.environ.get(OFF) == "0":
+        raise BeholderError(f"compiled kernels are turned off by {OFF}=0")
+    path = build.library()
+    if not path.exists():
+        raise BeholderError("compiled kernels are not built; run python -m beholder.native.build")
+    try:
+        return load(path)
+    except OSError as error:
+        raise BeholderError(f"compiled kernels do not load: {error}") from error
+
+
+def describe() -> tuple[str | None, str]:
+    """The instruction set that would be used, None without the library; and a line for people."""
+    try:
+        sets = list(kernels().sets)
+    except BeholderError as error:
+        return None, f"no: {error}"
+    return sets[0], f"yes, with {sets[0]}"

@@ -1,0 +1,143 @@
+// One token through the decoder, as one thread of several. Compiled once for each instruction set, which STEP names.
+#if defined(SIMD_AVX512)
+#include "simd_avx512.h"
+#elif defined(SIMD_AVX2)
+#include "simd_avx2.h"
+#elif defined(SIMD_NEON)
+#include "simd_neon.h"
+#else
+#include "simd_portable.h"
+#endif
+
+#include "linear.h"
+#include "attention.h"
+#include "threads.h"
+
+namespace {
+
+struct Share {
+    int64_t begin, end;
+    Share(int64_t count, int64_t thread, int64_t threads)
+        : begin(count * thread / threads), end(count * (thread + 1) / threads) {}
+};
+
+class Worker {
+public:
+    Worker(const Decoder& decoder, const Step& step, int32_t thread, int32_t threads, Barrier& barrier)
+        : d(decoder), s(step), thread(thread), threads(threads), barrier(barrier),
+          sizes(Scratch::of(decoder, step.rows, threads)),
+          x((float*)s.scratch),
+          projected((float*)(s.scratch + sizes.at_projected)),
+          attended((float*)(s.scratch + sizes.at_attended)),
+          hidden((float*)(s.scratch + sizes.at_hidden)),
+          plain((float*)(s.scratch + sizes.at_plain + thread * ((sizes.total - sizes.at_plain) / threads))) {}
+
+    void run() {
+        embed();
+        for (int64_t i = 0; i < d.num_layers; ++i) {
+            const Layer& l = d.layers[i];
+            linear(l.qkv, x, sizes.dim, l.norm1, d.eps, [&](int64_t row, int64_t panel, const float* y) {
+                put(projected + row * sizes.projected + panel * kPanel, y);
+            });
+            attend_to_cache(i);
+            const auto to_residual = [&](int64_t row, int64_t panel, const float* y) {
+                float* place = x + row * sizes.dim + panel * kPanel;
+                store(place, add(load(place), load(y)));
+                store(place + 16, add(load(place + 16), load(y + 16)));
+            };
+            linear(l.out, attended, sizes.attended, nullptr, 0, to_residual);
+            linear(l.gate_up, x, sizes.dim, l.norm2, d.eps, [&](int64_t row, int64_t panel, const float* y) {
+                store(hidden + row * sizes.hidden + panel * 16, mul(activated(load(y), d.activation), load(y + 16)));
+            });
+            linear(l.down, hidden, sizes.hidden, nullptr, 0, to_residual);
+        }
+        linear(d.head, x, sizes.dim, d.norm, d.eps, [&](int64_t row, int64_t panel, const float* y) {
+            const int64_t left = d.head.outputs - panel * kPanel;
+            float* place = s.logits + row * d.head.outputs + panel * kPanel;
+            if (left >= kPanel) return put(place, y);
+            __builtin_memcpy(place, y, 4 * left);
+        });
+    }
+
+private:
+    static void put(float* place, const float* y) {
+        store(place, load(y));
+        store(place + 16, load(y + 16));
+    }
+
+    // Scratch memory holds anything: what lies beyond a row's end must be zero, since products read it.
+    void embed() {
+        const Share mine(s.rows, thread, threads);
+        for (int64_t row = mine.begin; row < mine.end; ++row) {
+            float* to = x + row * sizes.dim;
+            const int64_t from = s.ids[row] * d.dim;
+            for (int64_t c = 0; c < sizes.dim; c += 16) {
+                const int64_t left = d.dim - c;
+                const int here = left < 16 ? (left < 0 ? 0 : int(left)) : 16;
+                const F words = d.embedding_bf16 ? load_some_bf16((const uint16_t*)d.embedding + from + c, here)
+                                                 : load_some((const float*)d.embedding + from + c, here);
+                store(to + c, mul(words, all(d.embedding_scale)));
+            }
+            for (int64_t c = int64_t(d.heads) * d.head_dim; c < sizes.attended; ++c) {
+                attended[row * sizes.attended + c] = 0;
+            }
+            for (int64_t c = d.hidden; c < sizes.hidden; ++c) hidden[row * sizes.hidden + c] = 0;
+        }
+        barrier.wait();
+    }
+
+    // Each row times a matrix. One row is made ready by every thread for itself, several by turns.
+    template <class Take>
+    void linear(const Matrix& m, const float* from, int64_t stride, const float* norm, float eps, Take take) {
+        uint8_t* ready = s.scratch + sizes.at_own + thread * sizes.ready;
+        if (s.rows == 1) {
+            make_ready(from, m, norm, eps, ready, plain);
+        } else {
+            ready = s.scratch + sizes.at_ready;
+            const Share mine(s.rows, thread, threads);
+            for (int64_t row = mine.begin; row < mine.end; ++row) {
+                make_ready(from + row * stride, m, norm, eps, ready + row * sizes.ready, plain);
+            }
+            barrier.wait();
+        }
+        const Share mine(padded(m.outputs, kPanel) / kPanel, thread, threads);
+        multiply(m, mine.begin, mine.end, ready, sizes.ready, s.rows, take);
+        barrier.wait();
+    }
+
+    // Query heads of all rows are shared out evenly; those of a thread that share keys go together.
+    void attend_to_cache(int64_t layer) {
+        const int group = d.heads / d.kv_heads;
+        const Share mine(s.rows * d.heads, thread, threads);
+        for (int64_t next = mine.begin; next < mine.end;) {
+            const int64_t row = next / d.heads;
+            const int first = int(next % d.heads), shared = first / group, in_group = first % group;
+            const int64_t left = mine.end - next;
+            int count = group - in_group;
+            count = count < kMostHeads ? count : kMostHeads;
+            count = count < left ? count : int(left);
+            const float* from = projected + row * sizes.projected;
+            float* to = attended + row * sizes.attended + int64_t(first) * d.head_dim;
+            if (d.cache_bf16) {
+                attend<uint16_t>(d, s, layer, row, first, count, shared, in_group == 0, from, to);
+            } else {
+                attend<float>(d, s, layer, row, first, count, shared, in_group == 0, from, to);
+            }
+            next += count;
+        }
+        barrier.wait();
+    }
+
+    const Decoder& d;
+    const Step& s;
+    const int32_t thread, threads;
+    Barrier& barrier;
+    const Scratch sizes;
+    float *x, *projected, *attended, *hidden, *plain;
+};
+
+}  // namespace
+
+void STEP(const Decoder& decoder, const Step& step, int32_t thread, int32_t threads, Barrier& barrier) {
+    Worker(decoder, step, thread, threads, barrier).run();
+}
