@@ -13,17 +13,29 @@ from beholder.errors import BeholderError
 from beholder.media.geometry import Geometry
 from beholder.media.plan import Box, Size, View
 from beholder.media.resize import BLACK, cut, resize
+from beholder.native import resize as native
 
 # H height, W width, C channels (RGB)
 
+Made = tuple[
+    Geometry, Box, tuple[Size, ...]
+]  # a resized picture: its colours, what of the original, through which sizes
 
-def load_views(pixels_HWC: np.ndarray, views: Sequence[View], geometry: Geometry) -> list[Tensor]:
-    """One normalised float32 tensor (3, height, width) per view of a picture (H, W, 3) uint8. Each distinct
-    resize is done once. Raises ValueError if the views were planned for another size.
+
+def load_views(
+    pixels_HWC: np.ndarray, views: Sequence[View], geometry: Geometry, dtype: torch.dtype = torch.float32
+) -> list[Tensor]:
+    """One normalised tensor (3, height, width) per view of a picture (H, W, 3) uint8. Each distinct resize is done once, and
+    views of one size lie one after the other in memory. Raises ValueError if the views were planned for another size.
     """
     geometry = geometry.coloured(pixels_HWC)
-    seen = zip(view_pixels(pixels_HWC, views, geometry), views, strict=True)
-    return [normalised(view_HWC, geometry.part(view)) for view_HWC, view in seen]
+    seen_HWC = view_pixels(pixels_HWC, views, geometry)
+    sizes = [view_HWC.shape[:2] for view_HWC in seen_HWC]
+    room = {size: iter(_empty((sizes.count(size), 3, *size), dtype)) for size in set(sizes)}
+    return [
+        normalised(view_HWC, geometry.part(view), next(room[size]))
+        for view_HWC, view, size in zip(seen_HWC, views, sizes, strict=True)
+    ]
 
 
 def load_recording(frames: Sequence[np.ndarray], views: Sequence[View], geometry: Geometry) -> list[Tensor]:
@@ -64,22 +76,29 @@ def load_masks(mask_HW: np.ndarray, views: Sequence[View], geometry: Geometry) -
 
 def view_pixels(pixels_HWC: np.ndarray, views: Sequence[View], geometry: Geometry) -> list[np.ndarray]:
     """The pixels (height, width, 3) uint8 of each view, padding in the background colour."""
-    resized: dict[tuple[Geometry, Box, tuple[Size, ...]], np.ndarray] = {}
+    made: dict[Made, np.ndarray] = {}
+    parts = _parts(views, geometry)
 
     def after(view: View, count: int) -> np.ndarray:
-        """The framed picture after the view's first `count` resizes."""
+        """The framed picture after the view's first `count` resizes, as much of it as `parts` says."""
         own = geometry.part(view)
         key = (own, view.framed, view.resizes[:count])
-        if key not in resized:
+        if key not in made:
+            part = parts.get(key)
             if count == 0:
-                resized[key] = cut(pixels_HWC, view.framed, own.background)
+                made[key] = cut(pixels_HWC, view.framed, own.background)
             elif count == 1:
-                resized[key] = resize(
-                    pixels_HWC, view.resizes[0], own.filter, frame=view.framed, background=own.background
+                made[key] = resize(
+                    pixels_HWC,
+                    view.resizes[0],
+                    own.filter,
+                    frame=view.framed,
+                    background=own.background,
+                    part=part,
                 )
             else:
-                resized[key] = resize(after(view, count - 1), view.resizes[count - 1], own.filter)
-        return resized[key]
+                made[key] = resize(after(view, count - 1), view.resizes[count - 1], own.filter, part=part)
+        return made[key]
 
     out = []
     for view in views:
@@ -87,23 +106,64 @@ def view_pixels(pixels_HWC: np.ndarray, views: Sequence[View], geometry: Geometr
             raise ValueError(
                 f"a view of a {view.original} picture cannot show one of {pixels_HWC.shape[:2]}; plan it anew"
             )
-        out.append(cut(after(view, len(view.resizes)), view.crop, geometry.part(view).background))
+        own = geometry.part(view)
+        part, (left, top, right, bottom) = parts.get((own, view.framed, view.resizes)), view.crop
+        if part is not None:
+            left, top, right, bottom = left - part.left, top - part.top, right - part.left, bottom - part.top
+        out.append(cut(after(view, len(view.resizes)), Box(left, top, right, bottom), own.background))
     return out
 
 
-def normalised(pixels_HWC: np.ndarray, geometry: Geometry) -> Tensor:
-    """(3, H, W) float32: (value * scale - mean) / std, by a table of the 256 values of each channel, which
-    gives the official processors' rounding exactly.
+def _parts(views: Sequence[View], geometry: Geometry) -> dict[Made, Box]:
+    """What of each resized picture is looked at, where that is not the whole."""
+    boxes: dict[Made, list[Box]] = {}
+    for view in views:
+        own = geometry.part(view)
+        for count, (height, width) in enumerate(view.resizes, start=1):
+            looked_at = view.crop if count == len(view.resizes) else Box(0, 0, width, height)
+            boxes.setdefault((own, view.framed, view.resizes[:count]), []).append(looked_at)
+    parts = {}
+    for key, found in boxes.items():
+        height, width = key[2][-1]
+        left, top = (max(round(min(box[side] for box in found)), 0) for side in (0, 1))
+        right, bottom = (round(max(box[side] for box in found)) for side in (2, 3))
+        part = Box(left, top, min(right, width), min(bottom, height))
+        if part != (0, 0, width, height) and left < part.right and top < part.bottom:
+            parts[key] = part
+    return parts
+
+
+def normalised(pixels_HWC: np.ndarray, geometry: Geometry, out_CHW: Tensor | None = None) -> Tensor:
+    """(3, H, W) float32, or of the type of `out_CHW` (float32, bfloat16 or float16), which is filled: (value * scale - mean) /
+    std, by a table of the 256 values of each channel, which gives the official processors' rounding exactly.
     """
-    table_C256 = _table(geometry.scale, geometry.mean, geometry.std)
-    out_CHW = np.empty((3, *pixels_HWC.shape[:2]), np.float32)
+    if out_CHW is None:
+        out_CHW = _empty((3, *pixels_HWC.shape[:2]), torch.float32)
+    table_C256 = _table(geometry.scale, geometry.mean, geometry.std, out_CHW.dtype)
+    bits = out_CHW.numpy() if out_CHW.dtype == torch.float32 else out_CHW.view(torch.int16).numpy()
+    if native.available():
+        native.planes(pixels_HWC, table_C256, bits)
+        return out_CHW
     for channel in range(3):
-        np.take(table_C256[channel], pixels_HWC[..., channel], out=out_CHW[channel], mode="clip")
-    return torch.from_numpy(out_CHW)
+        np.take(table_C256[channel], pixels_HWC[..., channel], out=bits[channel], mode="clip")
+    return out_CHW
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Not filled; in NumPy's memory, whose large pages come many times sooner than PyTorch's small ones."""
+    numbers = np.float32 if dtype == torch.float32 else np.int16
+    return torch.from_numpy(np.empty(shape, numbers)).view(dtype)
 
 
 @lru_cache(maxsize=64)
-def _table(scale: float, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
-    """The normalised values of 0 to 255, (3, 256) float32; rescaled in double, normalised in single precision."""
+def _table(
+    scale: float, mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype = torch.float32
+) -> np.ndarray:
+    """The normalised values of 0 to 255, (3, 256) float32, or the bits of a type of 16; rescaled in double, normalised in
+    single precision.
+    """
     values_256 = (np.arange(256, dtype=np.float64) * scale).astype(np.float32)
-    return (values_256 - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
+    table_C256 = (values_256 - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
+    if dtype == torch.float32:
+        return table_C256
+    return torch.from_numpy(table_C256).to(dtype).view(torch.int16).numpy()

@@ -1,6 +1,7 @@
 """Cutting and resampling of 8-bit pixels, equal to Pillow's, which the official processors use.
 
-The only place where pictures are resampled. Two official processors have filters of their own.
+The only place where pictures are resampled: by `native/resize.cpp` where it is built, else by Pillow, which gives the same
+pixels. Two official processors have filters of their own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from PIL import Image
 
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.plan import Box, Size
+from beholder.native import resize as native
 
 # H height, W width, C channels (RGB)
 
@@ -37,13 +39,15 @@ def resize(
     *,
     frame: Box | None = None,
     background: tuple[int, int, int] = BLACK,
+    part: Box | None = None,
     reducing_gap: float | None = None,
 ) -> np.ndarray:
-    """The picture, or the part `frame` of it, as (height, width, 3) uint8 of `size`.
+    """The picture, or the part `frame` of it, as (height, width, 3) uint8 of `size`, and of that `part` alone.
 
     filter_name:  one of `KNOWN`
     frame:        in whole pixels of the picture; what lies outside is `background`. Equal to cutting first, but a
                   long strip in a square frame does not need the memory of the square
+    part:         in whole pixels inside `size`: equal to cutting it out, but no other pixels need be computed
     reducing_gap: Pillow's quicker two-step reduction; None is exact
     """
     if filter_name not in KNOWN:
@@ -56,14 +60,18 @@ def resize(
             top = min(frame.top, 0)
             frame = Box(0, top, size[1], top + frame.size[0])
         pixels_HWC = cut(pixels_HWC, frame, background)
+    part = part or Box(0, 0, size[1], size[0])
     if pixels_HWC.shape[:2] == tuple(size):
-        return pixels_HWC
+        return cut(pixels_HWC, part)
     if filter_name == SMOOTHED:
-        return _smoothed(pixels_HWC, size)
+        return cut(_smoothed(pixels_HWC, size), part)
     if filter_name == ONCE:
-        return _once(pixels_HWC, size)
+        return cut(_once(pixels_HWC, size), part)
+    number = FILTERS.index(filter_name)
+    if number > 0 and reducing_gap is None and native.available():
+        return native.resized(pixels_HWC, size, number, part)
     image = Image.fromarray(pixels_HWC)
-    return np.asarray(image.resize((size[1], size[0]), FILTERS.index(filter_name), reducing_gap=reducing_gap))
+    return cut(np.asarray(image.resize((size[1], size[0]), number, reducing_gap=reducing_gap)), part)
 
 
 def cut(pixels_HWC: np.ndarray, box: Box, background: tuple[int, int, int] = BLACK) -> np.ndarray:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import PIL
@@ -23,12 +23,12 @@ THREADS = min(os.cpu_count() or 1, 2)
 
 
 def _compiled() -> ctypes.CDLL | None:
-    return _loaded(os.environ.get("BEHOLDER_NATIVE"))
+    return None if os.environ.get("BEHOLDER_NATIVE") == "0" else _loaded()
 
 
-@lru_cache(maxsize=2)
-def _loaded(wanted: str | None) -> ctypes.CDLL | None:
-    """The library, None where it is not built or turned off."""
+@cache
+def _loaded() -> ctypes.CDLL | None:
+    """The library, None where it is not built."""
     from beholder.native.library import kernels  # only where pictures are read
 
     try:
@@ -83,7 +83,7 @@ def resized(
 
 
 def planes(pixels_HWC: np.ndarray, table_C256: np.ndarray, out_CHW: np.ndarray) -> None:
-    """`out_CHW[c, y, x] = table_C256[c, pixels_HWC[y, x, c]]`; tables of 2 or 4 bytes a value, of the same type as `out_CHW`."""
+    """`out_CHW[c, y, x] = table_C256[c, pixels_HWC[y, x, c]]`; both of one type, of 2 or 4 bytes a value."""
     compiled, (height, width) = _compiled(), pixels_HWC.shape[:2]
     assert compiled is not None, "ask available() first"
     assert (
