@@ -35,7 +35,8 @@ EXPECTED = {  # of each group of references, one of these sets of stages must ha
         TEXT | {"connector"},
         {"vision", "memory", "logits"},
         TEXT | {"vision"},
-    ],  # the last: memory is what was seen
+        TEXT | {"sound", "embeddings"},
+    ],  # memory: what was seen; embeddings: all features at their places
     "fusion": [{"hidden states", "text vectors"}, {"hidden states", "answers"}, {"hidden states", "picture"}],
     "detector": [{"connector", "boxes", "phrases"}, {"hidden states", "boxes", "phrases"}],
     "segmenter": [{"masks", "mask scores"}],

@@ -229,7 +229,8 @@ class Model(nn.Module):
         if connector is not None and connector.reads_text and batch.ids_BT is not None:
             text = TextInputs(batch.ids_BT, self._words(batch.ids_BT), batch.prompts or batch.lengths)
         views = tuple(batch.views.get(branch, ()))
-        return Context(plans=plans, words=batch.words, text=text, views=views)
+        beside = any(seen for name, seen in batch.views.items() if name != branch)
+        return Context(plans=plans, words=batch.words, text=text, views=views, beside=beside)
 
     def read(
         self, batch: Batch, branches: Mapping[str, BranchOutput], state: State | None = None

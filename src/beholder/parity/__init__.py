@@ -68,7 +68,10 @@ def compare_folder(folder: str | Path, *, tolerance: float = TOLERANCE) -> list[
     with torch.inference_mode():
         ours = _codec_stages(opened.model, inputs) if opened.model.card.codecs else {}
         if opened.model.card.branches or opened.model.card.languages:
-            ours |= _stages(opened.model, planned_batch(opened.model, inputs), reference)
+            batch = planned_batch(opened.model, inputs)
+            ours |= _stages(opened.model, batch, reference)
+            if "embeddings" in opened.stages:
+                ours["embeddings"] = opened.model.prepare(batch, opened.model.encode(batch)).embeddings_BTD
     for stage, recorded in opened.stages.items():
         if recorded.name in reference and stage in ours:
             theirs = reference[recorded.name].load()

@@ -14,6 +14,7 @@ from beholder.media.plan import Box, PicturePlan, View, in_order
 from beholder.model import Batch, Model
 from beholder.parity.crops import batch_of_crops
 from beholder.parity.heard import sounds_in_text
+from beholder.parity.marked_rows import whole_and_tiles
 from beholder.parity.marks import marked_pictures
 from beholder.parity.pages import batch_of_pages
 from beholder.parity.patches import batch_of_patches
@@ -41,12 +42,14 @@ from beholder.parts.contracts import AudioConfig
 from beholder.parts.vision.vit import ViT
 from beholder.planning import placed
 
+RENAMED = {"image_pixel_values": "pixel_values", "audio_input_features": "input_features"}
 SOUND_MASKS = ("feature_attention_mask", "input_features_mask", "attention_mask")
 
 Form = Callable[[Model, Mapping[str, Tensor]], Batch | None]
 FORMS: tuple[Form, ...] = (
     recordings,
     marked_pictures,
+    whole_and_tiles,
     batch_of_crops,
     batch_of_patches,
     batch_of_pages,
@@ -59,6 +62,7 @@ FORMS: tuple[Form, ...] = (
 
 def planned_batch(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
     """The official forward's arguments as a batch: rows are moved to the left, pictures get plans."""
+    inputs = {RENAMED.get(name, name): tensor for name, tensor in inputs.items()}
     if "pixel_values" in inputs and "input_features" in inputs:
         return _seen_and_heard(model, inputs)
     inputs = features_first(model, words_alone(model, marked(model, with_places(written(model, inputs)))))

@@ -140,6 +140,7 @@ class Context:
     words:    ids (B, W) of each row's question in a vocabulary of the connector's own and which are no padding (B, W)
     text:     what the language part will read
     views:    what the branch's encoders saw
+    beside:   whether other branches see something in the same batch
     """
 
     encoders: tuple[Packed, ...] = ()
@@ -147,6 +148,7 @@ class Context:
     words: tuple[Tensor, Tensor] | None = None
     text: TextInputs | None = None
     views: tuple[Tensor, ...] = ()
+    beside: bool = False
 
     @property
     def pictures(self) -> tuple[PicturePlan, ...]:
@@ -266,10 +268,9 @@ class LanguageInputs:
 @dataclass(frozen=True)
 class LanguageOutput:
     """hidden_BTD after the last norm; pooled_BD where the part makes one vector a row, fused_BD where it makes another one
-    that has read the picture; taps by layer (0 = embeddings,
-    i = after layer i); `aux_losses` to be added to the loss; `router_stats` of experts; `lengths` of hidden_BTD's rows,
-    None where all are full; an encoder-decoder's `memory` where it was made; backward_BTD: hidden states of
-    a decoder that reads each row from its end.
+    that has read the picture; taps by layer (0 = embeddings, i = after layer i); `aux_losses` to be added to the loss;
+    `router_stats` of experts; `lengths` of hidden_BTD's rows, None where all are full; an encoder-decoder's `memory` where it
+    was made; backward_BTD: hidden states of a decoder that reads each row from its end.
     """
 
     hidden_BTD: Tensor

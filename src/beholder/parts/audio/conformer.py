@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from beholder.config import Config
+from beholder.errors import BeholderError
 from beholder.parts.blocks.activations import activation
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.step import NO_PARTS, MixerConfig, MlpConfig, Step
@@ -30,9 +32,9 @@ class TimeConv(Config):
     expansion: int = 1
 
     def tiny(self) -> TimeConv:
-        return self.but(kernel=7)
+        return self.but(kernel=min(self.kernel, 7))
 
-    def build(self, dim: int, norm: Norm) -> TimeConvModule:
+    def build(self, dim: int, norm: Norm) -> nn.Module:
         return TimeConvModule(self, dim, norm)
 
 
@@ -59,6 +61,45 @@ class TimeConvModule(nn.Module):
     def forward(self, x_BTD: Tensor) -> Tensor:
         x_BDT = F.glu(self.up(self.norm(x_BTD).transpose(1, 2)), dim=1)
         return self.down(self.act(self.inner_norm(self.depthwise(x_BDT)))).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class SeparableConv(TimeConv):
+    """The same without batch norm, in which frames hear only those before them; the gate has the activation `gate`, both halves
+    further biases, and a map follows the depthwise convolution (Phi-4-multimodal, 2503.01743).
+    """
+
+    kernel: int = 3
+    bias: bool = True
+    gate: str = "silu"
+
+    def __post_init__(self) -> None:
+        if self.expansion != 1 or not (self.bias and self.inner_bias):
+            raise BeholderError("a separable convolution keeps its width and has all biases")
+
+    def build(self, dim: int, norm: Norm) -> nn.Module:
+        return SeparableConvModule(self, dim, norm)
+
+
+class SeparableConvModule(nn.Module):
+    """(B, T, D) -> (B, T, D): norm, gated map, depthwise convolution over earlier frames, map, activation, map."""
+
+    def __init__(self, config: SeparableConv, dim: int, norm: Norm) -> None:
+        super().__init__()
+        self.before = config.kernel - 1
+        self.act, self.gate = activation(config.act), activation(config.gate)
+        self.norm = norm.build(dim)
+        self.up = nn.Conv1d(dim, 2 * dim, 1)
+        self.up_bias, self.gate_bias = (nn.Parameter(torch.zeros(dim, 1)) for _ in range(2))
+        self.depthwise = nn.Conv1d(dim, dim, config.kernel, groups=dim)
+        self.pointwise = nn.Conv1d(dim, dim, 1)
+        self.down = nn.Conv1d(dim, dim, 1)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        up_BDT, gate_BDT = self.up(self.norm(x_BTD).transpose(1, 2)).chunk(2, 1)
+        x_BDT = (up_BDT + self.up_bias) * self.gate(gate_BDT + self.gate_bias)
+        x_BDT = self.pointwise(self.depthwise(F.pad(x_BDT, (self.before, 0))))
+        return self.down(self.act(x_BDT)).transpose(1, 2)
 
 
 class ConformerLayer(nn.Module):

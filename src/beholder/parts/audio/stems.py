@@ -232,6 +232,58 @@ class PlaneConvStack(nn.Module):
 
 
 @dataclass(frozen=True)
+class HalvingConvs(Stem):
+    """`steps` convolutions of 3 x 3 over time and frequency, each taking every second place of both; all but the first are
+    depthwise with a map behind. One linear map joins what is left of the frequencies (NeMo's `dw_striding`, in
+    Phi-4-multimodal, 2503.01743). The bins come with their published means and inverse deviations.
+    """
+
+    channels: int
+    steps: int = 3
+    act: str = "relu"
+
+    def grid(self, size: Size) -> Grid:
+        return Grid(1, 1, self.filled(size, size[1]))
+
+    def filled(self, size: Size, columns: int) -> int:
+        return -(-columns // 2**self.steps)
+
+    def tiny(self) -> HalvingConvs:
+        return self.but(channels=16)
+
+    def build(self, rows: int, dim: int) -> nn.Module:
+        return HalvingConvStack(self, rows, dim)
+
+
+class HalvingConvStack(nn.Module):
+    """(V, 1, rows, frames) -> (V, T, D)."""
+
+    mean: Tensor
+    inverse_std: Tensor
+
+    def __init__(self, config: HalvingConvs, rows: int, dim: int) -> None:
+        super().__init__()
+        self.act, width = activation(config.act), config.channels
+        self.register_buffer("mean", torch.zeros(rows))
+        self.register_buffer("inverse_std", torch.ones(rows))
+        self.first = nn.Conv2d(1, width, 3, 2, padding=1)
+        self.depthwise, self.pointwise = (
+            nn.ModuleList(
+                nn.Conv2d(width, width, kernel, stride, padding=kernel // 2, groups=groups)
+                for _ in range(config.steps - 1)
+            )
+            for kernel, stride, groups in ((3, 2, width), (1, 1, 1))
+        )
+        self.join = nn.Linear(width * -(-rows // 2**config.steps), dim)
+
+    def forward(self, views_V1MF: Tensor) -> Tensor:
+        x_VCTM = self.act(self.first((views_V1MF.transpose(2, 3) - self.mean) * self.inverse_std))
+        for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True):
+            x_VCTM = self.act(pointwise(depthwise(x_VCTM)))
+        return self.join(x_VCTM.transpose(1, 2).flatten(2))
+
+
+@dataclass(frozen=True)
 class SignalPatches(Stem):
     """Patches of a view as tokens (AST, 2104.01778). patch, stride: along rows and columns.
 

@@ -41,7 +41,8 @@ class SignalTransformer(AudioConfig):
     tokens is taken before the last norm (Qwen2-Audio). pool: None, `cls` (the mean of the class tokens) or `mean`, after
     the last norm. taps: depths whose features are kept as well (0: before the first layer). mask_token: a vector that
     stands for hidden frames in pretraining, kept for export. letters: how many letters half of the layers tell by CTC; what
-    they tell is added to the tokens there (self-conditioned CTC, 2104.02724); 0: none do.
+    they tell is added to the tokens there (self-conditioned CTC, 2104.02724); 0: none do. block: longer signals are heard in
+    blocks of so many tokens, the last one filled up with zeros, which count (Phi-4-multimodal); padding is then cut off.
     """
 
     stem: Stem
@@ -62,6 +63,7 @@ class SignalTransformer(AudioConfig):
     taps: tuple[int, ...] = ()
     mask_token: bool = False
     letters: int = 0
+    block: int | None = None
 
     def __post_init__(self) -> None:
         if self.pool not in POOLS:
@@ -69,6 +71,10 @@ class SignalTransformer(AudioConfig):
         if self.conv is not None and self.arrangement != Arrangement():
             raise BeholderError(
                 "conformer layers have an arrangement of their own; leave arrangement as it is"
+            )
+        if self.block is not None and (self.taps or self.cls or self.positions or self.letters):
+            raise BeholderError(
+                "blocks of a signal have no class tokens, positions, letters or other depths; leave out block"
             )
         if self.letters and self.taps:
             raise BeholderError(
@@ -166,6 +172,8 @@ class SignalEncoder(AudioEncoder):
         """views: V tensors (C, rows, columns). columns: how many of each view's columns are no padding; convolutions see
         the others, attention does not, and no tokens are given for them.
         """
+        if self.config.block is not None and columns is not None:
+            views = [view[..., :count] for view, count in zip(views, columns, strict=True)]
         sizes = [(view.shape[-2], view.shape[-1]) for view in views]
         grids = [self.config.grid(size) for size in sizes]
         groups: dict[tuple[Size, bool], list[int]] = {}
@@ -190,16 +198,22 @@ class SignalEncoder(AudioEncoder):
         """
         config = self.config
         x_VTD = self._embed(torch.stack(list(views)).to(next(self.parameters()).dtype), filled)
-        taps = (*config.taps, config.num_layers)
+        taps, count, rows = (*config.taps, config.num_layers), x_VTD.shape[1], len(x_VTD)
+        if config.block is not None and count > config.block:
+            x_VTD = (
+                F.pad(x_VTD, (0, 0, 0, -count % config.block)).unflatten(1, (-1, config.block)).flatten(0, 1)
+            )
         step = self._step(x_VTD, filled)
         half = config.num_layers // 2 if self.tell is not None else 0
         if half and self.tell is not None and self.told is not None:
             x_VTD, _ = run_layers(self.blocks[:half], x_VTD, step)
             x_VTD = x_VTD + self.told(self.tell(x_VTD).softmax(-1))
         last_VTD, kept = run_layers(self.blocks[half:], x_VTD, step, taps=() if half else taps)
+        if len(last_VTD) != rows:
+            last_VTD = last_VTD.unflatten(0, (rows, -1)).flatten(1, 2)[:, :count]
         kept[config.num_layers] = self._finish(last_VTD)
         results = []
-        for index in range(len(x_VTD)):
+        for index in range(rows):
             ends = dict.fromkeys(kept, None if filled is None else config.cls + filled[index])
             if filled is not None and config.shrink > 1:
                 ends[config.num_layers] = filled[index] // config.shrink

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from beholder.config import Config
+from beholder.errors import BeholderError
 from beholder.parts.blocks.positions import learned
 from beholder.parts.blocks.untied_places import PlacePairs, UntiedPlaces
 
@@ -43,6 +44,23 @@ class RelativeBuckets(Config):
         shared = (single + ratio * (half - single)).long().clamp(max=half - 1)
         buckets = torch.where(far < single, far, shared)
         return buckets + (distances > 0).long() * half if self.both_ways else buckets
+
+
+@dataclass(frozen=True)
+class ClippedDistances(RelativeBuckets):
+    """Each distance by itself, those of `farthest` and more as one (Phi-4-multimodal's encoder of sound)."""
+
+    def __post_init__(self) -> None:
+        if self.buckets != 2 * self.farthest or not self.both_ways:
+            raise BeholderError(
+                f"distances up to {self.farthest} either way need {2 * self.farthest} scores, not {self.buckets}"
+            )
+
+    def of(self, distances: Tensor) -> Tensor:
+        return distances.clamp(-self.farthest, self.farthest - 1) + self.farthest
+
+    def tiny(self) -> ClippedDistances:
+        return self.but(buckets=32, farthest=16)
 
 
 class RelativeBias(nn.Module):

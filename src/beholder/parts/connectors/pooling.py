@@ -60,11 +60,12 @@ class GridPool(ConnectorConfig):
         return self.pooled(self.then.grid(grid)) if self.after else self.then.grid(self.pooled(grid))
 
     def grids(self, views: tuple[View, ...], grids: tuple[Grid, ...]) -> tuple[Grid, ...]:
-        pairs = zip(views, grids, strict=True)
-        return tuple(
-            self.grid(grid) if view.numbers or not self.frames else self.then.grid(grid)
-            for view, grid in pairs
+        given = self.then.grids(views, grids) if self.after else grids
+        pooled = tuple(
+            self.pooled(grid) if view.numbers or not self.frames else grid
+            for view, grid in zip(views, given, strict=True)
         )
+        return pooled if self.after else self.then.grids(views, pooled)
 
     def tiny(self) -> GridPool:
         return self.but(then=self.then.tiny(), sides=self.sides and (1, 1), factor=min(self.factor, 2))
