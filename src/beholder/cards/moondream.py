@@ -16,11 +16,14 @@ from beholder.parts.language.sizes_decoders import PHI_1_5
 from beholder.parts.vision import sizes as vision
 from beholder.prompts import formats_adapters
 
+# Norms are those of moondream/torch/layers.py
+EYES = vision.SIGLIP_SO400M_14.but(image_size=378, pool=None, **{"norm.eps": 1e-5})
+
 MOONDREAM_2 = Card(
     name="moondream2",
     system="moondream2",
     licence="Apache-2.0",
-    vision=vision.SIGLIP_SO400M_14.but(image_size=378, pool=None),
+    vision=EYES,
     connector=CropPool(Mlp(hidden=8192, act="gelu_tanh")),
     images=OverlapCrops(crop=378, tiling="covering", chained=True),
     fusion=(Splice(token_id=51200, sees="front"),),
@@ -32,9 +35,7 @@ MOONDREAM_2 = Card(
 )
 MOONDREAM_05B = MOONDREAM_2.but(
     name="moondream-0.5b",
-    vision=vision.SIGLIP_SO400M_14.but(
-        image_size=378, pool=None, dim=720, **{"attention.num_heads": 10, "mlp.hidden": 2690}
-    ),
+    vision=EYES.but(dim=720, **{"attention.num_heads": 10, "mlp.hidden": 2690}),
     language=PHI_1_5.but(dim=1024, **{"attention.num_heads": 16, "mlp.hidden": 4096}),
 )
 MOONDREAM_NEXT = MOONDREAM_2.but(
