@@ -17,15 +17,17 @@ from beholder.cards.schema import Card
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.plan import Grid
 from beholder.model import build
+from beholder.parts.connectors.experts import LanguageExperts
 from beholder.parts.connectors.several import Squares
 from beholder.parts.contracts import Packed
 from beholder.parts.fusion.aggregators import Aggregators
 from beholder.parts.fusion.splice import Splice
+from beholder.parts.vision.sizes_clips import UMT_L_16_448
 from beholder.weights.layout import to_own, to_published
 from beholder.weights.load import state_shapes
 from beholder.weights.open import open_official
 from beholder.weights.ops import Exchange
-from beholder.weights.readers import llava_own, llava_regions, llava_several
+from beholder.weights.readers import llava_clips, llava_own, llava_regions, llava_several
 from beholder.weights.readers.reading import Reading
 from beholder.weights.readers.systems import read_system
 
@@ -91,6 +93,49 @@ MGM = {
     "optimize_vision_tower": False,
     "optimize_vision_tower_aux": False,
 }
+QWEN2: dict[str, Any] = {  # Qwen/Qwen2-7B-Instruct config.json
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 32768,
+    "rope_theta": 1e6,
+    "rms_norm_eps": 1e-6,
+    "vocab_size": 152064,
+    "tie_word_embeddings": False,
+}
+QWEN = {  # Qwen/Qwen1.5-7B-Chat config.json
+    **QWEN2,
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "vocab_size": 151936,
+}
+CLIPS: dict[str, Any] = {
+    "mm_vision_tower": "umt-hd-large",
+    "mm_projector_type": "tome16_mlp_hd64",
+    "mm_local_num_frames": 4,
+    "mm_newline_position": "nothing",
+    "mm_llm_compress": False,
+    "mm_patch_merge_type": "spatial_nopad",
+    "image_aspect_ratio": "anyres_nopad",
+    "frame_aspect_ratio": "square",
+    "llm_compress_layer_list": [8, 16, 24],
+    "llm_image_token_ratio_list": [1.0, 0.5, 0.25, 0.125],
+}
+PARROT = {
+    "mm_vision_select_feature": "cls_patch",
+    "num_experts": 6,
+    "moe_hidden_size": 4096,
+    "moe_intermediate_size": 4096,
+    "moe_weight": 0.1,
+    "moe_top_k": 6,
+    "use_moe": True,
+    "use_moe_residual": True,
+}
 FERRET = {"region_geo_sampler": True, "sampler_pooler_mode": "max", "im_region_fea_token": 32000}
 SMALL: dict[str, Any] = {
     "hidden_size": 64,
@@ -117,6 +162,8 @@ CASES: dict[str, dict[str, Any]] = {
     "mini-gemini-7b": {**VICUNA, **LLAVA, **MGM, "model_type": "mgm", "image_size_aux": 768},
     "mini-gemini-7b-hd": {**VICUNA, **LLAVA, **MGM, "model_type": "mgm", "image_size_aux": 1536}
     | {"image_grid": 2, "image_global": True},
+    "videochat-flash-7b-448": {**QWEN2, **LLAVA, **CLIPS, "model_type": "videochat_flash_qwen"},
+    "parrot-7b": {**QWEN, **LLAVA, **PARROT, "model_type": "parrot_qwen2"},
     "longllava-53b": {**JAMBA, **LLAVA, "model_type": "llava_jamba", "resamplePooling": "2d"},
     "osprey-7b": {**VICUNA, **LLAVA, "model_type": "osprey", "mm_vision_tower": "./convnext.bin"},
     "ferret-7b": {**VICUNA, **LLAVA, **FERRET, "model_type": "ferret", "vocab_size": 32001}
@@ -143,10 +190,12 @@ def alike(part: Any) -> Any:
     return part.but(**changes)
 
 
+PLACED = (Splice, Aggregators, LanguageExperts)
+
+
 def placed(system: Card) -> list[Any]:
     """The fusions, whichever id outside of the vocabulary stands for a picture in prompts."""
-    ids = (Splice, Aggregators)
-    return [each.but(token_id=-200) if isinstance(each, ids) else each for each in system.fusion]
+    return [each.but(token_id=-200) if isinstance(each, PLACED) else each for each in system.fusion]
 
 
 @pytest.mark.filterwarnings("error::UserWarning")
@@ -156,7 +205,11 @@ def test_settings_give_the_card(name: str) -> None:
     want: Any = card(name)
     for mine, theirs in zip(got.branches, want.branches, strict=True):
         assert [alike(part) for part in mine.encoders] == [alike(part) for part in theirs.encoders]
-        assert mine.connector == theirs.connector and mine.geometry == theirs.geometry
+        connectors = [
+            each.but(token_id=-200) if isinstance(each, PLACED) else each
+            for each in (mine.connector, theirs.connector)
+        ]
+        assert connectors[0] == connectors[1] and mine.geometry == theirs.geometry
     assert placed(got) == placed(want) and got.heads == want.heads
     heads = [each.main.attention for each in (got, want)]
     if hasattr(heads[0], "num_kv_heads"):
@@ -182,6 +235,10 @@ def small(name: str, monkeypatch: pytest.MonkeyPatch) -> Reading:
     monkeypatch.setattr(
         llava_several, "card", lambda kin: card(kin).but(branches=(card(kin).branch().tiny(),))
     )
+    clips = UMT_L_16_448.but(
+        image_size=32, dim=32, num_layers=3, **{"attention.num_heads": 4, "mlp.hidden": 48}
+    )
+    monkeypatch.setattr(llava_clips, "TOWERS", {"umt-hd-large": clips})
     return read(name, small_settings(name))
 
 
@@ -193,6 +250,8 @@ def small_settings(name: str) -> dict[str, Any]:
     elif name.startswith("cambrian"):
         changes |= {"image_token_len": 4, "mm_vision_tower_aux_token_len_list": [4, 4, 4, 16]}
         changes |= {"vision_hidden_size": 32, "connector_depth": 2, "num_of_vision_sampler_layers": 1}
+    elif name.startswith("parrot"):
+        changes |= {"moe_hidden_size": 64, "moe_intermediate_size": 24, "num_experts": 2}
     elif name.startswith("mini-gemini"):
         changes["image_size_aux"] = card(name).branch().tiny().encoders[1].image_size
     return changes
@@ -236,6 +295,21 @@ NAMES: dict[str, tuple[str, set[str]]] = {
             )
             | {"attn.q_bias", "attn.v_bias"}
             | {f"attn.{part}_proj.weight" for part in "qkv"}
+        },
+    ),
+    "parrot-7b": (
+        "model.moe_model.",
+        {"gate.weight"}
+        | {f"experts.{n}.{part}_proj.weight" for n in range(2) for part in ("gate", "up", "down")},
+    ),
+    "videochat-flash-7b-448": (
+        "model.vision_tower.vision_tower.encoder.",
+        both("patch_embed.proj", "vision_layernorm")
+        | {
+            f"blocks.{n}.{name}"
+            for n in range(2)  # the last of three is not read
+            for name in both("attn.proj", "mlp.fc1", "mlp.fc2", "norm1", "norm2")
+            | {"attn.qkv.weight", "attn.q_bias", "attn.v_bias"}
         },
     ),
     "mini-gemini-7b": (

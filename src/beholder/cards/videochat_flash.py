@@ -1,7 +1,8 @@
 """VideoChat-Flash (2501.00574): clips of four frames in UMT's encoder, 16 tokens a frame that are least alike.
 
 multimodal_encoder/umt_encoder.py, multimodal_projector/tome16_mlp_hd64.py and lmms-eval_videochat of OpenGVLab/VideoChat-Flash.
-At a frame a second, 64 at least and 512 at most. Stages: llava-train_videochat/scripts/train; -200 stands for pictures there.
+At a frame a second, 64 at least and 512 at most. The encoder ends before its last layer. Stages:
+llava-train_videochat/scripts/train; -200 stands for pictures there.
 """
 
 from beholder.cards.schema import Branch, Card, Source, Stage, Trains
@@ -14,7 +15,6 @@ from beholder.parts.fusion.token_dropout import TokenDropout
 from beholder.parts.heads.next_token import NextToken
 from beholder.parts.language import sizes_llama as language
 from beholder.parts.vision import sizes_clips as vision
-from beholder.parts.vision.vit import Take
 from beholder.prompts import formats_clips as formats
 
 VIDEOCHAT_FLASH_7B = Card(
@@ -24,7 +24,7 @@ VIDEOCHAT_FLASH_7B = Card(
     licence="Apache-2.0",
     branches=(
         Branch(
-            encoders=(vision.UMT_L_16.but(take=Take(layers=(-2,))),),
+            encoders=(vision.UMT_L_16.but(num_layers=23),),
             connector=TokenMerging(Mlp()),
             geometry=Fixed(size=(224, 224), mean=IMAGENET_MEAN, std=IMAGENET_STD),
             frames=Frames(
@@ -66,7 +66,7 @@ VIDEOCHAT_FLASH_7B = Card(
     weights=(Source("hub", "OpenGVLab/VideoChat-Flash-Qwen2-7B_res224"),),
 )
 LARGE = VIDEOCHAT_FLASH_7B.branch().but(
-    encoders=(vision.UMT_L_16_448.but(take=Take(layers=(-2,))),),
+    encoders=(vision.UMT_L_16_448.but(num_layers=23),),
     geometry=Fixed(size=(448, 448), mean=IMAGENET_MEAN, std=IMAGENET_STD),
 )
 # Trained at 224 pixels, then its encoder and connector at 448; the 2B sees 448 from the first stage on

@@ -18,12 +18,14 @@ KIN: Mapping[str, str] = {
     "internvl": "internvl-2.5-8b",
     "internvl_chat": "internvl-2.5-8b",
     "llava_jamba": "longllava-53b",
+    "llava_qwen_flash": "videochat-flash-7b",
     "minicpmv": "minicpm-v-2.6",
     "paligemma": "paligemma-3b-224",
     "qwen2_vl": "qwen2-vl-7b",
     "qwen2_5_vl": "qwen2.5-vl-7b",
     "smolvlm": "smolvlm-2.2b",
     "video_llama_3": "videollama3-7b",
+    "videochat_flash_qwen": "videochat-flash-7b",
     "videollama3_qwen2": "videollama3-7b",
 }
 

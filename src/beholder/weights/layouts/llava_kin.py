@@ -118,3 +118,19 @@ EAGLE_PROJECTOR = Layout(
     name="EAGLE projector, channels of SAM's squares by channel, then place",
 )
 EAGLE_PLAIN = Layout(affine({"0": "layers.0", "2": "layers.1"}), name="EAGLE projector")
+
+# AIDC-AI/Parrot: parrot/model/moe_model/moe.py
+PARROT_EXPERTS = Layout(
+    {
+        "gate.weight": "router.weight",
+        **{
+            f"experts.{{}}.{part}_proj.weight": f"experts.{{}}.{part}.weight"
+            for part in ("gate", "up", "down")
+        },
+    },
+    name="Parrot experts",
+)
+# OpenGVLab/VideoChat-Flash: multimodal_projector/tome16_mlp_hd64.py
+TOKEN_MERGING = Layout(
+    affine({"mlp.0": "then.layers.0", "mlp.2": "then.layers.1"}), name="VideoChat-Flash projector"
+)

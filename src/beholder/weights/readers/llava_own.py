@@ -175,16 +175,18 @@ def _averaged(fields: Fields, projector: ConnectorConfig) -> ConnectorConfig:
     return GridPool(projector, factor=2, way="bilinear")
 
 
-def tower_of(fields: Fields) -> Tower:
-    """The encoder that `mm_vision_tower` names; raises `UnknownName` for one that is not known."""
+def tower_of(fields: Fields, wanted: str = "patch") -> Tower:
+    """The encoder that `mm_vision_tower` names; raises `UnknownName` for one that is not known. wanted: what must be
+    selected of it, `cls_patch` with the class token in front.
+    """
     fields.need("mm_vision_tower")
     called = str(fields.get("mm_vision_tower", "")).rstrip("/")
     settings = next((settings for ends, settings in TOWERS if re.search(ends, called)), None)
     if settings is None:
         raise UnknownName("config.json: mm_vision_tower", called, [ends for ends, _ in TOWERS])
     feature = fields.get("mm_vision_select_feature", "patch")
-    if feature != "patch":
-        raise UnknownName("config.json: mm_vision_select_feature", feature, ("patch",))
+    if feature != wanted:
+        raise UnknownName("config.json: mm_vision_select_feature", feature, (wanted,))
     layer = fields.get("mm_vision_select_layer", -2)
     read = read_encoder(Fields(settings, "config.json: mm_vision_tower"))
     prefix = "model.vision_tower.vision_tower."
@@ -195,7 +197,7 @@ def tower_of(fields: Fields) -> Tower:
             )
         assert isinstance(read.config, VisionConfig)
         return Tower(read.config, read, prefix, CLIP_MEAN, CLIP_STD)
-    take = Take(layers=(layer,), norm=False)
+    take = Take(layers=(layer,), norm=False, front=wanted == "cls_patch")
     clip = settings["model_type"] == "clip_vision_model"
     colours = (CLIP_MEAN, CLIP_STD) if clip else (HALF, HALF)
     return Tower(read.config.but(pool=None, take=take), read, prefix + "vision_model.", *colours)

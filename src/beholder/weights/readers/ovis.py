@@ -1,4 +1,4 @@
-"""Official `config.json` files of Ovis 2: AIMv2, a visual table with marks, Qwen2."""
+"""Official `config.json` files of Ovis 1 (AIDC-AI/Ovis, initial commit) and Ovis 2: an encoder, a visual table, a decoder."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from beholder.cards.schema import Card
 from beholder.errors import UnknownName
-from beholder.media.geometry import Geometry
+from beholder.media.geometry import CLIP_MEAN, CLIP_STD, Fixed, Geometry
 from beholder.parts.connectors.visual_table import VisualTable
 from beholder.parts.fusion.splice import Splice
 from beholder.parts.heads.next_token import NextToken
+from beholder.parts.vision.vit import Take
 from beholder.weights.layout import Binding, Layout
 from beholder.weights.layouts import common
 from beholder.weights.layouts.rules import affine
@@ -70,4 +71,46 @@ def _ovis2(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
     return Reading(card, (naming,), stages)
 
 
-READERS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {"ovis2": _ovis2}
+OWN_HEAD = Layout({"0.weight": "head.weight", **affine({"1": "norm"})}, name="Ovis 1 head")
+
+
+def _ovis(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
+    """Of the first releases, whose encoder is CLIP's. Their code pads pictures, whatever the processor does."""
+    fields.ignore("conversation_formatter_class", "multimodal_max_length", "hidden_size")
+    seen = fields.part("visual_tokenizer_config")
+    kind, way = seen.raw("model_type"), seen.get("tokenize_function", "softmax")
+    if kind != "clip_visual_tokenizer":
+        raise UnknownName(
+            "config.json: visual_tokenizer_config: model_type", str(kind), ("clip_visual_tokenizer",)
+        )
+    if way != "softmax":
+        raise UnknownName("config.json: visual_tokenizer_config: tokenize_function", way, ("softmax",))
+    seen.ignore("tau", "depths", "hidden_stride", "backbone_kwargs")
+    tower = read_vit(seen.part("backbone_config", "clip_vision_model"))
+    front = not seen.get("drop_cls_token", False)
+    connector = VisualTable(seen.count("vocab_size", 16384), bounds=seen.get("use_indicators", False))
+    seen.finish()
+    language = read_decoder(fields.part("llm_config"))
+    side = tower.config.image_size
+    mean, std = (geometry.mean, geometry.std) if geometry else (CLIP_MEAN, CLIP_STD)
+    red, green, blue = (int(value * 255) for value in mean)
+    padded = Fixed(size=(side, side), fit="pad", background=(red, green, blue), mean=mean, std=std)
+    card = Card(
+        name=name,
+        vision=tower.config.but(pool=None, take=Take(norm=False, front=front)),
+        connector=connector,
+        images=padded,
+        fusion=(Splice(token_id=-200),),
+        language=language.config,
+        heads=(NextToken(),),
+    )
+    naming = (
+        Binding("visual_tokenizer.backbone.vision_model.", VISION, tower.layout, tower.numbers),
+        Binding("visual_tokenizer.head.", CONNECTOR, OWN_HEAD),
+        Binding("vte.", CONNECTOR + "table.", common.WEIGHT),
+        *language_naming(language, "llm.model.", "llm.lm_head."),
+    )
+    return Reading(card, (naming,), text_stages())
+
+
+READERS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {"ovis": _ovis, "ovis2": _ovis2}

@@ -39,6 +39,7 @@ from beholder.weights.readers import (
     joint,
     kosmos,
     llava,
+    llava_clips,
     llava_own,
     llava_regions,
     llava_several,
@@ -53,6 +54,7 @@ from beholder.weights.readers import (
     open_clip,
     ovis,
     pages,
+    parrot,
     phi_4,
     resampled,
     resampled_own,
@@ -64,6 +66,7 @@ from beholder.weights.readers import (
     transcribers,
     visual_experts,
     x_clip,
+    xgen_mm,
 )
 from beholder.weights.readers.alone import ALONE
 from beholder.weights.readers.fields import Fields
@@ -221,6 +224,9 @@ SYSTEMS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
     **llava_own.READERS,
     **llava_regions.READERS,
     **llava_several.READERS,
+    **llava_clips.READERS,
+    **parrot.READERS,
+    **xgen_mm.READERS,
     **ovis.READERS,
     **molmo.READERS,
     **omni.READERS,
