@@ -36,9 +36,10 @@ class PackedLinear(nn.Module):
 
     kind = ""
 
-    def __init__(self, outputs: int, inputs: int, bias_N: Tensor | None, dtype: torch.dtype) -> None:
+    def __init__(self, shape: torch.Size, bias_N: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__()
-        self.out_features, self.in_features, self.dtype = outputs, inputs, dtype
+        self.out_features, self.in_features = shape
+        self.dtype = dtype
         self.bias = None if bias_N is None else bias_N.detach().to(dtype)
 
     @property
@@ -72,7 +73,7 @@ class PlainLinear(PackedLinear):
     """For processors without a kernel for the packed form."""
 
     def __init__(self, weight_NK: Tensor, bias_N: Tensor | None, dtype: torch.dtype) -> None:
-        super().__init__(*weight_NK.shape, bias_N, dtype)
+        super().__init__(weight_NK.shape, bias_N, dtype)
         self.kind = "float32" if dtype == torch.float32 else "bf16"
         self._weight_NK = weight_NK.detach().to(dtype).contiguous()
 
@@ -88,7 +89,7 @@ class OneDnnLinear(PackedLinear):
     """float32 or bf16 in oneDNN's blocked layout."""
 
     def __init__(self, weight_NK: Tensor, bias_N: Tensor | None, dtype: torch.dtype) -> None:
-        super().__init__(*weight_NK.shape, bias_N, dtype)
+        super().__init__(weight_NK.shape, bias_N, dtype)
         self.kind = "float32" if dtype == torch.float32 else "bf16"
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight_NK.detach().to(dtype).contiguous())
         self._product = torch.ops.mkldnn._linear_pointwise.default
@@ -112,7 +113,7 @@ class Int8Linear(PackedLinear):
     kind = "int8"
 
     def __init__(self, weight_NK: Tensor, bias_N: Tensor | None) -> None:
-        super().__init__(*weight_NK.shape, bias_N, torch.bfloat16)
+        super().__init__(weight_NK.shape, bias_N, torch.bfloat16)
         self.q_NK, scales_N = quantise_int8(weight_NK)
         self.scales_N = scales_N.bfloat16()
 
@@ -121,7 +122,7 @@ class Int8Linear(PackedLinear):
         return dequantise_int8(self.q_NK, self.scales_N.float(), torch.bfloat16)
 
     def product(self, x: Tensor) -> Tensor:
-        x_MK = x.reshape(-1, self.in_features)
+        x_MK = x.reshape(-1, self.in_features).contiguous()
         if 0 < len(x_MK) < MANY_ROWS_INT8:
             y_MN = torch._weight_int8pack_mm(x_MK, self.q_NK, self.scales_N)
         else:
@@ -136,7 +137,7 @@ class Int4Linear(PackedLinear):
     kind = "int4"
 
     def __init__(self, weight_NK: Tensor, bias_N: Tensor | None) -> None:
-        super().__init__(*weight_NK.shape, bias_N, torch.bfloat16)
+        super().__init__(weight_NK.shape, bias_N, torch.bfloat16)
         q_NK, scales_NG, zeros_NG = quantise_int4(weight_NK)
         self._packed = torch._convert_weight_to_int4pack_for_cpu(q_NK.int(), 1)
         self._numbers_GN2 = torch.stack((scales_NG.T, zeros_NG.T), -1).bfloat16().contiguous()
@@ -153,7 +154,7 @@ class Int4Linear(PackedLinear):
         return self._kernel(eye_KK).T
 
     def product(self, x: Tensor) -> Tensor:
-        x_MK = x.reshape(-1, self.in_features)
+        x_MK = x.reshape(-1, self.in_features).contiguous()
         few = not len(x_MK) or self._few is None or len(x_MK) < self._few
         y_MN = self._kernel(x_MK) if few else F.linear(x_MK, self._in_bf16())
         y_MN = y_MN if self.bias is None else y_MN + self.bias
@@ -201,15 +202,20 @@ class Slice(nn.Module):
 
     def __init__(self, joined: PackedLinear, start: int, count: int) -> None:
         super().__init__()
-        self.__dict__["joined"] = joined  # owned by the module that joins
+        self.__dict__["_joined"] = joined  # owned by the module that joins
         self.start, self.count = start, count
         self.in_features, self.out_features = joined.in_features, count
 
     @property
+    def joined(self) -> PackedLinear:
+        """The map that these are outputs of."""
+        joined: PackedLinear = self.__dict__["_joined"]
+        return joined
+
+    @property
     def weight(self) -> Tensor:
         """(N, K) of these outputs."""
-        weight: Tensor = self.joined.weight[self.start : self.start + self.count]
-        return weight
+        return self.joined.weight[self.start : self.start + self.count]
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.joined(x)
@@ -239,6 +245,11 @@ class Activated(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         up: OneDnnLinear = self.__dict__["up"]
         return up.product(x.to(up.dtype), *self.names).to(x.dtype)
+
+
+def is_packed(module: nn.Module) -> bool:
+    """Whether a module holds packed maps."""
+    return any(isinstance(one, PackedLinear) for one in module.modules())
 
 
 @functools.cache

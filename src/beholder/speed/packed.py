@@ -21,6 +21,7 @@ from beholder.parts.blocks.latent_attention import LatentSelfAttention
 from beholder.parts.blocks.lora import AdaptedLinear
 from beholder.parts.blocks.mlp import FeedForwardLayer
 from beholder.parts.blocks.moe import ExpertsLayer
+from beholder.parts.contracts import Context
 from beholder.parts.contracts import Packed as Features
 from beholder.parts.language.decoder import DecoderModel
 from beholder.speed.linears import (
@@ -30,6 +31,7 @@ from beholder.speed.linears import (
     OneDnnLinear,
     PackedLinear,
     Slice,
+    is_packed,
     packed_linear,
 )
 from beholder.speed.precision import Precision
@@ -78,6 +80,7 @@ class Packed:
 def pack(model: Model, precision: Precision | str, *, smallest: int = SMALLEST) -> Packed:
     """Give a model's linear maps the form for inference, in place. It does not train, move or save afterwards. Maps with fewer
     than `smallest` weights keep theirs. Another device than a processor takes float32 and bf16, as types of all parameters.
+    float32 beside other precisions is for systems whose fusions and heads take features of any type.
 
     Raises `BeholderError` for int8 and int4 on such a device and for a model that is packed already.
     """
@@ -100,11 +103,6 @@ def pack(model: Model, precision: Precision | str, *, smallest: int = SMALLEST) 
     return Packed(precision, tuple(packer.maps), packer.left, before, _num_bytes(model))
 
 
-def is_packed(model: nn.Module) -> bool:
-    """Whether `pack` has been here."""
-    return any(isinstance(module, PackedLinear) for module in model.modules())
-
-
 class _Packer:
     def __init__(self, model: Model, precision: Precision, smallest: int) -> None:
         self.model, self.precision, self.smallest = model, precision, smallest
@@ -116,7 +114,7 @@ class _Packer:
         modules = dict(self.model.named_modules())
         reasons = _reasons(modules)
         for name, module in modules.items():
-            if type(module).project is SelfAttention.project if isinstance(module, SelfAttention) else False:
+            if isinstance(module, SelfAttention):
                 self._attention(name, module, reasons)
             elif isinstance(module, FeedForwardLayer):
                 self._mlp(name, module, reasons)
@@ -127,7 +125,8 @@ class _Packer:
 
     def _attention(self, name: str, attention: SelfAttention, reasons: Mapping[str, str]) -> None:
         """Queries, keys and values in one map, for attention that reads one input."""
-        if type(attention).heads is not SelfAttention.heads:
+        kind = type(attention)
+        if kind.heads is not SelfAttention.heads or kind.project is not SelfAttention.project:
             return
         joined = self._join(name, ("q", "k", "v"), attention, reasons)
         if joined is not None:
@@ -140,8 +139,9 @@ class _Packer:
             mlp.fused = None if joined is None else Gated(joined, mlp.act)
             return
         self._alone(f"{name}.up", mlp.up, reasons.get(f"{name}.up"))
-        if isinstance(mlp.up, OneDnnLinear) and mlp.config.act in ONEDNN_ACTIVATIONS:
-            mlp.fused = Activated(mlp.up, mlp.config.act)
+        up: nn.Module = mlp.up
+        if isinstance(up, OneDnnLinear) and mlp.config.act in ONEDNN_ACTIVATIONS:
+            mlp.fused = Activated(up, mlp.config.act)
 
     def _join(
         self, owner: str, children: Sequence[str], module: nn.Module, reasons: Mapping[str, str]
@@ -261,27 +261,32 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> None:
 
 
 def _join_parts(model: Model, precision: Precision) -> None:
-    """Let features change their type between parts of different ones."""
+    """Let pixels, sounds and features come in the type of the part that reads them."""
     kinds = {part: precision.dtype(part) for part in ("vision", "connector", "language")}
-    if len(set(kinds.values())) == 1:
-        return
     reads = kinds["language"] if model.languages else kinds["vision"]
     for branch in model.branches.values():
         assert isinstance(branch, BranchModule)
-        if branch.connector is None:
-            for encoder in (branch.vision, *branch.others):
-                encoder.register_forward_hook(lambda _module, _args, given: _recast(given, reads))
-            continue
-        branch.connector.register_forward_pre_hook(
-            lambda _module, args: tuple(_recast(arg, kinds["connector"]) for arg in args)
-        )
-        branch.connector.register_forward_hook(lambda _module, _args, given: _recast(given, reads))
+        given = reads if branch.connector is None else kinds["connector"]
+        for encoder in (branch.vision, *branch.others):
+            _between(encoder, kinds["vision"], torch.float32, given)
+        if branch.connector is not None:
+            _between(branch.connector, kinds["connector"], kinds["connector"], reads)
+
+
+def _between(module: nn.Module, own: torch.dtype, read: torch.dtype, given: torch.dtype) -> None:
+    """Hooks where a module of type `own` reads or is to give another type."""
+    if read != own:
+        module.register_forward_pre_hook(lambda _module, args: tuple(_recast(arg, own) for arg in args))
+    if given != own:
+        module.register_forward_hook(lambda _module, _args, features: _recast(features, given))
 
 
 def _recast(given: Any, dtype: torch.dtype) -> Any:
-    """Features, and what else a connector reads, in a type."""
+    """Tensors, features, and what else a connector reads, in a type."""
     if isinstance(given, Tensor):
         return given.to(dtype) if given.is_floating_point() else given
+    if isinstance(given, (list, tuple)):
+        return [_recast(one, dtype) for one in given]
     if isinstance(given, Features):
         return replace(
             given,
@@ -289,9 +294,9 @@ def _recast(given: Any, dtype: torch.dtype) -> Any:
             taps={depth: _recast(taps, dtype) for depth, taps in given.taps.items()},
             pooled_VD=_recast(given.pooled_VD, dtype),
         )
-    encoders = getattr(given, "encoders", None)
-    if encoders is not None:
-        return replace(given, encoders=tuple(_recast(other, dtype) for other in encoders))
+    if isinstance(given, Context):
+        text = given.text and replace(given.text, embeddings_BTD=_recast(given.text.embeddings_BTD, dtype))
+        return replace(given, encoders=tuple(_recast(given.encoders, dtype)), text=text)
     return given
 
 

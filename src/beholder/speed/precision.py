@@ -15,6 +15,7 @@ BITS = {
     "int4": 5.0,
 }  # of a weight; int4 with its scales and zeros
 PARTS = ("vision", "connector", "language", "head")
+FOLLOWERS = {"connector": "vision", "head": "language"}
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,9 @@ class Precision:
             if part in given:
                 raise BeholderError(f"precision {text!r} sets {part} twice")
             given[part] = bits
-        if "vision" in given:
-            given.setdefault("connector", given["vision"])
-        if "language" in given:
-            given.setdefault("head", given["language"])
+        for follower, leader in FOLLOWERS.items():
+            if leader in given:
+                given.setdefault(follower, given[leader])
         return replace(cls(), **given)
 
     def of(self, part: str) -> str:

@@ -65,7 +65,8 @@ def _int4(weight_NK: Tensor, group: int) -> tuple[Tensor, Tensor, Tensor]:
     w_NGI = weight_NK.view(len(weight_NK), -1, group)
     low_NG1, high_NG1 = w_NGI.amin(2, keepdim=True), w_NGI.amax(2, keepdim=True)
     mean_NG1 = w_NGI.mean(2, keepdim=True)
-    least_NG1 = best_NGI = scales_NG1 = zeros_NG1 = None
+    least_NG1 = torch.full_like(low_NG1, torch.inf)
+    kept = [torch.full_like(like, torch.nan) for like in (w_NGI, low_NG1, low_NG1)]
     for shrink in SHRINKS:
         scale_NG1 = (high_NG1 - low_NG1) / (15 + shrink)
         zero_NG1 = (low_NG1 + high_NG1 + scale_NG1) / 2  # the ends lie 7.5 steps from the middle of 0 and 15
@@ -77,21 +78,12 @@ def _int4(weight_NK: Tensor, group: int) -> tuple[Tensor, Tensor, Tensor]:
         zero_NG1 = _eight_bits(mean_NG1 - scale_NG1 * (q_NGI.mean(2, keepdim=True) - MIDDLE))
         q_NGI = _steps(w_NGI, scale_NG1, zero_NG1)
         error_NG1 = (w_NGI - (q_NGI - MIDDLE) * scale_NG1 - zero_NG1).square().sum(2, keepdim=True)
-        if least_NG1 is None:
-            least_NG1, best_NGI, scales_NG1, zeros_NG1 = error_NG1, q_NGI, scale_NG1, zero_NG1
-            continue
         better_NG1 = error_NG1 < least_NG1
-        least_NG1, best_NGI, scales_NG1, zeros_NG1 = (
-            torch.where(better_NG1, new, old)
-            for new, old in (
-                (error_NG1, least_NG1),
-                (q_NGI, best_NGI),
-                (scale_NG1, scales_NG1),
-                (zero_NG1, zeros_NG1),
-            )
-        )
-    assert best_NGI is not None and scales_NG1 is not None and zeros_NG1 is not None
-    return best_NGI.flatten(1).to(torch.uint8), scales_NG1.squeeze(2).half(), zeros_NG1.squeeze(2).half()
+        least_NG1 = torch.minimum(error_NG1, least_NG1)
+        tried = (q_NGI, scale_NG1, zero_NG1)
+        kept = [torch.where(better_NG1, new, old) for new, old in zip(tried, kept, strict=True)]
+    q_NGI, scales_NG1, zeros_NG1 = kept
+    return q_NGI.flatten(1).to(torch.uint8), scales_NG1.squeeze(2).half(), zeros_NG1.squeeze(2).half()
 
 
 def _steps(w_NGI: Tensor, scale_NG1: Tensor, zero_NG1: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from beholder.errors import WeightsError
+from beholder.speed.linears import is_packed
 from beholder.weights.layout import Binding, to_own
 from beholder.weights.lazy import LazyTensors, Shape
 
@@ -64,7 +66,11 @@ def state_shapes(module: nn.Module) -> dict[str, Shape]:
 
 
 def state_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Name and detached values of every parameter and persistent buffer, as `state_shapes` lists them."""
+    """Name and detached values of every parameter and persistent buffer, as `state_shapes` lists them. Raises `WeightsError`
+    for a module that is packed.
+    """
+    if is_packed(module):
+        raise WeightsError("its weights are packed for inference; load it again without a precision and save that")
     return {group[0].name: group[0].tensor.detach() for group in _places(module)}
 
 
