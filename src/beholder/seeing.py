@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +11,9 @@ import torch
 from torch import Tensor
 
 from beholder.cards.schema import Branch, Card
-from beholder.errors import BeholderError
+from beholder.errors import BeholderError, MediaError
 from beholder.hearing import decode_sounds, sound_plans, writes_down
+from beholder.media.at_once import every
 from beholder.media.decode import decode_many
 from beholder.media.pixels import load_masks, load_recording, load_views
 from beholder.media.plan import PicturePlan, Size
@@ -185,15 +184,20 @@ def load_media(branch: Branch, seen: Sequence[Seen], plans: Sequence[PicturePlan
     if len(seen) != len(plans):
         raise ValueError(f"{len(seen)} pictures but {len(plans)} plans; plan each picture once")
 
-    def load(one: Seen, plan: PicturePlan) -> list[Tensor]:
+    def load(number: int, one: Seen, plan: PicturePlan) -> list[Tensor]:
         part, item = one
         geometry = media_geometry(branch, part)
-        if isinstance(item, Recording):
-            return load_recording(item.frames, plan.views, geometry)
-        return load_views(item, plan.views, geometry)
+        try:
+            if isinstance(item, Recording):
+                return load_recording(item.frames, plan.views, geometry)
+            return load_views(item, plan.views, geometry)
+        except MemoryError:
+            raise MediaError(
+                f"image {number}: no memory for its {len(plan.views)} views; scale it down or give fewer at once"
+            ) from None
 
-    with ThreadPoolExecutor(min(len(seen), os.cpu_count() or 1)) as pool:
-        return [view for views in pool.map(load, seen, plans) for view in views]
+    made = every(load, range(1, len(seen) + 1), seen, plans)
+    return [view for views in made for view in views]
 
 
 def views_of(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from beholder.errors import MediaError
-from beholder.media.decode import Limits, decode, decode_many
+from beholder.media.decode import Limits, decode, decode_each, decode_many
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
@@ -309,11 +309,19 @@ def test_bad_arrays_and_objects():
 
 def test_many_keep_their_order_and_names():
     pictures = [np.full((5, 5, 3), i, np.uint8) for i in range(20)]
-    got = decode_many([encoded(Image.fromarray(p), "PNG") for p in pictures], workers=4)
+    got = decode_many([encoded(Image.fromarray(p), "PNG") for p in pictures])
     assert [int(p[0, 0, 0]) for p in got] == list(range(20))
     with pytest.raises(MediaError, match="^image 2: empty"):
         decode_many([pictures[0], b"", b"text"])
     assert decode_many([]) == []
+
+
+def test_a_source_that_cannot_be_used_stops_no_other():
+    good = encoded(Image.fromarray(np.full((5, 5, 3), 9, np.uint8)), "PNG")
+    got = decode_each([good, b"text", good[:40], good])
+    assert [isinstance(one, MediaError) for one in got] == [False, True, True, False]
+    assert str(got[1]).startswith("image 2: text") and str(got[2]).startswith("image 3: the PNG file")
+    assert np.array_equal(got[3], got[0])
 
 
 @settings(max_examples=300, deadline=None)

@@ -8,14 +8,13 @@ changed.
 from __future__ import annotations
 
 import io
-import os
 import stat
 import struct
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +28,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from beholder.errors import MediaError
+from beholder.media.at_once import every
 
 # H height, W width
 
@@ -104,15 +104,27 @@ def decode(source: Source, *, name: str = "image 1", limits: Limits = DEFAULT_LI
     return _from_bytes(data, name, limits)
 
 
-def decode_many(
-    sources: Sequence[Source], *, workers: int | None = None, limits: Limits = DEFAULT_LIMITS
-) -> list[np.ndarray]:
+def decode_many(sources: Sequence[Source], *, limits: Limits = DEFAULT_LIMITS) -> list[np.ndarray]:
     """`decode` on every source, in threads, in order. Errors name `image 1`, `image 2`, ...; the first is raised."""
-    if not sources:
-        return []
-    names = [f"image {i + 1}" for i in range(len(sources))]
-    with ThreadPoolExecutor(workers or min(len(sources), os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda source, name: decode(source, name=name, limits=limits), sources, names))
+    return every(partial(_numbered, limits=limits), range(1, len(sources) + 1), sources)
+
+
+def decode_each(
+    sources: Sequence[Source], *, limits: Limits = DEFAULT_LIMITS
+) -> list[np.ndarray | MediaError]:
+    """`decode_many`, in which a source that cannot be used gives its error in its place and all others are decoded."""
+
+    def tried(number: int, source: Source) -> np.ndarray | MediaError:
+        try:
+            return _numbered(number, source, limits)
+        except MediaError as error:
+            return error
+
+    return every(tried, range(1, len(sources) + 1), sources)
+
+
+def _numbered(number: int, source: Source, limits: Limits) -> np.ndarray:
+    return decode(source, name=f"image {number}", limits=limits)
 
 
 def _read(path: str | Path, name: str, limits: Limits) -> tuple[str, bytes]:
