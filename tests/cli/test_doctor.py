@@ -47,6 +47,13 @@ def test_pulled_model_and_cache_size(run: Run, tmp_path: Path, monkeypatch: pyte
     assert document["cache"]["bytes"] == 1000
 
 
+def test_compiled_kernels(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BEHOLDER_NATIVE", "0")
+    kernels = run("doctor", "--json").json["processor"]["kernels"]
+    assert kernels == {"set": None, "line": "no: compiled kernels are turned off by BEHOLDER_NATIVE=0"}
+    assert "turned off by BEHOLDER_NATIVE=0" in run("doctor").out
+
+
 def test_missing_core_package_is_1(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "version", lambda package: None if package == "gguf" else "1")
     shown = run("doctor")

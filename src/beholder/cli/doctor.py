@@ -163,7 +163,16 @@ def _processor() -> dict[str, Any]:
         "threads_set": os.environ.get("OMP_NUM_THREADS"),
         "instructions": None if flags is None else [flag for flag in CPU_FLAGS if flag in flags],
         "bf16": None if flags is None else any("bf16" in flag for flag in flags),
+        "kernels": _kernels(),
     }
+
+
+def _kernels() -> dict[str, Any]:
+    """The instruction set of the compiled kernels, None without them, and a line that says so."""
+    from beholder.native.library import describe
+
+    chosen, line = describe()
+    return {"set": chosen, "line": line}
 
 
 def _cpu_flags() -> set[str] | None:
@@ -249,6 +258,7 @@ def _processor_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
             {None: "unknown", True: "in hardware", False: "emulated, slow: float32 is faster"}[bf16],
         ),
     ]
+    lines.append(("compiled kernels", processor["kernels"]["line"]))
     if processor["threads_set"]:
         lines.append(("threads", f"OMP_NUM_THREADS={processor['threads_set']}"))
     if "torch" in report:

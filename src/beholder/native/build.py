@@ -67,7 +67,9 @@ def compiler() -> str:
     named = os.environ.get("CXX")
     found = [shutil.which(name) for name in ((named,) if named else COMPILERS)]
     if not any(found):
-        raise BuildError(f"no C++ compiler: none of {', '.join((named,) if named else COMPILERS)} is installed")
+        raise BuildError(
+            f"no C++ compiler: none of {', '.join((named,) if named else COMPILERS)} is installed"
+        )
     return next(path for path in found if path)
 
 
@@ -77,7 +79,7 @@ def build() -> Path:
     if target.exists():
         return target
     command = compiler()
-    jobs = [("step.cpp", "portable", ("-DSTEP=step_portable",))]
+    jobs: list[tuple[str, str, tuple[str, ...]]] = [("step.cpp", "portable", ("-DSTEP=step_portable",))]
     for name, (header, flags) in SETS.get(processor(), {}).items():
         jobs.append(("step.cpp", name, (f"-DSIMD_{header}", f"-DSTEP=step_{name}", *flags)))
     jobs += [(name, name, ()) for name in ("library.cpp", "resize.cpp", "threads.cpp")]
@@ -90,7 +92,17 @@ def build() -> Path:
         for job in done:
             job.result()
         linked = target.with_suffix(f".{os.getpid()}.tmp")
-        _run((command, "-shared", "-pthread", *LINKING.get(sys.platform, ()), *map(str, objects), "-o", str(linked)))
+        _run(
+            (
+                command,
+                "-shared",
+                "-pthread",
+                *LINKING.get(sys.platform, ()),
+                *map(str, objects),
+                "-o",
+                str(linked),
+            )
+        )
         os.replace(linked, target)  # so that two builds at once do no harm
     for other in FOLDER.glob("kernels-*.so"):
         if other != target:

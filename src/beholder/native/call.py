@@ -35,7 +35,7 @@ class Call:
     def turn(self, table: int, cosines: torch.Tensor, sines: torch.Tensor, places: Sequence[int]) -> None:
         """Row i finds its angles of a kind in row `places[i]` of these tables, which must outlive the step."""
         self.cosines[table], self.sines[table] = cosines.data_ptr(), sines.data_ptr()
-        self.places[table * len(places) : (table + 1) * len(places)] = places
+        self.places[table * len(places) : (table + 1) * len(places)] = list(places)
 
 
 def _address(array: Any) -> int:

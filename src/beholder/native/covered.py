@@ -22,8 +22,29 @@ from beholder.parts.language.decoder import Decoder, DecoderModel
 ACTIVATIONS = ("silu", "gelu_tanh")  # numbered as in abi.h
 WIDEST_HEAD = 512
 FUSIONS = (Splice, GridPositions)  # that do nothing to an answer's own tokens
-DECODER = ("vocab_size", "dim", "num_layers", "attention", "mlp", "norm", "tied", "context", "others", "pattern")
-ATTENTION = ("num_heads", "num_kv_heads", "head_dim", "qkv_bias", "k_bias", "out_bias", "rotary", "scale", "qk_norm")
+DECODER = (
+    "vocab_size",
+    "dim",
+    "num_layers",
+    "attention",
+    "mlp",
+    "norm",
+    "tied",
+    "context",
+    "others",
+    "pattern",
+)
+ATTENTION = (
+    "num_heads",
+    "num_kv_heads",
+    "head_dim",
+    "qkv_bias",
+    "k_bias",
+    "out_bias",
+    "rotary",
+    "scale",
+    "qk_norm",
+)
 
 
 def missing(model: Model) -> str | None:

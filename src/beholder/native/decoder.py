@@ -36,11 +36,17 @@ def why_not(model: Model) -> str | None:
 
 class NativeDecoder:
     """A model's decode step over its packed weights. What the state holds is PyTorch's own keys and values, read and written
-    in place, so that both may go on from each other at any token. Later changes of the model's weights are not seen.
+    in place, so that both may go on from each other at any token. Later changes of the model's weights are not seen. One step
+    at a time: threads of Python that share a decoder must take turns.
     """
 
     def __init__(
-        self, model: Model, formats: Formats, *, threads: int | None = None, instruction_set: str | None = None
+        self,
+        model: Model,
+        formats: Formats,
+        *,
+        threads: int | None = None,
+        instruction_set: str | None = None,
     ) -> None:
         """Use `of`."""
         self.formats = formats
@@ -110,8 +116,8 @@ class NativeDecoder:
         rows, starts = state.rows, state.lengths
         seen = visibility or Visibility.causal_rows((1,) * rows, 1, starts=starts)
         call = self._call(rows)
-        call.ids[:] = ids
-        call.lengths[:] = starts
+        call.ids[:] = list(ids)
+        call.lengths[:] = list(starts)
         self._point_at_cache(state, call)
         if positions is None:
             shifts = [0] * rows if state.shift_B is None else state.shift_B.tolist()
@@ -149,8 +155,8 @@ class NativeDecoder:
         return self._calls[rows]
 
     def _point_at_cache(self, state: State, call: Call) -> None:
-        decoder, end = self.weights.decoder, max(state.lengths) + 1
-        like_BHTK = None
+        """Tell the call where keys and values are, with room for one token more."""
+        decoder, end, like_BHTK = self.weights.decoder, max(state.lengths) + 1, None
         for layer in range(decoder.num_layers):
             kept = state.self_attention(layer)
             keys, values = kept.keys, kept.values
@@ -159,9 +165,16 @@ class NativeDecoder:
                     dtype = self._dtype if keys is None else keys.dtype
                     like_BHTK = torch.empty(state.rows, decoder.kv_heads, 1, decoder.head_dim, dtype=dtype)
                 keys, values = kept.reserve(like_BHTK, end)
-            call.keys[layer], call.values[layer] = keys.data_ptr(), values.data_ptr()
+            if keys.data_ptr() != call.keys[layer] or values.data_ptr() != call.values[layer]:
+                self._check_cache(layer, (keys, values), state.rows)
+                call.keys[layer], call.values[layer] = keys.data_ptr(), values.data_ptr()
             call.capacities[layer] = keys.shape[2]
-        shape = (state.rows, decoder.kv_heads, keys.shape[2], decoder.head_dim)
-        if keys.shape != shape or not keys.is_contiguous() or not values.is_contiguous():
-            raise BeholderError(f"keys of shape {tuple(keys.shape)} do not fit this decoder, which has {shape}")
-        decoder.cache_bf16 = keys.dtype == torch.bfloat16
+            decoder.cache_bf16 = keys.dtype == torch.bfloat16
+
+    def _check_cache(self, layer: int, kept: tuple[Tensor, Tensor], rows: int) -> None:
+        """Raises `BeholderError` for keys of another decoder, which the kernels would read as their own."""
+        decoder = self.weights.decoder
+        wanted = (rows, decoder.kv_heads, kept[0].shape[2], decoder.head_dim)
+        for each in kept:
+            if each.shape != wanted or not each.is_contiguous() or each.device.type != "cpu":
+                raise BeholderError(f"layer {layer} keeps {tuple(each.shape)} but this decoder has {wanted}")

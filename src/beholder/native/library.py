@@ -98,7 +98,9 @@ def load(path: Path) -> Kernels:
     library.beholder_large_pages.restype = None
     library.beholder_large_pages.argtypes = (_POINTER, _LONG)
     if library.beholder_abi() != ABI:
-        raise BeholderError(f"{path.name} has version {library.beholder_abi()}, this code {ABI}; build it again")
+        raise BeholderError(
+            f"{path.name} has version {library.beholder_abi()}, this code {ABI}; build it again"
+        )
     sets: dict[str, int] = {}
     usable, number = _INT(), 0
     while (name := library.beholder_set(number, ctypes.byref(usable))) is not None:

@@ -57,7 +57,9 @@ def side_by_side(gate_NK: Tensor, up_NK: Tensor) -> Tensor:
     """Sixteen outputs of the one, the same sixteen of the other, and so on, (2 N padded, ...)."""
     half = PANEL // 2
     pieces = (
-        F.pad(each, (0, 0) * (each.ndim - 1) + (0, padded(len(each), half) - len(each))).unflatten(0, (-1, half))
+        F.pad(each, (0, 0) * (each.ndim - 1) + (0, padded(len(each), half) - len(each))).unflatten(
+            0, (-1, half)
+        )
         for each in (gate_NK, up_NK)
     )
     return torch.cat(tuple(pieces), 1).flatten(0, 1)
@@ -78,6 +80,7 @@ def _int4(q_NK: Tensor, scales_NG: Tensor, zeros_NG: Tensor) -> Tensor:
     low, high = q_PNGI.unbind(4)
     halves = (low | (high << 4)).permute(0, 2, 3, 1, 4).flatten(2)
     numbers = (
-        x.half().view(-1, PANEL, x.shape[1]).transpose(1, 2).contiguous().view(torch.uint8) for x in (scales_NG, zeros_NG)
+        x.half().view(-1, PANEL, x.shape[1]).transpose(1, 2).contiguous().view(torch.uint8)
+        for x in (scales_NG, zeros_NG)
     )
     return torch.cat((halves, *numbers), 2)

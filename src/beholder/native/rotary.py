@@ -30,7 +30,7 @@ class Turns:
         self.width = weights.decoder.head_dim
         self._tables: dict[int, Tables] = {}
         for layer, rotary in zip(weights.layers, rotaries, strict=True):
-            layer.rotary = -1 if rotary is None else self.kinds.index(rotary)
+            layer.rotary = self.kinds.index(rotary) if isinstance(rotary, Rotary) else -1
         count = max(1, len(self.kinds))
         self._turned = (ctypes.c_int32 * count)(*(each.turned(self.width) for each in self.kinds))
         self._adjacent = (ctypes.c_int32 * count)(*(each.pairs == "adjacent" for each in self.kinds))

@@ -128,4 +128,3 @@ class Weights:
 
 def _bias(linear: nn.Linear) -> Tensor:
     return linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
-
