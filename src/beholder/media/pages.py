@@ -19,10 +19,13 @@ from beholder.media.resize import ONCE
 
 @dataclass(frozen=True, kw_only=True)
 class Pages(Geometry):
-    """cell: pixels per side of what gives one token; most: cells of a view. Official `Pix2StructImageProcessor`."""
+    """cell: pixels per side of what gives one token; most: cells of a view; filled: views tell how many cells they are short of
+    that. Official `Pix2StructImageProcessor`.
+    """
 
     cell: int = 16
     most: int = 2048
+    filled: bool = False
     filter: str = ONCE
 
     def __post_init__(self) -> None:
@@ -36,7 +39,8 @@ class Pages(Geometry):
             max(min(int(scale * side / self.cell), self.most), 1) * self.cell for side in original
         )
         resizes = () if (height, width) == tuple(original) else ((height, width),)
-        return (View(original, resizes, Box(0, 0, width, height)),)
+        spare = self.most - height // self.cell * (width // self.cell) if self.filled else 0
+        return (View(original, resizes, Box(0, 0, width, height), spare=spare),)
 
     def coloured(self, pixels_HWC: np.ndarray) -> Self:
         """A picture of one colour is divided by 1 / sqrt(number of its values)."""
@@ -49,7 +53,12 @@ class Pages(Geometry):
         return self.but(cell=min(self.cell, max(tile // 2, 1)), most=4)
 
 
-def pages_of(settings: Settings) -> Geometry:
+def filled_pages_of(settings: Settings) -> Geometry:
+    """The official `Kosmos2_5ImageProcessor`'s."""
+    return pages_of(settings, most=4096).but(filled=True)
+
+
+def pages_of(settings: Settings, most: int = 2048) -> Geometry:
     """Official settings. A question that is drawn above the picture (Pix2Struct's `is_vqa`) is refused."""
     if settings.take("is_vqa", False):
         raise settings.error("questions are drawn into pictures (is_vqa), which is not supported")
@@ -57,4 +66,4 @@ def pages_of(settings: Settings) -> Geometry:
     sides = settings.take("patch_size", {"height": 16, "width": 16})
     if sides["height"] != sides["width"]:
         raise settings.error(f"patches of {sides['height']} x {sides['width']} pixels are no squares")
-    return Pages(cell=int(sides["height"]), most=int(settings.take("max_patches", 2048)))
+    return Pages(cell=int(sides["height"]), most=int(settings.take("max_patches", most)))

@@ -70,6 +70,7 @@ class View:
     numbers:  which frames of a recording it shows, counted from 0 among those that are looked at: one as a picture
               (3, h, w), several as a run (3, frames, h, w); () for a picture
     encoder:  the number of the one encoder of its branch that looks at it; None: all do
+    spare:    by how many cells it falls short of what the encoder is filled up to, where padding is read
     """
 
     original: Size
@@ -79,6 +80,7 @@ class View:
     frame: Box | None = None
     numbers: tuple[int, ...] = ()
     encoder: int | None = None
+    spare: int = 0
 
     @property
     def size(self) -> Size:

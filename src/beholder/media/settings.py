@@ -27,7 +27,7 @@ from beholder.media.longest import Longest
 from beholder.media.native import Native
 from beholder.media.official import Settings, square
 from beholder.media.official_whole import deepseek_vlm, grounding_dino, vilt
-from beholder.media.pages import pages_of
+from beholder.media.pages import filled_pages_of, pages_of
 from beholder.media.pan_and_scan import PanAndScan
 from beholder.media.plan import Size
 from beholder.media.several import Several
@@ -456,6 +456,7 @@ READERS: dict[str, Callable[[Settings], Geometry]] = {
     "SiglipImageProcessor": _siglip,
     "Siglip2ImageProcessor": _siglip2,
     "Pix2StructImageProcessor": pages_of,
+    "Kosmos2_5ImageProcessor": filled_pages_of,
     "BlipImageProcessor": _blip,
     "OwlViTImageProcessor": _owlvit,
     "Owlv2ImageProcessor": _owlv2,

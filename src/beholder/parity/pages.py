@@ -20,9 +20,10 @@ def batch_of_pages(model: Model, inputs: Mapping[str, Tensor]) -> Batch | None:
     branch = model.card.branches[0]
     ids_BT, lengths = left_aligned(inputs.get("input_ids"), inputs.get("attention_mask"))
     views, plans = [page(patches_NP) for patches_NP in patches_VNP], []
-    for view in views:
+    for view, patches_NP in zip(views, patches_VNP, strict=True):
         size = (view.shape[1], view.shape[2])
-        view_plan = View(size, (), Box(0, 0, size[1], size[0]))
+        spare = int((patches_NP[:, 0] == 0).sum())
+        view_plan = View(size, (), Box(0, 0, size[1], size[0]), spare=spare)
         out = branch.grids((view_plan,), (branch.view_grid(view_plan),))
         plan = PicturePlan(branch.name, size, (view_plan,), out, (in_order(out),))
         plans.append(placed(model.card, plan))

@@ -26,13 +26,15 @@ from beholder.parts.vision.views import by_size
 class LatentQueries(ConnectorConfig):
     """`latents` tokens for each view: features are brought to length 1 where `unit`, then by a matrix to the language model's
     width, in which the latents attend to them. No norm, residual path or MLP. scale: of what comes out, as the language
-    model scales its words (official `forward_embedding` of `modeling_kosmos2.py`).
+    model scales its words (official `forward_embedding` of `modeling_kosmos2.py`). padded: the last token of each view stands
+    for its padding, and counts as often as the view has spare cells (Kosmos-2.5, 2309.11419).
     """
 
     latents: int = 64
     attention: Attention = Attention(num_heads=32, qkv_bias=True, out_bias=True)
     unit: bool = True
     scale: float = 1.0
+    padded: bool = False
 
     def grid(self, grid: Grid) -> Grid:
         return Grid(1, 1, self.latents)
@@ -57,13 +59,25 @@ class LatentQueriesConnector(Connector):
     def forward(self, packed: Packed, context: Context | None = None) -> Packed:
         features_NE = F.normalize(packed.tokens_ND, dim=-1) if self.config.unit else packed.tokens_ND
         views = self.linear(Packed(features_NE, packed.grids)).split()
-        tokens_ND = torch.cat(by_size(views, self._attend)) if views else features_NE
+        if self.config.padded:
+            given = [view for plan in (context.pictures if context else ()) for view in plan.views]
+            spares = [view.spare for view in given] or [0] * len(views)
+            pairs = zip(views, spares, strict=True)
+            made = [self._attend(view[None] if spare else view[None, :-1], spare)[0] for view, spare in pairs]
+        else:
+            made = by_size(views, self._attend)
+        tokens_ND = torch.cat(made) if views else features_NE
         return Packed(tokens_ND, tuple(self.config.grid(grid) for grid in packed.grids))
 
-    def _attend(self, features_VSD: Tensor) -> Tensor:
-        """(V, L, D)."""
+    def _attend(self, features_VSD: Tensor, spare: int = 0) -> Tensor:
+        """(V, L, D). spare: how often the last feature counts, 0 for as often as the others."""
         attn, step = self.attn, Step()
         latents_VLD = self.latents.expand(len(features_VSD), -1, -1)
         keys_VHSK, values_VHSK = attn.keys(torch.cat((features_VSD, latents_VLD), 1), step)
-        heads_VHLK = attn.attend(attn.queries(latents_VLD, step), keys_VHSK, values_VHSK, AttentionMask())
+        mask = AttentionMask()
+        if spare > 1:
+            counts_S = torch.ones(keys_VHSK.shape[2], device=features_VSD.device)
+            counts_S[features_VSD.shape[1] - 1] = spare
+            mask = AttentionMask(bias_BHTS=counts_S.log()[None, None, None])
+        heads_VHLK = attn.attend(attn.queries(latents_VLD, step), keys_VHSK, values_VHSK, mask)
         return attn.merge(heads_VHLK) * self.config.scale

@@ -35,7 +35,8 @@ class Splice(FusionConfig):
     features of the question, of whatever picture, and the tokens `marks` around them (Molmo 2). added: to the placeholder's
     own vector (Molmo, 2409.17146).
     apart: features get no place and no norm from the language part, and words count their places without them (GIT,
-    2205.14100). scale: features are multiplied by this, where the language part multiplies all that it reads (Granite).
+    2205.14100). kind: the kind of token that features are (Kosmos-2.5). scale: features are multiplied by this, where the
+    language part multiplies all that it reads (Granite).
     """
 
     token_id: int
@@ -46,6 +47,7 @@ class Splice(FusionConfig):
     marks: tuple[int, ...] = ()
     added: bool = False
     apart: bool = False
+    kind: int = 0
     scale: float = 1.0
 
     @property
@@ -105,6 +107,9 @@ class SpliceFusion(Fusion):
                 own_BT=places_BT,
                 late_BTD=embeddings_BTD.masked_fill(~places_BT[..., None], 0.0),
             )
+        if self.config.kind:
+            kinds_BT = torch.zeros_like(draft.ids_BT) if draft.kinds_BT is None else draft.kinds_BT
+            draft = replace(draft, kinds_BT=kinds_BT.masked_fill(places_BT, self.config.kind))
         return replace(draft, embeddings_BTD=embeddings_BTD, routes_BT=routes_BT)
 
     def _visibility(self, draft: LanguageInputs, places_BT: Tensor) -> Visibility:

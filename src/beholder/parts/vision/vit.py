@@ -256,6 +256,11 @@ class VisionTransformer(Encoder):
         names = {name for name, _ in self.named_parameters() if name.startswith(tuple(unused))}
         return {name for name in names if not name.startswith(shared)}
 
+    @property
+    def by_plane(self) -> bool:
+        """Whether sequences of unequal grids run apart."""
+        return self.config.relative is not None
+
     def _embed(self, pixels: Tensor) -> Tensor:
         """Views of one size, (V, 3, h, w) or (V, 3, frames, h, w), as tokens (V, t, T, D)."""
         config = self.config
@@ -312,7 +317,7 @@ class VisionTransformer(Encoder):
         kept: dict[int, dict[int, Tensor]] = {config.depth(layer): {} for layer in wanted}
         groups: dict[Grid | None, list[int]] = {}
         for number, plane in enumerate(planes):
-            groups.setdefault(plane if config.relative else None, []).append(number)
+            groups.setdefault(plane if self.by_plane else None, []).append(number)
         for numbers in groups.values():
             together = [sequences[number] for number in numbers]
             of_group = [planes[number] for number in numbers]
