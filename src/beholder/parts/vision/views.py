@@ -21,6 +21,24 @@ def size_of(view: Tensor) -> Size:
     return view.shape[-2], view.shape[-1]
 
 
+def stacked(views: Sequence[Tensor]) -> Tensor:
+    """(n, ...) of n views of one size, not to be written to: the same memory where they lie one after the other in it, as
+    `media.pixels.load_views` makes them, else a copy.
+    """
+    first, step = views[0], views[0].numel() * views[0].element_size()
+    together = not torch.compiler.is_compiling() and all(
+        type(view) is Tensor  # others have no memory to look at
+        and view.is_contiguous()
+        and not view.requires_grad
+        and view.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+        and (view.dtype, view.data_ptr()) == (first.dtype, first.data_ptr() + number * step)
+        for number, view in enumerate(views)
+    )
+    if not together:
+        return torch.stack(list(views))
+    return first.as_strided((len(views), *first.shape), (first.numel(), *first.stride()))
+
+
 def by_size(views: Sequence[Tensor], encode: Callable[[Tensor], Iterable[T]]) -> list[T]:
     """`encode` (n, 3, h, w) -> n results, applied to the views of each size together; one result per view, in order. Without
     gradients no more than `VALUES_AT_ONCE` go in together, so that a long recording takes no more memory than a short one.
@@ -35,7 +53,7 @@ def by_size(views: Sequence[Tensor], encode: Callable[[Tensor], Iterable[T]]) ->
             most = max(VALUES_AT_ONCE // max(views[indices[0]].numel(), 1), 1)
         for first in range(0, len(indices), most):
             own = indices[first : first + most]
-            results.update(zip(own, encode(torch.stack([views[index] for index in own])), strict=True))
+            results.update(zip(own, encode(stacked([views[index] for index in own])), strict=True))
     return [results[index] for index in range(len(views))]
 
 
