@@ -26,6 +26,7 @@ from beholder.media.geometry import (
 from beholder.media.longest import Longest
 from beholder.media.native import Native
 from beholder.media.official import Settings, square
+from beholder.media.official_crops import molmo
 from beholder.media.official_whole import deepseek_vlm, grounding_dino, vilt
 from beholder.media.pages import filled_pages_of, pages_of
 from beholder.media.pan_and_scan import PanAndScan
@@ -493,4 +494,5 @@ READERS: dict[str, Callable[[Settings], Geometry]] = {
     "JanusImageProcessor": _deepseek_vl,
     "DeepseekVLHybridImageProcessor": _deepseek_vl_hybrid,
     "VLMImageProcessor": deepseek_vlm,
+    "MolmoImageProcessor": molmo,
 }

@@ -1,4 +1,4 @@
-"""Molmo 2."""
+"""Molmo, as Ai2 names it: of 2024 (`FIRST_...`), and 2."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ VISION = Layout(
     },
     name="Molmo 2 ViT",
 )
+# allenai/molmo: olmo/image_vit.py `VisionTransformer`
+CLIP = VISION.but({"class_embedding": "cls", **affine({"pre_ln": "pre_norm"})}, name="Molmo ViT")
 CONNECTOR = Layout(
     {
         **affine({f"image_pooling_2d.{theirs}": f"attn.{own}" for own, theirs in _W.items()}),
@@ -41,31 +43,33 @@ CONNECTOR = Layout(
     },
     name="Molmo 2 pooling and projector",
 )
+PADDED_CONNECTOR = CONNECTOR.but({"pad_embed": "padding"}, name="Molmo pooling and projector")
 
 
-def _decoder(norms: Mapping[str, str | None]) -> Rules:
-    """numbers: words, further_words (of the two token tables that are one of ours)."""
+def _decoder(norms: Mapping[str, str | None], attn: str = "self_attn.", mlp: str = "mlp.") -> Rules:
+    """attn, mlp: where a layer's halves stand. numbers: words, further_words (of the two token tables that are one of ours)."""
     changes = {
-        "attn.out": "self_attn.attn_out",
+        **{f"attn.{key}_norm": f"{attn}{key}_norm" for key in "qk"},
+        "attn.out": f"{attn}attn_out",
         "mlp.gate": None,
         "mlp.up": None,
-        "mlp.down": "mlp.ff_out",
+        "mlp.down": f"{mlp}ff_out",
         **norms,
     }
-    rules = names(
-        changes, layer="blocks.{}.", embedding="wte", norm="ln_f", fused={"self_attn.att_proj": QKV}
-    )
+    rules = names(changes, layer="blocks.{}.", embedding="wte", norm="ln_f", fused={f"{attn}att_proj": QKV})
     share = ("words", "further_words")
     return {
         **{key: op for key, op in rules.items() if key != "wte.weight"},
         "wte.embedding": Fuse("embedding.weight", 0, share),
         "wte.new_embedding": Fuse("embedding.weight", 1, share),
-        "blocks.{}.mlp.ff_proj.weight": Split(("blocks.{}.mlp.up.weight", "blocks.{}.mlp.gate.weight")),
+        f"blocks.{{}}.{mlp}ff_proj.weight": Split(("blocks.{}.mlp.up.weight", "blocks.{}.mlp.gate.weight")),
     }
 
 
-DECODER = Layout(_decoder({"norm1": "attn_norm", "norm2": "ff_norm"}), name="Molmo 2 decoder")
-DECODER_AFTER = Layout(
-    _decoder({"norm1": None, "norm2": None, "after1": "attn_norm", "after2": "ff_norm"}),
-    name="Molmo 2 decoder with norms after",
-)
+BEFORE = {"norm1": "attn_norm", "norm2": "ff_norm"}
+AFTER = {"norm1": None, "norm2": None, "after1": "attn_norm", "after2": "ff_norm"}
+DECODER = Layout(_decoder(BEFORE), name="Molmo 2 decoder")
+DECODER_AFTER = Layout(_decoder(AFTER), name="Molmo 2 decoder with norms after")
+# allenai/molmo: olmo/model.py `OLMoSequentialBlock`
+FIRST_DECODER = Layout(_decoder(BEFORE, "", ""), name="Molmo decoder")
+FIRST_DECODER_AFTER = Layout(_decoder(AFTER, "", ""), name="Molmo decoder with norms after")
