@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from beholder.errors import BeholderError
-from beholder.generate.loop import TextStream, check_context
+from beholder.generate.rows import TextStream, check_context
 from beholder.generate.results import Piece, Result, Timings
 from beholder.generate.sampling import Sampling
 from beholder.media.plan import Box

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from beholder.errors import BeholderError
-from beholder.generate.loop import Tail, advance, answers, encode, generate, prefill
+from beholder.generate import steps
+from beholder.generate.loop import answers, generate
 from beholder.generate.sampling import Sampling
+from beholder.generate.steps import Tail, advance, encode, prefill
 from beholder.model import Batch, build
 from beholder.parts.blocks.masks import Visibility
 from beholder.parts.blocks.transformer import LayerKind
@@ -158,15 +160,13 @@ def test_a_penalty_counts_the_prompt_and_the_answer(model, penalty):
 
 
 def test_finished_rows_leave_the_batch(model, monkeypatch):
-    import beholder.generate.loop as loop
-
-    widths, real = [], loop.advance
+    widths, real = [], steps.advance
 
     def counted(model, ids, *rest):
         widths.append(len(ids))
         return real(model, ids, *rest)
 
-    monkeypatch.setattr(loop, "advance", counted)
+    monkeypatch.setattr(steps, "advance", counted)
     run(model, rows(*PROMPTS), [Sampling(max_tokens=n) for n in (2, 1, 4, 2)])
     assert widths == [3, 1, 1]
 

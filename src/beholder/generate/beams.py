@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from beholder.errors import BeholderError
-from beholder.generate import loop
+from beholder.generate import steps
 from beholder.generate.results import Beam, Piece, Result, Timings, Usage
+from beholder.generate.rows import TextStream
 from beholder.generate.sampling import Sampling
 from beholder.generate.stops import StopFilter
 from beholder.model import Batch, Model
@@ -27,7 +28,7 @@ def search(
     usages: Sequence[Usage],
     *,
     eos_ids: Sequence[int],
-    decode: Callable[[], loop.TextStream],
+    decode: Callable[[], TextStream],
 ) -> Iterator[Piece]:
     """The best answer to each of the batch's prompts, of as many `beams` that are followed at a time, by the sum of their
     tokens' logarithms of probability over length to the power of `length_penalty` (2016's GNMT, 1609.08144, with the length
@@ -37,16 +38,16 @@ def search(
     """
     main, beams = model.card.main, samplings[0].beams
     assert main is not None and batch.ids_BT is not None
-    clock = loop.Clock(model.device)
+    clock = steps.Clock(model.device)
     rooms = [min(s.max_tokens, main.room(u.prompt)) for s, u in zip(samplings, usages, strict=True)]
     state = State(len(usages), capacity=min(main.context, batch.ids_BT.shape[1] + max(rooms)))
-    branches = loop.encode(model, batch)
+    branches = steps.encode(model, batch)
     vision = clock.lap()
-    logits_BV = loop.prefill(model, batch, branches, state)
+    logits_BV = steps.prefill(model, batch, branches, state)
     timings = Timings(vision=vision, prefill=clock.lap())
     if logits_BV.shape[-1] < beams * (1 + max(len(eos_ids), 1)):
         raise BeholderError(f"{beams} beams of a vocabulary of {logits_BV.shape[-1]} words; ask for fewer")
-    tail = None if main.reads_apart else loop.Tail.of(batch)
+    tail = None if main.reads_apart else steps.Tail.of(batch)
     prompts = [_Prompt(s, frozenset(eos_ids), room) for s, room in zip(samplings, rooms, strict=True)]
     state = state.fork(beams)
     tail = None if tail is None else tail.reorder([n for n in range(len(usages)) for _ in range(beams)])
@@ -60,7 +61,7 @@ def search(
             break
         parents = [number * beams + parent for number, pairs in enumerate(chosen) for parent, _ in pairs]
         state = state.reorder(parents)
-        logits_RV = loop.advance(model, [token for pairs in chosen for _, token in pairs], state, tail)
+        logits_RV = steps.advance(model, [token for pairs in chosen for _, token in pairs], state, tail)
         tail = None if tail is None else tail.later()
     timings = replace(timings, answer=clock.lap())
     for number, (prompt, usage) in enumerate(zip(prompts, usages, strict=True)):
@@ -120,7 +121,7 @@ class _Prompt:
         every = sorted([*self.ended, *left], key=lambda each: -self.rank(*each))
         return every[: self.sampling.beams]
 
-    def beam(self, ids: tuple[int, ...], score: float, stream: loop.TextStream) -> Beam:
+    def beam(self, ids: tuple[int, ...], score: float, stream: TextStream) -> Beam:
         """A finished beam with its text, cut at stop strings."""
         ends = ids[-1] in self.eos_ids
         stops = StopFilter(self.sampling.stops)

@@ -90,7 +90,7 @@ def picture_key(branch: str, plan: PicturePlan, views: Sequence[Tensor]) -> byte
     """The same for pictures whose pixels and plans are the same."""
     digest = hashlib.blake2b(repr((branch, plan.original, plan.views, plan.grids)).encode(), digest_size=16)
     for view in views:
-        digest.update(view.detach().to("cpu").contiguous().view(torch.uint8).numpy())
+        digest.update(view.detach().to("cpu").contiguous().view(torch.uint8).numpy().data)
     return digest.digest()
 
 
@@ -102,7 +102,7 @@ def encode_requests(
     be left for other work, and the features in the end.
     """
     outputs: list[Features] = [{} for _ in batches]
-    whole = any(config.reads_encoded for config in model.card.fusion)
+    whole = any(fusion.reads_encoded or fusion.region_branch for fusion in model.card.fusion)
     for name in dict.fromkeys(name for batch in batches for name, views in batch.views.items() if views):
         branch = model.branch(name)
         requests = [i for i, batch in enumerate(batches) if batch.views.get(name)]

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True)
 class Usage:
     """Tokens. prompt: all of the prompt; image: those of them that are features of pictures; new: of the
-    answer, its end token included.
+    answer, its end token included; reused: of the prompt that had been read before, for an earlier request.
     """
 
     prompt: int = 0
     image: int = 0
     new: int = 0
+    reused: int = 0
 
     @property
     def text(self) -> int:
@@ -23,21 +24,27 @@ class Usage:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds. plan: prompt and media plan; media: decoding and resizing pictures; vision: encoders and
-    connector; prefill: the prompt through the language model; answer: all steps after it. Rows of one batch
-    share them.
+    """Seconds. plan: prompt and media plan; media: decoding and resizing pictures; wait: for other requests; vision:
+    encoders and connector; prefill: the prompt through the language model; answer: all steps after it. Requests that are
+    computed together share them.
     """
 
     plan: float = 0.0
     media: float = 0.0
+    wait: float = 0.0
     vision: float = 0.0
     prefill: float = 0.0
     answer: float = 0.0
 
     @property
+    def first(self) -> float:
+        """Until the first token was there."""
+        return self.plan + self.media + self.wait + self.vision + self.prefill
+
+    @property
     def total(self) -> float:
         """Sum of all."""
-        return self.plan + self.media + self.vision + self.prefill + self.answer
+        return self.first + self.answer
 
 
 @dataclass(frozen=True)

@@ -378,7 +378,9 @@ class BranchOutput:
 
 
 class FusionConfig(Config):
-    """Settings of one way features meet the language model."""
+    """Settings of one way features meet the language model. reads_encoded: what encoders gave as well."""
+
+    reads_encoded: ClassVar[bool] = False
 
     def placeholder(self) -> tuple[str, int] | None:
         """(branch, token id) whose positions in the prompt stand for features; None where there are none."""
@@ -402,11 +404,6 @@ class FusionConfig(Config):
     def region_branch(self) -> str | None:
         """The branch whose pictures' regions stand in the prompt as features; None where none do."""
         return None
-
-    @property
-    def reads_encoded(self) -> bool:
-        """Whether it reads what encoders gave besides what the connector made of it."""
-        return self.region_branch is not None
 
     @property
     def control_ids(self) -> tuple[int, ...]:

@@ -63,6 +63,18 @@ class Visibility:
         segments_BT = torch.where(columns_T < lengths_B1, 0, PADDING)
         return cls(segments_BT, columns_T + torch.tensor(list(starts), device=device)[:, None], plain=full)
 
+    def cut(self, start: int, stop: int) -> Visibility:
+        """Of tokens start to stop."""
+        places_BT = None if self.places_BT is None else self.places_BT[:, start:stop]
+        groups_BT = None if self.groups_BT is None else self.groups_BT[:, start:stop]
+        return replace(
+            self,
+            segments_BT=self.segments_BT[:, start:stop],
+            blocks_BT=self.blocks_BT[:, start:stop],
+            places_BT=places_BT,
+            groups_BT=groups_BT,
+        )
+
     def sharing(self, blocks_BT: Tensor, *, whole: bool = False) -> Visibility:
         """The same with tokens that see each other both ways because they share a block; windows still count places."""
         places_BT = self.blocks_BT if self.places_BT is None else self.places_BT

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 
@@ -23,6 +24,7 @@ class PicturePositions(FusionConfig):
     square: of the connector.
     """
 
+    reads_encoded: ClassVar[bool] = True
     branch: str = "image"
     axes: int = 4
     square: int = 2
@@ -30,10 +32,6 @@ class PicturePositions(FusionConfig):
     def __post_init__(self) -> None:
         if self.axes < 3:
             raise BeholderError(f"columns, rows and pictures are three axes, not {self.axes}")
-
-    @property
-    def reads_encoded(self) -> bool:
-        return True
 
     def build(self, language: LanguageConfig | None) -> Fusion:
         return PicturePositionsFusion(self)

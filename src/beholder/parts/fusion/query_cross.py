@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,14 +36,11 @@ class QueryCross(FusionConfig):
     and so on read the pictures. attention: `memory_dim` is the encoder's width. norm: of queries and of features.
     """
 
+    reads_encoded: ClassVar[bool] = True
     attention: CrossAttention = CrossAttention(num_heads=32, memory_dim=3200)
     norm: Norm = Norm("rms", 1e-6)
     every: int = 2
     branch: str = "image"
-
-    @property
-    def reads_encoded(self) -> bool:
-        return True
 
     def build(self, language: LanguageConfig | None) -> Fusion:
         if language is None:

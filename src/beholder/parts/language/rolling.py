@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from beholder.parts.blocks.masks import AttentionMask
-from beholder.parts.language.state import SelfKeyValues
+from beholder.parts.language.layer_states import SelfKeyValues
 
 
 class Columns(NamedTuple):
@@ -122,10 +122,17 @@ class RollingKeyValues(SelfKeyValues):
             other.capacity, other.keys, other.values, window=self.window, longest=self.longest
         )
 
-    def join(self, other: SelfKeyValues, *, padded: bool) -> None:
+    def head(self, row: int, length: int, capacity: int) -> RollingKeyValues:
+        assert self.keys is not None
+        capacity = min(capacity, self.window)
+        longest = min(length, self.longest)
+        given = super().head(row, min(length, self.keys.shape[2]), capacity)
+        return RollingKeyValues(capacity, given.keys, given.values, window=self.window, longest=longest)
+
+    def join(self, other: SelfKeyValues, *, padded: bool, spare: bool) -> None:
         """Position p stands in place p % window in both."""
         assert isinstance(other, RollingKeyValues)
-        super().join(other, padded=padded)
+        super().join(other, padded=padded, spare=spare)
         self.longest = max(self.longest, other.longest)
 
     @property

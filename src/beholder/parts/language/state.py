@@ -7,203 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from beholder.parts.blocks.masks import PADDING, Visibility
+from beholder.parts.language.layer_states import LayerState, SelfKeyValues, Tensors, stacked
 
 if TYPE_CHECKING:
     from beholder.parts.language.rolling import RollingKeyValues
 
-
-GROWTH = 512  # most tokens that key-values grow by at a time
-
-
-class LayerState(Protocol):
-    """What one layer keeps. Rows are chosen by `reorder`, which also repeats them; `truncate` may be refused, and is by a
-    layer that is not `cuttable`. `join` takes another batch's rows in behind its own, and `keep` closes the gaps that rows
-    leave, both in place.
-    """
-
-    def reorder(self, rows: Tensor) -> Self: ...
-    def truncate(self, lengths: Sequence[int]) -> None: ...
-    def snapshot(self) -> Self: ...
-    def join(self, other: Self, *, padded: bool) -> None: ...
-    def keep(self, rows: Sequence[int]) -> None: ...
-    @property
-    def cuttable(self) -> bool: ...
-    @property
-    def nbytes(self) -> int: ...
-
-
-@dataclass
-class SelfKeyValues:
-    """Keys and values of self-attention, (B, H, S, K) each, preallocated at first use and grown by doubling, `GROWTH` tokens
-    at most. rooms: what they are the first rows of, where rows have joined.
-    """
-
-    capacity: int
-    keys: Tensor | None = None
-    values: Tensor | None = None
-    rooms: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
-
-    def append(self, keys_BHTK: Tensor, values_BHTK: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Write T tokens after each row's length; gives all keys and values up to the longest row's end."""
-        width = keys_BHTK.shape[2]
-        end = max(lengths) + width
-        self._reserve(keys_BHTK, values_BHTK, end)
-        assert self.keys is not None and self.values is not None
-        if len(set(lengths)) == 1:
-            start = lengths[0]
-            self.keys[:, :, start : start + width] = keys_BHTK
-            self.values[:, :, start : start + width] = values_BHTK
-        else:
-            device = keys_BHTK.device
-            rows_B1 = torch.arange(len(lengths), device=device)[:, None]
-            columns_BT = torch.tensor(list(lengths), device=device)[:, None] + torch.arange(
-                width, device=device
-            )
-            self.keys[rows_B1, :, columns_BT] = keys_BHTK.transpose(1, 2)
-            self.values[rows_B1, :, columns_BT] = values_BHTK.transpose(1, 2)
-        return self.keys[:, :, :end], self.values[:, :, :end]
-
-    def reserve(self, like_BHTK: Tensor, end: int) -> tuple[Tensor, Tensor]:
-        """All keys and values with room for `end` tokens, for a step that writes its own in place. like_BHTK: whose rows,
-        heads, width and type the first have.
-        """
-        self._reserve(like_BHTK, like_BHTK, end)
-        assert self.keys is not None and self.values is not None
-        return self.keys, self.values
-
-    def _reserve(self, keys_BHTK: Tensor, values_BHTK: Tensor, end: int) -> None:
-        if self.keys is not None and end <= self.keys.shape[2]:
-            return
-        capacity = self.capacity if self.keys is None else self._grown(self.keys.shape[2])
-        self._move(keys_BHTK, values_BHTK, len(keys_BHTK), max(capacity, end))
-
-    def _grown(self, capacity: int) -> int:
-        """Tokens that there is room for next."""
-        return min(2 * capacity, capacity + GROWTH)
-
-    def _move(self, keys_BHTK: Tensor, values_BHTK: Tensor, rows: int, capacity: int) -> None:
-        """To rooms for `rows` rows of `capacity` tokens, like the given ones otherwise."""
-        grown = []
-        for like, old in ((keys_BHTK, self.keys), (values_BHTK, self.values)):
-            room = like.new_zeros(rows, like.shape[1], capacity, like.shape[3])
-            if old is not None:
-                room[: len(old), :, : old.shape[2]] = old
-            grown.append(room)
-        keys, values = grown
-        count = len(keys_BHTK) if self.keys is None else len(self.keys)
-        self.rooms = (keys, values) if rows > count else None
-        self.keys, self.values = keys[:count], values[:count]
-
-    def join(self, other: SelfKeyValues, *, padded: bool) -> None:
-        """Rows may be of any length. Room is made for twice the rows, so that joining one by one copies little."""
-        if other.keys is None or other.values is None:
-            raise ValueError("rows without keys cannot join others")
-        if self.keys is None or self.values is None:
-            raise ValueError("rows cannot join others without keys")
-        old, (new, length) = len(self.keys), (len(other.keys), other.keys.shape[2])
-        rooms = self.rooms or (self.keys, self.values)
-        if len(rooms[0]) < old + new or rooms[0].shape[2] < length:
-            rows = len(rooms[0]) if len(rooms[0]) >= old + new else max(old + new, 2 * len(rooms[0]))
-            self._move(self.keys, self.values, rows, max(rooms[0].shape[2], length))
-            rooms = self.rooms or (self.keys, self.values)
-        for room, given in zip(rooms, (other.keys, other.values), strict=True):
-            room[old : old + new, :, :length] = given
-        self.rooms = rooms
-        self.keys, self.values = (room[: old + new] for room in rooms)
-
-    def keep(self, rows: Sequence[int]) -> None:
-        if self.keys is None or self.values is None:
-            return
-        self.rooms = self.rooms or (self.keys, self.values)
-        for place, row in enumerate(rows):
-            if row != place:
-                for room in self.rooms:
-                    room[place] = room[row]
-        self.keys, self.values = (room[: len(rows)] for room in self.rooms)
-
-    @property
-    def cuttable(self) -> bool:
-        return True
-
-    def reorder(self, rows: Tensor) -> SelfKeyValues:
-        if self.keys is None or self.values is None:
-            return SelfKeyValues(self.capacity)
-        return SelfKeyValues(self.capacity, self.keys[rows], self.values[rows])
-
-    def truncate(self, lengths: Sequence[int]) -> None:
-        """Nothing to do: what lies beyond a row's length is never read."""
-
-    def snapshot(self) -> SelfKeyValues:
-        if self.keys is None or self.values is None:
-            return SelfKeyValues(self.capacity)
-        return SelfKeyValues(self.capacity, self.keys.clone(), self.values.clone())
-
-    @property
-    def nbytes(self) -> int:
-        held = self.rooms or (self.keys, self.values)
-        return sum(t.numel() * t.element_size() for t in held if t is not None)
-
-
-@dataclass
-class Tensors:
-    """Named tensors replaced as a whole: cross-attention's keys and values, recurrent and convolution states. The first
-    dimension is the row. They cannot be cut to a shorter length; keep a snapshot instead.
-    """
-
-    values: dict[str, Tensor] = field(default_factory=dict)
-    recurrent: bool = False
-
-    def reorder(self, rows: Tensor) -> Tensors:
-        return Tensors({name: value[rows] for name, value in self.values.items()}, self.recurrent)
-
-    def truncate(self, lengths: Sequence[int]) -> None:
-        """Cross-attention's keys do not depend on the length; a recurrent state does and raises `ValueError`."""
-        if self.recurrent:
-            raise ValueError(
-                "a recurrent state cannot be truncated; take a snapshot before the tokens and restore it"
-            )
-
-    def snapshot(self) -> Tensors:
-        return Tensors({name: value.clone() for name, value in self.values.items()}, self.recurrent)
-
-    def join(self, other: Tensors, *, padded: bool) -> None:
-        """padded: what one has more of may be zeros in the other, because a mask says which is which."""
-        if self.values.keys() != other.values.keys():
-            raise ValueError("rows that keep different things cannot join")
-        joined = {}
-        for name, mine in self.values.items():
-            theirs = other.values[name]
-            if mine.shape[1:] != theirs.shape[1:] and not padded:
-                raise ValueError(f"rows whose {name} are {mine.shape[1:]} and {theirs.shape[1:]} cannot join")
-            joined[name] = stacked(mine, theirs)
-        self.values.update(joined)
-
-    def keep(self, rows: Sequence[int]) -> None:
-        for name, value in self.values.items():
-            self.values[name] = value[list(rows)]
-
-    @property
-    def cuttable(self) -> bool:
-        return not self.recurrent
-
-    @property
-    def nbytes(self) -> int:
-        return sum(value.numel() * value.element_size() for value in self.values.values())
-
-
-def stacked(one: Tensor, other: Tensor, fill: float = 0) -> Tensor:
-    """Rows of both, with `fill` where they are shorter than the longest, (B + C, ...)."""
-    sizes = [max(pair) for pair in zip(one.shape[1:], other.shape[1:], strict=True)]
-    room = one.new_full((len(one) + len(other), *sizes), fill)
-    for rows, given in ((slice(0, len(one)), one), (slice(len(one), None), other)):
-        room[(rows, *(slice(0, size) for size in given.shape[1:]))] = given
-    return room
+__all__ = ["LayerState", "SelfKeyValues", "State", "Tensors"]
 
 
 @dataclass
@@ -348,9 +163,9 @@ class State:
         """Every row `copies` times, neighbours together."""
         return self.reorder([row for row in range(self.rows) for _ in range(copies)])
 
-    def join(self, other: State) -> None:
+    def join(self, other: State, *, spare: bool = True) -> None:
         """Take the rows of another state in behind one's own; that state must not be used any more. Raises `ValueError`, and
-        changes nothing, where some layer keeps what cannot stand side by side.
+        changes nothing, where some layer keeps what cannot stand side by side. spare: make room for more rows than these.
         """
         if self.layers.keys() != other.layers.keys() or self.rolling != other.rolling:
             raise ValueError("rows whose layers keep different things cannot join")
@@ -358,7 +173,7 @@ class State:
             raise ValueError("rows with and without an encoder's output cannot join")
         self._check_join(other)
         for key, layer in self.layers.items():
-            layer.join(other.layers[key], padded=self._padded(key))
+            layer.join(other.layers[key], padded=self._padded(key), spare=spare)
         self._join_tables(other)
         self.shift_B = _both(self.shift_B, other.shift_B, self.rows, other.rows)
         self.plain, self.placed = self.plain and other.plain, self.placed or other.placed
@@ -385,16 +200,10 @@ class State:
             self.segments_BS = stacked(self.segments_BS, other.segments_BS, PADDING)
             self.blocks_BS = stacked(self.blocks_BS, other.blocks_BS)
         if self.memory is not None and other.memory is not None:
-            kept = [
-                state.memory.new_ones(state.memory.shape[:2], dtype=torch.bool)
-                if state.memory_keep is None
-                else state.memory_keep
-                for state in (self, other)
-                if state.memory is not None
-            ]
+            mine, theirs = _kept(self.memory, self.memory_keep), _kept(other.memory, other.memory_keep)
             same = self.memory.shape[1] == other.memory.shape[1]
             masked = not same or self.memory_keep is not None or other.memory_keep is not None
-            self.memory_keep = stacked(*kept) if masked else None
+            self.memory_keep = stacked(mine, theirs) if masked else None
             self.memory = stacked(self.memory, other.memory)
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -407,6 +216,44 @@ class State:
             table = getattr(self, name)
             if table is not None:
                 setattr(self, name, table[chosen])
+
+    def head(self, row: int, length: int, capacity: int) -> State:
+        """A copy of what a row keeps of its first `length` tokens, with room for `capacity`. Raises `ValueError` where fewer
+        were read, or more by a layer that cannot forget.
+        """
+        kept = self.lengths[row]
+        if length > kept or (length < kept and not self.cuttable):
+            raise ValueError(f"row {row} holds {kept} tokens and cannot be cut to {length}")
+        chosen = slice(row, row + 1)
+        return State(
+            rows=1,
+            capacity=capacity,
+            lengths=[length],
+            plain=self.plain,
+            placed=self.placed,
+            rolling=self.rolling,
+            segments_BS=None if self.segments_BS is None else self.segments_BS[chosen, :length].clone(),
+            blocks_BS=None if self.blocks_BS is None else self.blocks_BS[chosen, :length].clone(),
+            layers={key: layer.head(row, length, capacity) for key, layer in self.layers.items()},
+            memory=None if self.memory is None else self.memory[chosen].clone(),
+            memory_keep=None if self.memory_keep is None else self.memory_keep[chosen].clone(),
+            shift_B=None if self.shift_B is None else self.shift_B[chosen].clone(),
+        )
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """(rows, tokens) that there is memory for in layers that keep all tokens; (rows, 0) where none does."""
+        for layer in self.layers.values():
+            if type(layer) is SelfKeyValues and layer.keys is not None:
+                held = layer.rooms[0] if layer.rooms is not None else layer.keys
+                return len(held), held.shape[2]
+        return self.rows, 0
+
+    def shrink(self, spare: int = 0) -> None:
+        """Give back the memory of rows that have left, but for `spare` rows."""
+        for layer in self.layers.values():
+            if isinstance(layer, SelfKeyValues):
+                layer.shrink(spare)
 
     @property
     def cuttable(self) -> bool:
@@ -457,3 +304,8 @@ def _both(one_B: Tensor | None, other_C: Tensor | None, rows: int, others: int) 
         return None
     first = given.new_zeros(rows) if one_B is None else one_B
     return torch.cat((first, given.new_zeros(others) if other_C is None else other_C))
+
+
+def _kept(memory: Tensor, keep: Tensor | None) -> Tensor:
+    """Which of an encoder's output is no padding."""
+    return memory.new_ones(memory.shape[:2], dtype=torch.bool) if keep is None else keep

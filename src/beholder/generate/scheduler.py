@@ -1,0 +1,413 @@
+"""Many requests on one model: prompts are read in pieces between the steps of answers that go on, answers join and leave
+between steps, and none depends on the others.
+
+R rows, T positions, V words of the vocabulary.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+from beholder.errors import BeholderError
+from beholder.generate import steps
+from beholder.generate.features import FeatureCache, Features, encode_requests
+from beholder.generate.jobs import Job, Pack, told, with_answers
+from beholder.generate.pieces import can_be_cut, cuts_of, piece_of, stop_of
+from beholder.generate.prefixes import PrefixCache, prompt_key
+from beholder.generate.results import Piece
+from beholder.generate.room import Room
+from beholder.generate.rows import choose, mark_seen
+from beholder.model import Batch, Model
+from beholder.parts.contracts import LanguageInputs
+from beholder.parts.language.decoder import DecoderModel
+from beholder.parts.language.state import State
+
+FAILURES = (BeholderError, RuntimeError, ValueError, IndexError, MemoryError)  # of one request, not of all
+Advance = Callable[[Model, Sequence[int], State, "steps.Tail | None"], Tensor]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """rows: answers that go on at a time. chunk: most tokens of prompts that are read between two steps of answers. views: of
+    pictures that go through an encoder between two steps. budget: bytes of generation's states, None for no bound. spare:
+    tokens of answer that there must be room for when a request begins.
+    """
+
+    rows: int = 64
+    chunk: int = 512
+    views: int = 4
+    budget: int | None = None
+    spare: int = 64
+
+
+@dataclass(eq=False)
+class _Reading:
+    """A prompt on its way through the language part. inputs: all of it, where it is read in pieces; `state` holds the first
+    `state.lengths[0]` tokens.
+    """
+
+    job: Job
+    state: State
+    batch: Batch
+    inputs: LanguageInputs | None = None
+    cuts: list[int] | None = None
+    key: list[int] | None = None
+
+
+class Scheduler:
+    """Runs requests by steps; whoever calls `step` computes. `submit` and `cancel` may be called from other threads.
+
+    advance: how one token more of every row is read, `steps.advance` where None.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        limits: Limits = Limits(),
+        *,
+        prefixes: PrefixCache | None = None,
+        features: FeatureCache | None = None,
+        advance: Advance | None = None,
+    ) -> None:
+        self.model, self.limits = model, limits
+        self.prefixes, self.features = prefixes, features
+        self.room = Room(model, limits.budget) if limits.budget is not None else None
+        self._advance_by = advance
+        self._lock = Lock()
+        self._count = 0
+        self._waiting: list[Job] = []
+        self._encoding: list[Job] = []
+        self._encoder: Iterator[list[Features] | None] | None = None
+        self._reading: _Reading | None = None
+        self._packs: list[Pack] = []
+        self.preempted = 0
+
+    def submit(self, job: Job) -> Job:
+        """Take in a request. Raises `BeholderError` where its prompt alone needs more room than there ever is."""
+        if self.room is not None:
+            self.room.check(job.tokens, len(job.rows))
+        with self._lock:
+            self._count += 1
+            job.number = self._count
+            self._waiting.append(job)
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Forget a request; all it holds is free after the next step at most."""
+        job.cancelled = True
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self._waiting or self._encoding or self._reading or self._packs)
+
+    @property
+    def running(self) -> int:
+        """Answers that go on."""
+        return sum(len(pack.rows) for pack in self._packs)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all states."""
+        own = sum(pack.state.nbytes for pack in self._packs)
+        return own + (self._reading.state.nbytes if self._reading else 0)
+
+    @torch.inference_mode()
+    def step(self) -> bool:
+        """Some prompt tokens or views, then one token for every answer that goes on; False where nothing is left to do."""
+        self._drop_cancelled()
+        self._read_prompts()
+        for pack in list(self._packs):
+            self._advance(pack)
+        return not self.idle
+
+    def _drop_cancelled(self) -> None:
+        with self._lock:
+            self._waiting = [job for job in self._waiting if not job.cancelled]
+        if all(job.cancelled for job in self._encoding):
+            self._encoder, self._encoding = None, []
+        if self._reading is not None and self._reading.job.cancelled:
+            self._reading = None
+        for pack in self._packs:
+            pack.drop([i for i, job in enumerate(pack.jobs) if job.cancelled])
+        self._packs = [pack for pack in self._packs if pack.rows]
+
+    # Prompts
+
+    def _read_prompts(self) -> None:
+        self._encode_on()
+        left = self.limits.chunk
+        while left > 0 and (self._reading is not None or self._begin()):
+            assert self._reading is not None
+            job = self._reading.job
+            try:
+                left -= self._read(self._reading, left)
+            except FAILURES as error:
+                self._reading = None
+                job.fail(told(error, job))
+
+    def _begin(self) -> bool:
+        """Begin to read the most urgent prompt whose pictures are encoded, if there is room for it."""
+        while True:
+            ready = [job for job in self._in_order() if not job.needs_encoding]
+            if not ready or not self._make_room(ready[0]):
+                return False
+            job, begun = ready[0], time.perf_counter()
+            self._remove(job)
+            try:
+                self._reading = self._open(job)
+            except FAILURES as error:
+                job.fail(told(error, job))
+                continue
+            for row in job.going:
+                row.spend(prefill=time.perf_counter() - begun)
+                if not job.again:
+                    row.spend(wait=begun - job.came - row.timings.vision)
+            return True
+
+    def _in_order(self) -> list[Job]:
+        """The requests that wait, the most urgent ones first, of those the oldest."""
+        with self._lock:
+            return sorted(self._waiting, key=lambda job: (-job.priority, job.number))
+
+    def _open(self, job: Job) -> _Reading:
+        model, main = self.model, self.model.card.main
+        assert main is not None
+        batch = with_answers(job)
+        assert batch.ids_BT is not None
+        spare = steps.ROOM if self.room is None else self.limits.spare
+        most = max(min(row.sampling.max_tokens - len(row.ids), spare) for row in job.rows)
+        capacity = min(main.context, batch.ids_BT.shape[1] + max(most, 1))
+        rolling = batch.visibility is None and not model.card.branches
+        state = State(rows=len(batch.ids_BT), capacity=capacity, rolling=rolling)
+        reading = _Reading(job, state, batch)
+        if not self._in_pieces(batch):
+            return reading
+        inputs = model.prepare(batch, job.features or {}, state)
+        if not can_be_cut(inputs):
+            reading.state.shift_B = None
+            return reading
+        reading.inputs, reading.cuts = inputs, cuts_of(inputs.visibility)
+        if self.prefixes is not None:
+            reading.key = prompt_key(model, batch)
+            if reading.key is not None:
+                found = self.prefixes.find(reading.key, reading.cuts, capacity)
+                if found is not None:
+                    found.shift_B, reading.state = state.shift_B, found
+                    job.reused = found.lengths[0]
+                    for row in job.rows:
+                        row.usage = replace(row.usage, reused=job.reused)
+        return reading
+
+    def _in_pieces(self, batch: Batch) -> bool:
+        """Whether a prompt may be read in pieces: one row that a plain decoder reads, whose layers nothing is added to."""
+        model = self.model
+        return (
+            batch.ids_BT is not None
+            and len(batch.ids_BT) == 1
+            and isinstance(model.language, DecoderModel)
+            and not model.layer_parts
+            and batch.visibility is None
+        )
+
+    def _read(self, reading: _Reading, most: int) -> int:
+        """Read a prompt, or about `most` tokens more of it; gives how many."""
+        job, state, start = reading.job, reading.state, time.perf_counter()
+        if reading.inputs is None:
+            logits_RV = steps.prefill(self.model, reading.batch, job.features or {}, state)
+            count, last = job.tokens * len(job.rows), True
+        else:
+            begin, total = state.lengths[0], reading.inputs.ids_BT.shape[1]
+            stop = stop_of(reading.cuts, begin, most, total)
+            output = self.model.read_inputs(piece_of(reading.inputs, begin, stop), state)
+            count, last = stop - begin, stop == total
+            logits_RV = steps.last_logits(self.model, output) if last else output.hidden_BTD
+        seconds = steps.seconds_since(start, self.model.device)
+        for row in job.going:
+            row.spend(prefill=seconds)
+        if last:
+            self._reading = None
+            self._start(reading, logits_RV)
+        return count
+
+    def _start(self, reading: _Reading, logits_RV: Tensor) -> None:
+        """The answers' first tokens; those that go on join others."""
+        job, batch, state = reading.job, reading.batch, reading.state
+        main = self.model.card.main
+        assert main is not None
+        tail = None if main.reads_apart else steps.Tail.of(batch)
+        if self.prefixes is not None and reading.key is not None and reading.job.reused < len(reading.key):
+            self.prefixes.add(reading.key, state, reading.cuts)
+        pack = Pack(state, list(job.rows), [job] * len(job.rows), tail, job.alone)
+        if not job.again:
+            mark_seen(self.model, batch, job.rows)
+            self._choose(pack, logits_RV, 0.0)
+        else:
+            pack.drop([i for i, row in enumerate(pack.rows) if row.finish])
+        if pack.rows and not any(self._join(other, pack) for other in self._packs):
+            self._packs.append(pack)
+
+    def _join(self, pack: Pack, new: Pack) -> bool:
+        if self.room is None:
+            return pack.join(new, self.limits.rows, spare=True)
+        more = self.room.joined(pack.state, new.state) - pack.state.nbytes
+        return self.nbytes + more <= self.room.budget and pack.join(new, self.limits.rows, spare=False)
+
+    # Pictures
+
+    def _encode_on(self) -> None:
+        """Some views more of the requests that wait for them, the most urgent ones first."""
+        if self._encoder is None:
+            waiting = [job for job in self._in_order() if job.needs_encoding]
+            if not waiting:
+                return
+            together = [job for job in waiting if not job.alone][: self.limits.views] or waiting[:1]
+            self._encoding = waiting[:1] if waiting[0].alone else together
+            batches = [job.batch for job in self._encoding]
+            self._encoder = encode_requests(self.model, batches, self.limits.views, self.features)
+        start = time.perf_counter()
+        try:
+            found = next(self._encoder)
+        except FAILURES as error:
+            self._encoder = None
+            self._encode_apart(error)
+            return
+        seconds = steps.seconds_since(start, self.model.device)
+        for job in self._encoding:
+            for row in job.rows:
+                row.spend(vision=seconds)
+        if found is not None:
+            for job, features in zip(self._encoding, found, strict=True):
+                job.features = features
+            self._encoder, self._encoding = None, []
+
+    def _encode_apart(self, error: Exception) -> None:
+        """One of several requests cannot be encoded: each goes through by itself, and those that fail alone fail."""
+        jobs, self._encoding = self._encoding, []
+        for job in jobs:
+            if len(jobs) == 1:
+                self._remove(job)
+                job.fail(told(error, job))
+            job.alone = True
+
+    def _remove(self, job: Job) -> None:
+        with self._lock:
+            if job in self._waiting:
+                self._waiting.remove(job)
+
+    # Answers
+
+    def _advance(self, pack: Pack) -> None:
+        """One token more for every row of a pack."""
+        if not self._make_step_room(pack):
+            return
+        start, ids = time.perf_counter(), [row.ids[-1] for row in pack.rows]
+        try:
+            advance = self._advance_by or steps.advance
+            logits_RV = advance(self.model, ids, pack.state, pack.tail)
+        except FAILURES as error:
+            self._take_apart(pack, error)
+            return
+        pack.tail = None if pack.tail is None else pack.tail.later()
+        self._choose(pack, logits_RV, steps.seconds_since(start, self.model.device))
+
+    def _choose(self, pack: Pack, logits_RV: Tensor, seconds: float) -> None:
+        """Give every row its next token; rows that end leave."""
+        given = choose(pack.rows, logits_RV, seconds)
+        new: dict[Job, list[Piece]] = {}
+        for job, piece in zip(pack.jobs, given, strict=True):
+            if isinstance(piece, Exception):
+                job.fail(piece)
+            else:
+                new.setdefault(job, []).append(piece)
+        for job, pieces in new.items():
+            job.give(pieces)
+        self._keep_read(pack)
+        ended = zip(pack.rows, pack.jobs, strict=True)
+        pack.drop([i for i, (row, job) in enumerate(ended) if row.finish or job.finished])
+        if not pack.rows and pack in self._packs:
+            self._packs.remove(pack)
+
+    def _keep_read(self, pack: Pack) -> None:
+        """What was read of prompts and answers that end here, for those that begin alike."""
+        if self.prefixes is None:
+            return
+        for number, (row, job) in enumerate(zip(pack.rows, pack.jobs, strict=True)):
+            if row.finish and len(job.rows) == 1 and len(row.ids) > 1 and not job.alone:
+                batch = with_answers(job)
+                key = prompt_key(self.model, batch) if self._in_pieces(batch) else None
+                if key is not None and pack.state.lengths[number] == len(key):
+                    self.prefixes.add(key, pack.state, None, number)
+
+    def _take_apart(self, pack: Pack, error: Exception) -> None:
+        """A step failed: every row's state is made anew, and goes on by itself; what fails by itself is given up."""
+        self._packs.remove(pack)
+        for job in dict.fromkeys(pack.jobs):
+            if pack.alone or len(job.rows) > 1:
+                job.fail(told(error, job))
+            else:
+                job.alone = True
+                self._wait_again(job)
+
+    def _wait_again(self, job: Job) -> None:
+        self.preempted += 1
+        with self._lock:
+            self._waiting.append(job)
+
+    # Room
+
+    def _make_room(self, job: Job) -> bool:
+        """Whether a request may begin now; less urgent ones make room for it."""
+        while self.running + len(job.rows) > self.limits.rows and self.running:
+            if not self._preempt(below=job.priority):
+                return False
+        if self.room is None:
+            return True
+        need = self.room.bytes(job.tokens + self.limits.spare, len(job.rows))
+        while self.nbytes + need > self.room.budget and self.running:
+            if not self._preempt(below=job.priority):
+                return False
+        return True
+
+    def _make_step_room(self, pack: Pack) -> bool:
+        """Whether a pack may take one step; rows that came last leave while there is no room for it."""
+        while self.room is not None and pack.rows:
+            grown = self.room.growth(pack.state)
+            if not grown or self.nbytes + grown <= self.room.budget:
+                break
+            if len(pack.rows) == 1 and self.running == 1:
+                pack.jobs[0].fail(self.room.error(pack.state.lengths[0] + 1, 1))
+                pack.drop([0])
+            elif not self._preempt(below=None):
+                break
+        if not pack.rows and pack in self._packs:
+            self._packs.remove(pack)
+        return bool(pack.rows)
+
+    def _preempt(self, below: int | None) -> bool:
+        """The least urgent answer, the youngest of those, makes room and is read again later; False where all are as urgent as
+        `below`, or cannot.
+        """
+        found = [
+            (job.priority, -job.number, pack, number)
+            for pack in self._packs
+            for number, job in enumerate(pack.jobs)
+            if len(job.rows) == 1 and (below is None or job.priority < below)
+        ]
+        if not found:
+            return False
+        *_, pack, number = min(found, key=lambda each: each[:2])
+        job = pack.jobs[number]
+        pack.drop([number])
+        if not pack.rows:
+            self._packs.remove(pack)
+        else:
+            pack.state.shrink()
+        self._wait_again(job)
+        return True
