@@ -12,6 +12,7 @@ from beholder.weights.layout import Binding, Layout, to_own, to_published
 from beholder.weights.lazy import lazy
 from beholder.weights.ops import (
     Behind,
+    Copies,
     Exchange,
     Fuse,
     Grouped,
@@ -62,6 +63,15 @@ def test_behind(dtype, a, b, rows, seed):
     published = torch.cat((x.new_zeros(rows, b), x))
     own = round_trip({"w": Leading(Behind("w", rows))}, {"w": published[None]}, {"w": (a, b)})
     assert torch.equal(own["w"], x)
+
+
+@given(dtype=DTYPES, a=SIZES, b=SIZES, seed=st.integers(0, 99))
+def test_copies(dtype, a, b, seed):
+    x = random_tensor((a, b), dtype, seed)
+    own = round_trip({"w": Copies(("v", "w"))}, {"w": x}, {"v": (a, b), "w": (a, b)})
+    assert torch.equal(own["v"], x) and torch.equal(own["w"], x)
+    with pytest.raises(WeightsError, match="published as one tensor but differ"):
+        Copies(("v", "w")).save([x, x + 1], {})
 
 
 @given(dtype=DTYPES, rows=SIZES, start=SIZES, dim=SIZES, places=SIZES, seed=st.integers(0, 99))

@@ -23,6 +23,7 @@ KIN: Mapping[str, str] = {
     "paligemma": "paligemma-3b-224",
     "qwen2_vl": "qwen2-vl-7b",
     "qwen2_5_vl": "qwen2.5-vl-7b",
+    "sa2va_chat": "sa2va-8b",
     "smolvlm": "smolvlm-2.2b",
     "video_llama_3": "videollama3-7b",
     "videochat_flash_qwen": "videochat-flash-7b",

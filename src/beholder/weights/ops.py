@@ -347,6 +347,26 @@ class Split(Op):
 
 
 @dataclass(frozen=True)
+class Copies(Split):
+    """One published tensor stands for several of ours, each equal to it. Writing them back raises `WeightsError` where they
+    have come to differ.
+    """
+
+    def published_shape(self, own: Sequence[Shape], numbers: Numbers) -> Shape:
+        if len(set(own)) != 1:
+            raise WeightsError(f"{self.targets}: shapes {list(own)} cannot be copies of one tensor")
+        return own[0]
+
+    def load(self, published: Tensor, own: Sequence[Shape], numbers: Numbers) -> list[Tensor]:
+        return [published.clone() for _ in own]
+
+    def save(self, own: Sequence[Tensor], numbers: Numbers) -> Tensor:
+        if not all(torch.equal(own[0], other) for other in own[1:]):
+            raise WeightsError(f"{', '.join(self.targets)} are published as one tensor but differ")
+        return own[0]
+
+
+@dataclass(frozen=True)
 class Fuse(Op):
     """This published tensor is piece `index` of one of ours, pieces following each other along `dim`.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from beholder.weights.layout import Layout
 from beholder.weights.layouts.rules import Rules, affine
-from beholder.weights.ops import Fuse, Leading, Reshape, Tied
+from beholder.weights.ops import Copies, Fuse, Leading, Reshape, Tied
 
 ATTENTIONS = {
     "self_attn": "attn",
@@ -130,4 +130,82 @@ SAM2_MEMORY = Layout(
         "mask_downsample.*": None,
     },
     name="transformers SAM 2 memory",
+)
+
+
+# facebookresearch/sam2: sam2/modeling/{sam/mask_decoder,sam/prompt_encoder,sam/transformer,memory_attention,memory_encoder}.py
+def _own_attention(key: str, own: str) -> dict[str, str]:
+    return {f"{key}.{m}_proj": f"{own}.{m}" for m in ("q", "k", "v", "out")}
+
+
+_OWN_DECODER = {
+    **{
+        key: ours
+        for theirs, own in ATTENTIONS.items()
+        for key, ours in _own_attention(f"transformer.layers.{{}}.{theirs}", f"layers.{{}}.{own}").items()
+    },
+    **_own_attention("transformer.final_attn_token_to_image", "last"),
+    **{f"transformer.layers.{{}}.norm{n}": f"layers.{{}}.norm{n}" for n in range(1, 5)},
+    "transformer.layers.{}.mlp.layers.{}": "layers.{}.mlp.layers.{}",
+    "transformer.norm_final_attn": "norm",
+    "output_upscaling.0": "up1",
+    "output_upscaling.1": "up_norm",
+    "output_upscaling.3": "up2",
+    "output_hypernetworks_mlps.{}.layers.{}": "hyper.{}.layers.{}",
+    "iou_prediction_head.layers.{}": "scores.layers.{}",
+    "pred_obj_score_head.layers.{}": "seen.layers.{}",
+    "conv_s0": "levels.0",
+    "conv_s1": "levels.1",
+}
+OWN_SAM2_DECODER = Layout(
+    {
+        **affine(_OWN_DECODER),
+        "iou_token.weight": "score",
+        "mask_tokens.weight": "masks",
+        "obj_score_token.weight": "object",
+    },
+    name="facebookresearch SAM 2 mask decoder",
+)
+# of a system that prompts with states alone: no points, boxes or masks
+OWN_SAM2_STATES = Layout(
+    {
+        "pe_layer.positional_encoding_gaussian_matrix": Copies(("prompts.waves", "prompts.cell_waves")),
+        "no_mask_embed.weight": "prompts.no_mask",
+        "not_a_point_embed.weight": "empty",
+        "point_embeddings.*": None,
+        "mask_downscaling.*": None,
+    },
+    name="facebookresearch SAM 2 prompt encoder",
+)
+_OWN_MEMORY = {
+    "memory_attention.norm": "norm",
+    **_own_attention("memory_attention.layers.{}.self_attn", "layers.{}.attn"),
+    **_own_attention("memory_attention.layers.{}.cross_attn_image", "layers.{}.look"),
+    **{f"memory_attention.layers.{{}}.norm{n}": f"layers.{{}}.norm{n}" for n in (1, 2, 3)},
+    **{f"memory_attention.layers.{{}}.linear{n}": f"layers.{{}}.mlp.layers.{n - 1}" for n in (1, 2)},
+    **{f"memory_encoder.mask_downsampler.encoder.{3 * n}": f"encoder.down.{n}" for n in range(4)},
+    **{f"memory_encoder.mask_downsampler.encoder.{3 * n + 1}": f"encoder.norms.{n}" for n in range(4)},
+    "memory_encoder.mask_downsampler.encoder.12": "encoder.mask",
+    "memory_encoder.pix_feat_proj": "encoder.map",
+    "memory_encoder.out_proj": "encoder.project",
+    "memory_encoder.fuser.layers.{}.dwconv": "encoder.fuser.{}.depthwise",
+    "memory_encoder.fuser.layers.{}.norm": "encoder.fuser.{}.norm",
+    "memory_encoder.fuser.layers.{}.pwconv1": "encoder.fuser.{}.up",
+    "memory_encoder.fuser.layers.{}.pwconv2": "encoder.fuser.{}.down",
+    "obj_ptr_proj.layers.{}": "pointer.layers.{}",
+}
+# number: memory
+OWN_SAM2_MEMORY = Layout(
+    {
+        **affine(_OWN_MEMORY),
+        "memory_encoder.fuser.layers.{}.gamma": "encoder.fuser.{}.scale",
+        "maskmem_tpos_enc": Reshape("ages", (-1, 1, 1, "memory")),
+        "no_obj_ptr": Leading("absent", axes=1),
+        "no_mem_pos_enc": None,
+        "mask_downsample.*": None,
+    },
+    name="facebookresearch SAM 2 memory",
+)
+OWN_NO_MEMORY = Layout(
+    {"no_mem_embed": Leading("no_memory", axes=2)}, name="facebookresearch SAM 2 without memory"
 )
