@@ -18,8 +18,8 @@ from beholder.model import Batch, Model, build
 from beholder.parts.blocks.attention import SelfAttention
 from beholder.parts.blocks.lora import apply_adapters
 from beholder.parts.language.state import State
-from beholder.pipeline import Pipeline
-from beholder.speed.linears import Int4Linear, Int8Linear, PackedLinear, Slice, packed_linear
+from beholder.pipeline import Pipeline, load
+from beholder.speed.linears import Int4Linear, Int8Linear, PackedLinear, Slice, is_packed, packed_linear
 from beholder.speed.packed import Packed, pack
 from beholder.speed.precision import Precision
 from beholder.speed.quantise import dequantise_int4, dequantise_int8, quantise_int4, quantise_int8
@@ -96,9 +96,7 @@ def with_packed_values(model: Model, report: Packed) -> Model:
                 linear = modules.get(name)
                 if linear is None:
                     decoder = modules[name.removesuffix(".head")]
-                    linear = decoder.head = nn.Linear(
-                        *reversed(packed.shape), bias=False, dtype=torch.bfloat16
-                    )
+                    linear = decoder.head = nn.Linear(*reversed(packed.shape), bias=False)
                     linear.weight.copy_(decoder.embedding.weight)
                     linear.bias = decoder.head_bias
                 if packed.kind == "int8":
@@ -121,10 +119,10 @@ def test_float32_is_the_same(name: str) -> None:
 @pytest.mark.parametrize("kind", ["bf16", "int8", "int4"])
 def test_fewer_bits_are_those_of_the_weights(name: str, kind: str) -> None:
     made = tiny(name)
-    oracle = in_bf16(copy.deepcopy(made.model)).eval()
+    oracle = copy.deepcopy(made.model).eval()
     report = pack(made.model, kind, smallest=1)
     assert any(packed.kind == kind for packed in report.maps)
-    oracle = with_packed_values(oracle, report)
+    oracle = in_bf16(with_packed_values(oracle, report))
     assert far(outputs(made.model, made.batch()), outputs(oracle, made.batch())) < 0.02
 
 
@@ -227,6 +225,16 @@ def test_other_devices_take_types_alone() -> None:
         pack(build(card("mini").tiny(), device="meta"), "int8")
     model = build(card("mini").tiny(), device="meta")
     assert not pack(model, "bf16").maps and model.dtype == torch.bfloat16
+
+
+def test_loaded_with_a_precision(tmp_path: Path) -> None:
+    Pipeline(build(card("mini").tiny())).save(tmp_path / "saved")
+    again = load(tmp_path / "saved", precision="int8").model
+    assert is_packed(again) and again.dtype == torch.bfloat16
+    with pytest.raises(BeholderError, match="leave one out"):
+        load(tmp_path / "saved", precision="int8", dtype=torch.float32)
+    with pytest.raises(BeholderError, match="the device is cuda:0; use precision bf16 or the device cpu"):
+        load(tmp_path / "saved", precision="int8", device="cuda:0")
 
 
 def test_precision_texts() -> None:

@@ -58,6 +58,7 @@ def ask(
     beams: options.Beams = None,
     device: options.Device = "cpu",
     dtype: options.Dtype = None,
+    precision: options.Packing = None,
     chat_format: options.Format = None,
     draw: options.Draw = None,
     as_json: Json = False,
@@ -86,7 +87,7 @@ def ask(
     regions = places.pointed_at(region or (), point or (), mask or (), sources, EXAMPLE)
     places.check_drawing(draw, pictures, sources)
     said = conversation(sources, regions, question, system)
-    pipeline = options.open_model(model, device, dtype, chat_format)
+    pipeline = options.open_model(model, device, dtype, chat_format, precision)
     asked = {"model": pipeline.card.name, "pictures": pictures, "question": question}
     places.check_places(pipeline.card, draw)
     if finds_boxes(pipeline) and not regions:

@@ -52,6 +52,7 @@ def chat(
     seed: options.Seed = None,
     device: options.Device = "cpu",
     dtype: options.Dtype = None,
+    precision: options.Packing = None,
     chat_format: options.Format = None,
     as_json: Json = False,
 ) -> None:
@@ -71,7 +72,7 @@ def chat(
     )
     paths = [str(path) for path in pictures or ()]
     shown = list(zip(paths, check_pictures(paths), strict=True))
-    pipeline = options.open_model(model, device, dtype, chat_format)
+    pipeline = options.open_model(model, device, dtype, chat_format, precision)
     talk = Conversation(pipeline, chosen, system, waiting=shown, quiet=as_json)
     if sys.stdin.isatty():
         import readline  # noqa: F401  (arrow keys and history at the prompt)

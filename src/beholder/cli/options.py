@@ -40,6 +40,14 @@ Dtype = Annotated[
     Precision | None,
     typer.Option(help="Precision of the weights; default: as published.", rich_help_panel="Model"),
 ]
+Packing = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="Packed for speed: bf16, int8, int4, or by part: vision=bf16,language=int4,head=int8.",
+        rich_help_panel="Model",
+    ),
+]
 Format = Annotated[
     str | None,
     typer.Option(
@@ -134,10 +142,16 @@ def busy(threads: int) -> bool:
 
 
 def open_model(
-    name: str, device: str = "cpu", dtype: Precision | None = None, chat: str | None = None
+    name: str,
+    device: str = "cpu",
+    dtype: Precision | None = None,
+    chat: str | None = None,
+    precision: str | None = None,
 ) -> Pipeline:
     """`beholder.load`, with bars where weights must be fetched first and a clear line for a device that is not there."""
     check_model(name)
+    if precision is not None and dtype is not None:
+        raise BeholderError("--precision packs weights that --dtype would keep; leave one out")
     with working(f"loading {name}"):
         import torch
 
@@ -154,7 +168,8 @@ def open_model(
         with step_bars() as progress:
             pull.pull(name, progress=progress)
     with working(f"loading {name}"):
-        return load(name, device=device, dtype=getattr(torch, dtype) if dtype else None, chat=chat)
+        kept = getattr(torch, dtype) if dtype else None
+        return load(name, device=device, dtype=kept, chat=chat, precision=precision)
 
 
 def region(text: str) -> Box:

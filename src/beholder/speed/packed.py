@@ -84,23 +84,32 @@ def pack(model: Model, precision: Precision | str, *, smallest: int = SMALLEST) 
 
     Raises `BeholderError` for int8 and int4 on such a device and for a model that is packed already.
     """
-    precision = Precision.parse(precision) if isinstance(precision, str) else precision
     if is_packed(model):
         raise BeholderError(f"{model.card.name} is packed already; load it again with another precision")
-    device = model.device.type
-    if device != "cpu" and precision.quantised:
-        raise BeholderError(
-            f"precision {precision} is for processors and the model is on {device}; use precision bf16 or the device cpu"
-        )
+    chosen = check_precision(precision, model.device.type)
     before = _num_bytes(model)
     model.requires_grad_(False).eval()
-    for part, module in _parts(model):
-        _cast(module, precision.dtype(part))
-    _join_parts(model, precision)
-    packer = _Packer(model, precision, smallest)
-    if device == "cpu":
+    packer = _Packer(model, chosen, smallest)
+    if model.device.type == "cpu":
         packer.run()
-    return Packed(precision, tuple(packer.maps), packer.left, before, _num_bytes(model))
+    for part, module in _parts(model):
+        _cast(module, chosen.dtype(part))
+    _join_parts(model, chosen)
+    return Packed(chosen, tuple(packer.maps), packer.left, before, _num_bytes(model))
+
+
+def check_precision(
+    precision: Precision | str, device: str = "cpu", dtype: torch.dtype | None = None
+) -> Precision:
+    """The precision meant; raises `BeholderError` where it does not go with a device or a type of parameters."""
+    chosen = Precision.parse(precision) if isinstance(precision, str) else precision
+    if dtype is not None:
+        raise BeholderError(f"both a precision, {chosen}, and a dtype are given; leave one out")
+    if torch.device(device).type != "cpu" and chosen.quantised:
+        raise BeholderError(
+            f"precision {chosen} is for processors and the device is {device}; use precision bf16 or the device cpu"
+        )
+    return chosen
 
 
 class _Packer:
