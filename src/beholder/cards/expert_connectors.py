@@ -54,7 +54,7 @@ CUMO_7B = Card(
     paper="2405.05949",
     licence="CC-BY-NC-4.0",
     vision=MultiScale(
-        vision.CLIP_L_14_336.but(pool=None, mlp=TWO_OF_FOUR, take=Take((-2,), norm=False)),
+        vision.CLIP_L_14_336.but(pool=None, post_norm=False, mlp=TWO_OF_FOUR, take=Take((-2,), norm=False)),
         scales=(1, 3),
         enlarged=True,
     ),

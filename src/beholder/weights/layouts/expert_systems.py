@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from beholder.weights.layout import Layout
 from beholder.weights.layouts.rules import Rules, affine, joined
+from beholder.weights.layouts.vision import VIT
 from beholder.weights.ops import Stack
 
 # transformers: models/aria/modeling_aria.py
@@ -38,3 +39,22 @@ def deepspeed_experts(up: str, down: str, gate: str) -> Rules:
         rules[f"{where}weight"] = Stack(f"{own}{leaf}", "num_experts")
         rules[f"{where}bias"] = Stack(f"{own}biases.{leaf}", "num_experts")
     return rules
+
+
+def _experts(place: str, own: str, up: str, down: str) -> Rules:
+    """CuMo's experts under `place`, with the gate beside them. numbers: num_experts"""
+    rules: Rules = {f"{place}gate.weight": f"{own}router.weight"}
+    for name, leaf in ((up, "up"), (down, "down")):
+        rules[f"{place}experts.{{}}.{name}.weight"] = Stack(f"{own}{leaf}", "num_experts")
+        rules[f"{place}experts.{{}}.{name}.bias"] = Stack(f"{own}biases.{leaf}", "num_experts")
+    return rules
+
+
+CUMO_VISION = Layout(
+    {
+        **{key: op for key, op in VIT.rules.items() if ".mlp." not in key and "post_layernorm" not in key},
+        **_experts("encoder.layers.{}.", "blocks.{}.mlp.", "fc1", "fc2"),
+    },
+    name="CuMo's encoder",
+)
+CUMO_PROJECTOR = Layout(_experts("", "experts.", "0", "2"), name="CuMo's projector")

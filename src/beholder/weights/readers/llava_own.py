@@ -80,6 +80,7 @@ LANGUAGES: Mapping[str, str] = {
     "llava": "llama",
     "llava_llama": "llama",
     "llava_mistral": "mistral",
+    "llava_mixtral": "mixtral",
     "llava_phi": "phi",
     "llava_qwen": "qwen2",
     "llava_cohere": "cohere",
