@@ -46,6 +46,10 @@ EXPECTED = {  # of each group of references, one of these sets of stages must ha
 }
 
 
+# What official generation of several rows makes wrong, so that it is no reference
+ALONE = {"rwkv": {"logits"}}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.evidence("matches")
 @pytest.mark.filterwarnings("error::UserWarning")
@@ -54,7 +58,8 @@ def test_outputs_are_equal(family: str, oracle: Callable[[str], Path]) -> None:
     assert all(result.ok for result in results), [r for r in results if not r.ok]
     found = {result.stage for result in results}
     group = json.loads((oracle(family) / "meta.json").read_text(encoding="utf-8"))["group"]
-    assert any(found >= stages for stages in EXPECTED[group]), f"{group}: only {found}"
+    wanted = [ALONE[family]] if family in ALONE else EXPECTED[group]
+    assert any(found >= stages for stages in wanted), f"{group}: only {found}"
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import Rotary
 from beholder.parts.blocks.recurrence import decayed_attention, scan
 from beholder.parts.blocks.rg_lru import RgLru
+from beholder.parts.blocks.rwkv import ChannelMix, TimeMix
 from beholder.parts.blocks.short_conv import ShortConv
 from beholder.parts.blocks.step import Step
 from beholder.parts.blocks.transformer import LayerKind
@@ -39,6 +40,8 @@ MIXERS = {
     "hyena": Hyena(num_blocks=4),
     "lightning": Lightning(num_heads=4, head_dim=8, depth=4),
     "short convolution": ShortConv(),
+    "rwkv's time": TimeMix(inner=48),
+    "rwkv's channels": ChannelMix(hidden=40),
     "gated delta": GatedDelta(num_heads=4, num_key_heads=2, key_dim=8, value_dim=6),
 }
 ATTENTION = LayerKind(Attention(num_heads=4, num_kv_heads=1, rotary=Rotary(share=0.5), window=4))
@@ -312,3 +315,33 @@ def test_the_convolution_keeps_what_it_has_not_seen_pass():
     assert torch.equal(memory["conv"], x[:, -3:])
     conv(x, memory := {}, (6, 2))
     assert torch.equal(memory["conv"][1], torch.cat((torch.zeros(1, 3), x[1, :2])))
+
+
+def test_what_rwkv_remembers_is_a_weighted_mean() -> None:
+    """Against exponents written out, with weights of every earlier token."""
+    torch.manual_seed(0)
+    mixer, keys, values = TimeMix(inner=6).build(4), torch.randn(1, 7, 6), torch.randn(1, 7, 6)
+    with torch.no_grad():
+        mixer.first.normal_()
+    given = mixer._remembered(keys, values, {}, None)[0]
+    fading = mixer.decay.exp()
+    for place in range(7):
+        weights = [(keys[0, t] - (place - 1 - t) * fading).exp() for t in range(place)]
+        weights.append((keys[0, place] + mixer.first).exp())
+        total = sum(weight * values[0, t] for t, weight in enumerate(weights))
+        assert torch.allclose(given[place], total / sum(weights), rtol=1e-4, atol=1e-6)
+
+
+def test_rwkv_does_not_overflow() -> None:
+    mixer, keys = TimeMix(inner=4).build(4), torch.full((1, 5, 4), 300.0)
+    assert torch.allclose(mixer._remembered(keys, torch.ones(1, 5, 4), {}, None), torch.ones(1, 5, 4))
+
+
+def test_rwkv_reads_shares_of_the_token_before() -> None:
+    mixer, x = ChannelMix(hidden=5).build(3), torch.randn(1, 4, 3)
+    memory = {"last": torch.randn(1, 1, 3)}
+    before = torch.cat((memory["last"], x[:, :-1]), 1)
+    key, _ = mixer.mixed(x, memory, None)
+    share = mixer.shares["key"]
+    assert torch.allclose(key, share * x + (1 - share) * before, atol=1e-6)
+    assert torch.equal(memory["last"], x[:, -1:])

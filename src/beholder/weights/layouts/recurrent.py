@@ -6,7 +6,7 @@ from beholder.weights.layout import Layout
 from beholder.weights.layouts.decoders import DECODER
 from beholder.weights.layouts.experts import NORMED_MOE, experts
 from beholder.weights.layouts.rules import Rules, affine
-from beholder.weights.ops import Fuse, Reshape, Split, Tied
+from beholder.weights.ops import Fuse, Leading, Reshape, Split, Tied
 
 
 def _attention(at: str, out: str = "o_proj") -> Rules:
@@ -239,3 +239,31 @@ STRIPED_HYENA = Layout(
     },
     name="StripedHyena",
 )
+
+
+def rwkv(layers: int) -> Layout:
+    """transformers: models/rwkv/modeling_rwkv.py, each of whose `layers` is two of ours."""
+    rules: Rules = {
+        "embeddings.weight": "embedding.weight",
+        **affine({"ln_out": "norm", "blocks.0.pre_ln": "embedding.norm"}),
+    }
+    for layer in range(layers):
+        for half, (name, norm, maps) in enumerate(
+            (
+                ("attention", "ln1", ("key", "value", "receptance", "output")),
+                ("feed_forward", "ln2", ("key", "receptance", "value")),
+            )
+        ):
+            own = f"blocks.{2 * layer + half}."
+            shares = ("key", "value", "receptance") if half == 0 else ("key", "receptance")
+            rules |= affine({f"blocks.{layer}.{norm}": f"{own}norm1"})
+            rules |= {f"blocks.{layer}.{name}.{key}.weight": f"{own}attn.{key}.weight" for key in maps}
+            rules |= {
+                f"blocks.{layer}.{name}.time_mix_{key}": Leading(f"{own}attn.shares.{key}", 2)
+                for key in shares
+            }
+        rules |= {
+            f"blocks.{layer}.attention.time_{key}": f"blocks.{2 * layer}.attn.{key}"
+            for key in ("decay", "first")
+        }
+    return Layout(rules, name="transformers RWKV")

@@ -41,7 +41,7 @@ class Recorded:
     """A tensor of a recorded reference. skip: tokens in front of each view's (class tokens) that are no features.
     channels_first: (V, D, rows, columns) where ours are tokens. times: ours are so many times theirs (features that are scaled
     as words are). first: it holds the first tokens alone (those of pictures, where recordings follow).
-    padded: it has padding behind each view's tokens.
+    padded: it has padding behind each view's tokens. whole: the official forward reads the padding of rows as text.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Recorded:
     times: float = 1.0
     first: bool = False
     padded: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)

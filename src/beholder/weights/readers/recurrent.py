@@ -14,12 +14,14 @@ from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.moe import Experts, Routing
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.recurrence import ENDLESS
+from beholder.parts.blocks.rwkv import ChannelMix, TimeMix
 from beholder.parts.blocks.step import MixerConfig, MlpConfig
 from beholder.parts.blocks.transformer import LayerKind
 from beholder.parts.language.decoder import Decoder
+from beholder.parts.language.embedding import TokenEmbedding
 from beholder.weights.layouts import recurrent as layouts
 from beholder.weights.readers.fields import LARGEST, Fields
-from beholder.weights.readers.read import Read, Readers, activation_name, rotary
+from beholder.weights.readers.read import Read, Readers, Recorded, activation_name, rotary
 
 # How official code draws first weights and which kernels it takes; what the numbers above say already.
 UNUSED = """
@@ -260,7 +262,38 @@ def _every(fields: Fields, name: str, period: int, offset: int) -> Callable[[int
     return lambda layer: layer % period == first
 
 
+def _rwkv(fields: Fields) -> Read[Decoder]:
+    """Each official layer is two of ours. That hidden states are halved every few layers of a forward is against overflow of
+    half precision alone: norms undo it.
+    """
+    fields.ignore("rescale_every", *UNUSED.split())
+    dim, count = fields.count("hidden_size", 4096), fields.layers("num_hidden_layers", 32)
+    norm = Norm("layer", fields.positive("layer_norm_epsilon", 1e-5))
+    if norm.eps != 1e-5:
+        raise BeholderError(
+            f"{fields.name}: layer_norm_epsilon is {norm.eps}; the last norm has 1e-05 whatever is written"
+        )
+    config = Decoder(
+        vocab_size=fields.count("vocab_size", 50277),
+        dim=dim,
+        num_layers=2 * count,
+        attention=TimeMix(fields.count("attention_hidden_size", dim)),
+        mlp=None,
+        norm=norm,
+        others=(LayerKind(ChannelMix(fields.count("intermediate_size", 4 * dim))),),
+        pattern=(0, 1),
+        embedding=TokenEmbedding(norm=norm),
+        tied=fields.get("tie_word_embeddings", False),
+        context=ENDLESS,
+    )
+    fields.ignore("context_length", "max_position_embeddings")
+    # what is written officially to several rows at once mixes them: the token before lacks an axis there
+    stages = {"logits": Recorded("logits", whole=True)}
+    return Read(config, layouts.rwkv(count), body=("rwkv.",), head="head.", stages=stages)
+
+
 READERS: Readers = {
+    "rwkv": _rwkv,
     "mamba": _mamba,
     "falcon_mamba": _mamba,
     "mamba2": _mamba2,
