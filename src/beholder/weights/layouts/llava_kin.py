@@ -8,6 +8,8 @@ from beholder.weights.layouts.rules import Rules, affine, inside
 from beholder.weights.layouts.vision import EVA02_CLIP, TIMM_VIT, VIT
 from beholder.weights.ops import Behind, Exchange, Leading, Pointwise
 
+# torch's `Sequential` of two matrices
+PERCEPTRON = Layout(affine({"0": "layers.0", "2": "layers.1"}), name="MLP of two matrices")
 # CircleRadon/Osprey: osprey/model/multimodal_encoder/clip.py (open_clip's `TimmModel`), osprey/model/layer.py
 OSPREY_EYES = Layout({**inside(TIMM_CONVNEXT.rules, "trunk.", ""), "head.*": None}, name="Osprey ConvNeXt")
 OSPREY_REGIONS = Layout(
@@ -112,12 +114,11 @@ EAGLE_DETECTION = Layout(
 )
 EAGLE_PROJECTOR = Layout(
     {
-        **affine({"0": "layers.0", "2": "layers.1"}),
+        **PERCEPTRON.rules,
         "0.weight": Exchange("layers.0.weight", "squares_at", "squares_dim", "squares_size"),
     },
     name="EAGLE projector, channels of SAM's squares by channel, then place",
 )
-EAGLE_PLAIN = Layout(affine({"0": "layers.0", "2": "layers.1"}), name="EAGLE projector")
 
 # AIDC-AI/Parrot: parrot/model/moe_model/moe.py
 PARROT_EXPERTS = Layout(
@@ -133,4 +134,22 @@ PARROT_EXPERTS = Layout(
 # OpenGVLab/VideoChat-Flash: multimodal_projector/tome16_mlp_hd64.py
 TOKEN_MERGING = Layout(
     affine({"mlp.0": "then.layers.0", "mlp.2": "then.layers.1"}), name="VideoChat-Flash projector"
+)
+
+# mbzuai-oryx/groundingLMM: model/layers.py; mmcv's `ConvModule` calls its norm `gn`
+GLAMM_REGIONS = Layout(
+    {
+        "mlvl_fuse.fuse_convs.{}.conv.weight": "mixes.{}.conv.weight",
+        **affine(
+            {
+                "mlvl_fuse.input_conv.{}": "inputs.{}",
+                "mlvl_fuse.fuse_convs.{}.gn": "mixes.{}.norm",
+                "roi_align.pconvs.{}": "convs.{}",
+                "roi_align.pos_embedd.{}": "place.{}",
+                "roi_align.flatten_linear": "flatten",
+                "roi_align.updims": "linear",
+            }
+        ),
+    },
+    name="GLaMM region encoder",
 )

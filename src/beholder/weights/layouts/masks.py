@@ -146,7 +146,6 @@ _OWN_DECODER = {
     },
     **_own_attention("transformer.final_attn_token_to_image", "last"),
     **{f"transformer.layers.{{}}.norm{n}": f"layers.{{}}.norm{n}" for n in range(1, 5)},
-    "transformer.layers.{}.mlp.layers.{}": "layers.{}.mlp.layers.{}",
     "transformer.norm_final_attn": "norm",
     "output_upscaling.0": "up1",
     "output_upscaling.1": "up_norm",
@@ -157,23 +156,37 @@ _OWN_DECODER = {
     "conv_s0": "levels.0",
     "conv_s1": "levels.1",
 }
+_OWN_MLPS = {f"transformer.layers.{{}}.mlp.lin{n}": f"layers.{{}}.mlp.layers.{n - 1}" for n in (1, 2)}
+_TOKENS: Rules = {"iou_token.weight": "score", "mask_tokens.weight": "masks"}
+# facebookresearch/segment-anything: segment_anything/modeling/{mask_decoder,transformer}.py
+OWN_SAM_DECODER = Layout(
+    {**affine(_OWN_DECODER | _OWN_MLPS), **_TOKENS}, name="facebookresearch SAM mask decoder"
+)
 OWN_SAM2_DECODER = Layout(
     {
-        **affine(_OWN_DECODER),
-        "iou_token.weight": "score",
-        "mask_tokens.weight": "masks",
+        **affine(_OWN_DECODER | {"transformer.layers.{}.mlp.layers.{}": "layers.{}.mlp.layers.{}"}),
+        **_TOKENS,
         "obj_score_token.weight": "object",
     },
     name="facebookresearch SAM 2 mask decoder",
 )
 # of a system that prompts with states alone: no points, boxes or masks
+_NO_REGIONS: Rules = {"point_embeddings.*": None, "mask_downscaling.*": None}
+OWN_SAM_STATES = Layout(
+    {
+        "pe_layer.positional_encoding_gaussian_matrix": "prompts.waves",
+        "no_mask_embed.weight": "prompts.no_mask",
+        "not_a_point_embed.weight": None,
+        **_NO_REGIONS,
+    },
+    name="facebookresearch SAM prompt encoder",
+)
 OWN_SAM2_STATES = Layout(
     {
         "pe_layer.positional_encoding_gaussian_matrix": Copies(("prompts.waves", "prompts.cell_waves")),
         "no_mask_embed.weight": "prompts.no_mask",
         "not_a_point_embed.weight": "empty",
-        "point_embeddings.*": None,
-        "mask_downscaling.*": None,
+        **_NO_REGIONS,
     },
     name="facebookresearch SAM 2 prompt encoder",
 )

@@ -180,7 +180,7 @@ def _eagle_projector(encoders: tuple[EncoderConfig, ...]) -> Binding:
             numbers = {"squares_at": at, "squares_dim": encoder.out_dim, "squares_size": 4}
             return Binding("model.mm_projector.", CONNECTOR + "then.", layouts.EAGLE_PROJECTOR, numbers)
         at += encoder.out_dim
-    return Binding("model.mm_projector.", CONNECTOR + "then.", layouts.EAGLE_PLAIN)
+    return Binding("model.mm_projector.", CONNECTOR + "then.", layouts.PERCEPTRON)
 
 
 OWN_LANGUAGES = {"": "llama", "_mistral": "mistral", "_mixtral": "mixtral", "_gemma": "gemma"}

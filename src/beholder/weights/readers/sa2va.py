@@ -15,17 +15,16 @@ from beholder.parts.fusion.splice import Splice
 from beholder.parts.heads.masks import PromptedMasks
 from beholder.parts.language.decoder import Decoder
 from beholder.parts.vision.hiera import Hiera
-from beholder.weights.layout import Binding, Layout
+from beholder.weights.layout import Binding
 from beholder.weights.layouts import masks as layouts
 from beholder.weights.layouts.hierarchical import SEGMENT_ANYTHING_2
-from beholder.weights.layouts.rules import affine
+from beholder.weights.layouts.llava_kin import PERCEPTRON
 from beholder.weights.readers.fields import Fields
 from beholder.weights.readers.reading import Reading
 from beholder.weights.readers.tiled import READERS as TILED
 
 FIRST_IDS = {"internlm2": 92553, "qwen2": 151674}  # of [SEG]; <p>, </p>, <vp> and </vp> follow
 SAM, HEAD = "grounding_encoder.sam2_model.", "heads.1."
-PROJECT = Layout(affine({"0": "layers.0", "2": "layers.1"}), name="Sa2VA projector of [SEG]")
 
 
 def _sa2va(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
@@ -61,7 +60,7 @@ def _sam2(branch: Branch, memory: int) -> tuple[Binding, ...]:
         Binding(f"{SAM}sam_prompt_encoder.", HEAD, layouts.OWN_SAM2_STATES),
         Binding(SAM, HEAD, layouts.OWN_NO_MEMORY),
         Binding(SAM, f"{HEAD}memory.", layouts.OWN_SAM2_MEMORY, {"memory": memory}),
-        Binding("text_hidden_fcs.", f"{HEAD}project.", PROJECT),
+        Binding("text_hidden_fcs.", f"{HEAD}project.", PERCEPTRON),
     )
 
 
