@@ -223,7 +223,7 @@ def test_a_prompt_beyond_the_context_is_refused_before_pictures_are_scaled(sees,
 
 def test_features_stand_at_the_fusions_own_id():
     pipeline = made(SEES.but(fusion=(Splice(token_id=777),)))
-    batch = pipeline._prepare([[user(Picture(picture()), "What?")]]).batch
+    batch = pipeline.prepare([[user(Picture(picture()), "What?")]]).batch
     assert int((batch.ids_BT == 777).sum()) == 4
     assert pipeline.ask(picture(), "What?", max_tokens=1).usage.image == 4
 
@@ -276,7 +276,7 @@ def test_embed_equals_the_official_scores(family, oracle):
 
 
 def test_forward_planned_is_the_forward(sees):
-    prepared = sees._prepare([[user(Picture(picture()), "What?")]])
+    prepared = sees.prepare([[user(Picture(picture()), "What?")]])
     output = sees.forward_planned(prepared.batch)
     assert output.heads["text"].shape == (1, prepared.plans[0].num_tokens, 300)
     best = int(output.heads["text"][0, -1].argmax())

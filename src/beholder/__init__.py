@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from beholder.cards import card as card
     from beholder.catalogue import system as system
     from beholder.catalogue import systems as systems
+    from beholder.engine import Engine as Engine
     from beholder.errors import BeholderError as BeholderError
     from beholder.errors import MediaError as MediaError
     from beholder.errors import UnknownName as UnknownName
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "BeholderError": "beholder.errors",
     "Box": "beholder.media.plan",
+    "Engine": "beholder.engine",
     "MediaError": "beholder.errors",
     "Pipeline": "beholder.pipeline",
     "Reply": "beholder.reply",

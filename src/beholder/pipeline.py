@@ -6,9 +6,8 @@ B rows, T positions, V pictures, D width.
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +20,14 @@ from beholder.cards.schema import Card
 from beholder.composing import asks, boxes_of, write
 from beholder.errors import BeholderError
 from beholder.generate.forms import Maker, maker
-from beholder.generate.loop import answers, check_context, generate
+from beholder.generate.jobs import Job
+from beholder.generate.loop import answers, generate
 from beholder.generate.results import Piece, Result
+from beholder.generate.rows import check_context, make_rows
 from beholder.generate.sampling import Sampling
-from beholder.hearing import decode_sounds, sound_plans, with_sounds, write_down, writes_down
+from beholder.generate.steps import Advance
+from beholder.hearing import write_down, writes_down
 from beholder.media.decode import decode_many
-from beholder.media.plan import PicturePlan
 from beholder.model import Batch, Model, Output
 from beholder.parts.contracts import BranchOutput, Context, Packed
 from beholder.planning import (
@@ -37,18 +38,16 @@ from beholder.planning import (
     check_pictures,
     image_branches,
     listed,
-    media_plan,
-    place_features,
-    placeholders,
 )
-from beholder.prompts.chat import ChatFormat, Prompt, complete, render
-from beholder.prompts.messages import Message, Picture, parse, pictures_of, regions_of, user
+from beholder.preparing import Prepared, prepare
+from beholder.prompts.chat import ChatFormat, complete, render
+from beholder.prompts.messages import Message, Picture, parse, user
 from beholder.prompts.tasks import task_of
 from beholder.prompts.tokenizer import Tokenizer
-from beholder.questions import FOLDER, question_tokenizer, question_words
-from beholder.referring import box_of, count_regions, regions_part
+from beholder.questions import FOLDER, question_tokenizer
+from beholder.referring import box_of, regions_part
 from beholder.reply import Embeddings, Reply, Stream
-from beholder.seeing import decode_media, load_media, masked, part_of, plan, shown, views_of
+from beholder.seeing import load_media, masked, part_of, plan
 from beholder.segments import meant_by, read_batch
 
 if TYPE_CHECKING:
@@ -62,21 +61,12 @@ Messages = Sequence[Message | Mapping[str, Any]]
 VIEWS_AT_ONCE = 32  # pictures of `embed` that go through the encoder together
 
 
-@dataclass(frozen=True, eq=False)
-class _Prepared:
-    """Conversations ready for the model."""
-
-    batch: Batch
-    plans: tuple[Plan, ...]
-    seconds_plan: float
-    seconds_media: float
-
-
 class Pipeline:
     """`ask`, `chat`, `stream` and `answer` with systems that write text; `embed` and `classify` with those that compare.
 
     model: built, with its weights. tokenizer: None for systems without text. chat: a prompt format in place
     of the card's.
+    advance: how the steps of answers are computed, in place of the model's own way (compiled code).
     origin: the published folder the weights were read from, for `export`. words: the tokenizer of a connector that reads
     questions in words of its own, where `origin` holds none.
     """
@@ -89,11 +79,13 @@ class Pipeline:
         chat: ChatFormat | None = None,
         origin: Opened | None = None,
         words: Tokenizer | None = None,
+        advance: Advance | None = None,
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.origin = origin
         self.words = question_tokenizer(origin.folder) if words is None and origin is not None else words
+        self.advance = advance
         self._format = chat
 
     @property
@@ -169,14 +161,14 @@ class Pipeline:
     def stream(self, messages: Messages, **options: Any) -> Stream:
         """`chat`, piece by piece."""
         prepared, pieces = self._generate([messages], Sampling.of(options))
-        return Stream(pieces, lambda result: self._reply(result, prepared, 0))
+        return Stream(pieces, lambda result: self.reply(result, prepared, 0))
 
     def answer(self, conversations: Sequence[Messages], **options: Any) -> list[Reply]:
         """The next answer of each conversation, all computed together. No answer depends on the others."""
         if not conversations:
             return []
         prepared, pieces = self._generate(conversations, Sampling.of(options))
-        return [self._reply(result, prepared, row) for row, result in enumerate(answers(pieces))]
+        return [self.reply(result, prepared, row) for row, result in enumerate(answers(pieces))]
 
     def embed(
         self,
@@ -354,7 +346,8 @@ class Pipeline:
             raise BeholderError(f"{self.card.name} has no tokenizer; put tokenizer.json beside its weights")
         return self.tokenizer
 
-    def _reply(self, result: Result, prepared: _Prepared, row: int) -> Reply:
+    def reply(self, result: Result, prepared: Prepared, row: int = 0) -> Reply:
+        """What is told of a result: its text, and the boxes and masks that it means."""
         timings = replace(result.timings, plan=prepared.seconds_plan, media=prepared.seconds_media)
         result = replace(result, timings=timings)
         if writes_down(self.card):
@@ -368,82 +361,55 @@ class Pipeline:
 
     def _generate(
         self, conversations: Sequence[Messages], sampling: Sampling
-    ) -> tuple[_Prepared, Iterator[Piece]]:
+    ) -> tuple[Prepared, Iterator[Piece]]:
         check_answers(self.card)
         parsed = [parse(messages) for messages in conversations]
         if writes_down(self.card):
             chat = self._format or self.card.prompt
             plans, pieces = write_down(self.model, self._need_tokenizer, chat, parsed, sampling)
-            return _Prepared(Batch(), plans, 0.0, 0.0), pieces
-        prepared = self._prepare(parsed)
-        prompts = [plan.prompt for plan in prepared.plans if plan.prompt is not None]
-        samplings = [replace(sampling, stops=(*sampling.stops, *prompt.stops)) for prompt in prompts]
-        ends = {token_id for prompt in prompts for token_id in prompt.stop_ids}
-        tokenizer, batch = self._need_tokenizer(), read_batch(self.card, prepared.batch)
-        ids, decode = sorted(ends), tokenizer.stream
+            return Prepared(Batch(), plans, 0.0, 0.0), pieces
+        prepared = self.prepare(parsed)
+        batch, decode = read_batch(self.card, prepared.batch), self._need_tokenizer().stream
+        ends, samplings = prepared.ends, prepared.samplings(sampling)
         if asks(self.model) is None:
             follow = None if sampling.form is None else self._follow
-            return prepared, generate(self.model, batch, samplings, eos_ids=ids, decode=decode, follow=follow)
+            return prepared, generate(
+                self.model, batch, samplings, eos_ids=ends, decode=decode, follow=follow
+            )
         if sampling.form is not None or sampling.logprobs is not None:
             raise BeholderError(
                 f"{self.card.name} finds boxes as it writes, without a form or scores of tokens"
             )
-        return prepared, write(self.model, batch, samplings, eos_ids=ids, decode=decode)
+        return prepared, write(self.model, batch, samplings, eos_ids=ends, decode=decode)
+
+    def prepare(self, conversations: Sequence[Sequence[Message]]) -> Prepared:
+        """Conversations ready for the model: pictures decoded and scaled, prompts written. Raises as `ask` does."""
+        return prepare(self.model, self._need_tokenizer(), self.prompt_format, self.words, conversations)
+
+    def job(self, prepared: Prepared, sampling: Sampling, priority: int = 0) -> Job:
+        """A request to a `generate.scheduler.Scheduler`. Raises `BeholderError` for systems that do more than to write words,
+        and for beams.
+        """
+        if writes_down(self.card) or asks(self.model) is not None or sampling.beams > 1:
+            said = "by beams" if sampling.beams > 1 else "in steps of their own"
+            raise BeholderError(
+                f"{self.card.name} answers {said}, which no engine shares; call answer of the pipeline"
+            )
+        batch = read_batch(self.card, prepared.batch)
+        rows = make_rows(
+            self.model,
+            batch,
+            prepared.samplings(sampling),
+            check_context(self.model, batch),
+            eos_ids=prepared.ends,
+            decode=self._need_tokenizer().stream,
+            follow=None if sampling.form is None else self._follow,
+        )
+        return Job(batch, rows, priority)
 
     @cached_property
     def _follow(self) -> Maker:
         return maker(self._need_tokenizer())
-
-    def _prepare(self, conversations: Sequence[Sequence[Message]]) -> _Prepared:
-        """Decode, plan, write the prompts, check the context, and only then scale pictures."""
-        start = time.perf_counter()
-        card = self.card
-        check_pictures(card, sum(len(pictures_of(messages)) for messages in conversations))
-        tokenizer, chat = self._need_tokenizer(), self.prompt_format
-        before = time.perf_counter()
-        conversations, seen = decode_media(card, conversations)
-        heard = decode_sounds(card, conversations)
-        decoding = time.perf_counter() - before
-        branches = image_branches(card)
-        by_branch = [
-            [[media_plan(card, branch, *one) for one in shown(branch, row)] for branch in branches]
-            for row in seen
-        ]
-        conversations = [
-            count_regions(card, messages, row[0] if row else ())
-            for messages, row in zip(conversations, by_branch, strict=True)
-        ]
-        sounds = [sound_plans(card, row) for row in heard]
-        prompts = [
-            render(messages, chat, tokenizer, row[0] if row else (), own)
-            for messages, row, own in zip(conversations, by_branch, sounds, strict=True)
-        ]
-        words = question_words(card, self.words, conversations, self.model.device)
-        regions = tuple(regions_of(messages) for messages in conversations)
-        planned_rows = [[*row, own] for row, own in zip(by_branch, sounds, strict=True)]
-        batch = replace(self._rows(prompts, planned_rows), words=words, regions=regions)
-        check_context(self.model, batch)
-        planned = time.perf_counter()
-        views = views_of(card, [pair for row in seen for pair in row], by_branch, self.model.device)
-        batch = replace(batch, views=views)
-        batch = with_sounds(batch, card, heard, sounds, self.model)
-        context = None if card.main is None else card.main.context
-        plans = tuple(
-            Plan(card.name, tuple(row[0] if row else ()), prompt, context, tuple(own))
-            for row, prompt, own in zip(by_branch, prompts, sounds, strict=True)
-        )
-        media = decoding + time.perf_counter() - planned
-        return _Prepared(batch, plans, planned - start - decoding, media)
-
-    def _rows(self, prompts: Sequence[Prompt], by_branch: Sequence[Sequence[Sequence[PicturePlan]]]) -> Batch:
-        """Prompts as one table, rows left-aligned."""
-        rows = [place_features(prompt, self.card) for prompt in prompts]
-        width = max(map(len, rows))
-        taken = {token_id for _, token_id in placeholders(self.card)}
-        blank = next(token_id for token_id in range(len(taken) + 1) if token_id not in taken)
-        ids_BT = torch.tensor([row + [blank] * (width - len(row)) for row in rows], device=self.model.device)
-        plans = tuple(tuple(plan for branch in row for plan in branch) for row in by_branch)
-        return Batch(ids_BT=ids_BT, lengths=tuple(map(len, rows)), plans=plans)
 
     def _texts(self, words: Sequence[str]) -> Batch:
         """What the text tower reads, a row for each text."""
@@ -481,14 +447,27 @@ def _unit(vectors: Tensor | None) -> np.ndarray:
 
 
 def load(
-    name: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = None, chat: str | None = None
+    name: str | Path,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+    chat: str | None = None,
+    precision: str | None = None,
 ) -> Pipeline:
     """A system ready to use. name: a card's name, a beholder folder, a folder in an official layout, a GGUF
     file, or a hub id such as `org/name`. chat: the name of a prompt format where the published one is not
-    known. Raises `BeholderError` in one line for a name that stands for nothing.
+    known. precision: packed for inference on a processor: `float32`, `bf16`, `int8`, `int4`, or by part as in
+    `vision=bf16,language=int4,head=int8` (`beholder.speed`); in place of dtype. Raises `BeholderError` in one line for a name
+    that stands for nothing.
     """
     from beholder.prompts.registry import format_named
     from beholder.weights.open import open_named
 
+    if precision is not None:
+        from beholder.speed.packed import check_precision, pack
+
+        chosen = check_precision(precision, device, dtype)
     opened, tokenizer = open_named(name, device=device, dtype=dtype)
+    if precision is not None:
+        pack(opened.model, chosen)
     return Pipeline(opened.model, tokenizer, chat=None if chat is None else format_named(chat), origin=opened)

@@ -79,7 +79,7 @@ class _Walk:
                 f"{pipeline.card.name} tells no places in numbers; choose a system such as moondream2"
             )
         bare = pipeline.prompt_format.but(user=Turn(), generation="")
-        prepared = type(pipeline)(pipeline.model, pipeline.tokenizer, chat=bare)._prepare(
+        prepared = type(pipeline)(pipeline.model, pipeline.tokenizer, chat=bare).prepare(
             [[user(Picture(picture), text)]]
         )
         (plan,) = prepared.plans

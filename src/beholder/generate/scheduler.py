@@ -7,7 +7,7 @@ R rows, T positions, V words of the vocabulary.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -29,7 +29,6 @@ from beholder.parts.language.decoder import DecoderModel
 from beholder.parts.language.state import State
 
 FAILURES = (BeholderError, RuntimeError, ValueError, IndexError, MemoryError)  # of one request, not of all
-Advance = Callable[[Model, Sequence[int], State, "steps.Tail | None"], Tensor]
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Scheduler:
         *,
         prefixes: PrefixCache | None = None,
         features: FeatureCache | None = None,
-        advance: Advance | None = None,
+        advance: steps.Advance | None = None,
     ) -> None:
         self.model, self.limits = model, limits
         self.prefixes, self.features = prefixes, features

@@ -6,7 +6,7 @@ B rows, T positions, D width, V words of the vocabulary.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -31,6 +31,9 @@ def prefill(model: Model, batch: Batch, branches: dict[str, BranchOutput], state
     """Scores (B, V) for the token after each prompt; `state` then holds the prompts."""
     output = model.read(batch, branches, state)
     return last_logits(model, output)
+
+
+Advance = Callable[[Model, Sequence[int], State, "Tail | None"], Tensor]  # `advance`, or another way to do it
 
 
 @torch.inference_mode()

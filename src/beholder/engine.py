@@ -1,0 +1,238 @@
+"""One model for many callers at a time: requests come from any thread, share steps, and are answered as if they were alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Self
+
+from beholder.errors import BeholderError
+from beholder.generate.features import FeatureCache
+from beholder.generate.jobs import Job
+from beholder.generate.prefixes import PrefixCache
+from beholder.generate.results import Piece, Result
+from beholder.generate.sampling import Sampling
+from beholder.generate.scheduler import Limits, Scheduler
+from beholder.pipeline import Pipeline
+from beholder.planning import check_answers
+from beholder.preparing import Prepared
+from beholder.prompts.messages import Message, parse
+from beholder.reply import Reply
+
+Messages = Sequence[Message | Mapping[str, Any]]
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """limits: of the scheduler. prefix_bytes, picture_bytes: most that is kept of what was read, and of features of pictures; 0
+    keeps none. workers: threads that decode and scale pictures. most: requests that may be there at a time.
+    """
+
+    limits: Limits = Limits(budget=2048 * MIB)
+    prefix_bytes: int = 512 * MIB
+    picture_bytes: int = 256 * MIB
+    workers: int = 2
+    most: int = 4096
+
+
+class Answer:
+    """One request's answer, piece by piece as it becomes certain: `for text in answer`. `reply` waits for the whole."""
+
+    def __init__(self, engine: Engine, sampling: Sampling, priority: int) -> None:
+        self._engine, self.sampling, self.priority = engine, sampling, priority
+        self._changed = threading.Condition()
+        self._pieces: deque[Piece] = deque()
+        self._prepared: Prepared | None = None
+        self._job: Job | None = None
+        self._result: Result | None = None
+        self._error: BaseException | None = None
+        self._cancelled = False
+
+    def __iter__(self) -> Iterator[str]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._pieces or self.done)
+                if not self._pieces:
+                    if self._error is not None:
+                        raise self._error
+                    return
+                text = self._pieces.popleft().text
+            if text:
+                yield text
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will come."""
+        return self._result is not None or self._error is not None or self._cancelled
+
+    def reply(self, timeout: float | None = None) -> Reply:
+        """The whole answer. timeout: seconds. Raises what went wrong with the request, and `BeholderError` when it was
+        cancelled or is not done in time.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self.done, timeout):
+                raise BeholderError(f"no answer within {timeout:g} seconds; wait longer or cancel it")
+        if self._error is not None:
+            raise self._error
+        if self._result is None or self._prepared is None:
+            raise BeholderError("the request was cancelled")
+        return self._engine.pipeline.reply(self._result, self._prepared)
+
+    def cancel(self) -> None:
+        """Stop; what the request holds is free within a step."""
+        with self._changed:
+            self._cancelled = True
+            self._changed.notify_all()
+        self._engine.forget(self, self._job)
+
+    def take(self, prepared: Prepared, job: Job) -> None:
+        """The request is ready for the model."""
+        self._prepared, self._job = prepared, job
+        job.done = self._told
+
+    def fail(self, error: BaseException) -> None:
+        """There will be no answer."""
+        with self._changed:
+            self._error = error
+            self._changed.notify_all()
+
+    def _told(self, job: Job) -> None:
+        with self._changed:
+            while job.pieces:
+                piece = job.pieces.popleft()
+                self._pieces.append(piece)
+                self._result = piece.result or self._result
+            self._error = job.error or self._error
+            self._changed.notify_all()
+        if self.done:
+            self._engine.forget(self, None)
+
+
+class Engine:
+    """Answers requests to a pipeline from any number of threads: `submit` gives an `Answer` at once.
+
+    Pictures are decoded and scaled by `workers`, the model runs in a thread of its own. `with Engine(pipeline) as engine`
+    ends it; what has not been answered then is cancelled.
+    """
+
+    def __init__(self, pipeline: Pipeline, settings: EngineSettings = EngineSettings()) -> None:
+        check_answers(pipeline.card)
+        self.pipeline, self.settings = pipeline, settings
+        self.scheduler = Scheduler(
+            pipeline.model,
+            settings.limits,
+            prefixes=PrefixCache(settings.prefix_bytes) if settings.prefix_bytes else None,
+            features=FeatureCache(settings.picture_bytes) if settings.picture_bytes else None,
+            advance=pipeline.advance,
+        )
+        self._workers = ThreadPoolExecutor(settings.workers, thread_name_prefix="beholder-media")
+        self._work = threading.Condition()
+        self._closed = False
+        self._open: dict[Answer, Future[None]] = {}
+        self._thread = threading.Thread(target=self._run, name="beholder-engine", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def submit(self, messages: Messages, *, priority: int = 0, **options: Any) -> Answer:
+        """Begin to answer a conversation; options are the fields of `Sampling`. priority: higher ones go first. Raises
+        `BeholderError` for messages and options that are wrong in themselves, for a full engine and a closed one; what is wrong
+        with pictures or the prompt's length, the answer tells.
+        """
+        sampling, parsed = Sampling.of(options), parse(messages)
+        answer = Answer(self, sampling, priority)
+        with self._work:
+            if self._closed:
+                raise BeholderError("the engine is closed; open another one")
+            if len(self._open) >= self.settings.most:
+                raise BeholderError(f"{len(self._open)} requests wait already; try again later")
+            work = self._workers.submit(self._prepare, answer, parsed)
+            self._open[answer] = work
+        work.add_done_callback(lambda done: self._prepared(answer, done))
+        return answer
+
+    def answer(self, conversations: Sequence[Messages], **options: Any) -> list[Reply]:
+        """The next answer of each conversation, in order."""
+        return [answer.reply() for answer in [self.submit(messages, **options) for messages in conversations]]
+
+    def forget(self, answer: Answer, job: Job | None) -> None:
+        """An answer is done or not wanted any more. job: what is then to be stopped."""
+        if job is not None:
+            self.scheduler.cancel(job)
+        with self._work:
+            waiting = self._open.pop(answer, None)
+            self._work.notify_all()
+        if waiting is not None and job is None:
+            waiting.cancel()
+
+    def close(self) -> None:
+        """Cancel what goes on and end the threads. Nothing happens the second time."""
+        with self._work:
+            self._closed = True
+            left = list(self._open)
+            self._work.notify_all()
+        for answer in left:
+            answer.cancel()
+        self._workers.shutdown(cancel_futures=True)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def counters(self) -> dict[str, int]:
+        """What the engine holds and has saved: answers that go on, requests in all, bytes, and hits of its caches."""
+        scheduler = self.scheduler
+        told = {"running": scheduler.running, "open": len(self._open), "state_bytes": scheduler.nbytes}
+        told["preempted"] = scheduler.preempted
+        for name, cache in (("prefix", scheduler.prefixes), ("picture", scheduler.features)):
+            if cache is not None:
+                told |= {
+                    f"{name}_bytes": cache.nbytes,
+                    f"{name}_hits": cache.hits,
+                    f"{name}_misses": cache.misses,
+                }
+        if scheduler.prefixes is not None:
+            told["prefix_tokens_reused"] = scheduler.prefixes.reused
+        return told
+
+    def _prepare(self, answer: Answer, messages: Sequence[Message]) -> None:
+        came = time.perf_counter()
+        prepared = self.pipeline.prepare([messages])
+        job = self.pipeline.job(prepared, answer.sampling, answer.priority)
+        waited = time.perf_counter() - came - prepared.seconds_plan - prepared.seconds_media
+        for row in job.rows:
+            row.spend(wait=max(waited, 0.0))
+        answer.take(prepared, job)
+        if not answer.done:
+            self.scheduler.submit(job)
+        with self._work:
+            self._work.notify_all()
+
+    def _prepared(self, answer: Answer, work: Future[None]) -> None:
+        """What went wrong while a request was made ready is this request's alone."""
+        error = None if work.cancelled() else work.exception()
+        if error is not None:
+            answer.fail(error)
+            self.forget(answer, None)
+
+    def _run(self) -> None:
+        try:
+            while self._wait_for_work():
+                self.scheduler.step()
+        finally:
+            with self._work:
+                self._closed, left = True, list(self._open)
+            for answer in left:
+                answer.fail(BeholderError("the engine stopped before the answer was done"))
+
+    def _wait_for_work(self) -> bool:
+        with self._work:
+            self._work.wait_for(lambda: self._closed or not self.scheduler.idle)
+            return not self._closed

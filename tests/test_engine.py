@@ -1,0 +1,137 @@
+"""Many callers of one model: answers equal those of the pipeline alone, and nobody is left waiting."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from beholder.engine import Answer, Engine, EngineSettings
+from beholder.errors import BeholderError
+from beholder.generate.scheduler import Limits
+from beholder.prompts.messages import Picture, user
+from tests.test_pipeline import made
+from tests.toys import SEES, TEXT
+
+QUICK = EngineSettings(Limits(chunk=16, views=2, budget=2**28), prefix_bytes=2**24, picture_bytes=2**24)
+
+
+@pytest.fixture(scope="module")
+def sees():
+    return made(SEES)
+
+
+def question(number: int, *, seed: int = 0) -> list:
+    shown = np.random.default_rng(seed).integers(0, 256, (40, 56, 3), np.uint8)
+    return [user(Picture(shown), f"What is {number}?")]
+
+
+def test_answers_are_those_of_the_pipeline_alone(sees) -> None:
+    asked = [question(i, seed=i % 3) for i in range(12)]
+    options = [{"max_tokens": 4 + i % 5, "temperature": float(i % 2), "seed": i} for i in range(12)]
+    wanted = [sees.chat(messages, **how) for messages, how in zip(asked, options, strict=True)]
+    with Engine(sees, QUICK) as engine:
+        answers: list[Answer | None] = [None] * 12
+
+        def ask(number: int) -> None:
+            answers[number] = engine.submit(asked[number], **options[number])
+
+        threads = [threading.Thread(target=ask, args=(i,)) for i in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        replies = [answer.reply(60) for answer in answers]
+        assert [(str(r), r.ids) for r in replies] == [(str(w), w.ids) for w in wanted]
+        assert engine.counters()["picture_hits"] > 0
+        assert all(reply.timings.prefill > 0 for reply in replies)
+    assert engine.counters()["state_bytes"] == 0
+
+
+def test_pieces_come_as_they_are_made(sees) -> None:
+    with Engine(sees, QUICK) as engine:
+        answer = engine.submit(question(1), max_tokens=9)
+        text = "".join(answer)
+        assert text.strip() == answer.reply(1)
+        first = engine.submit(question(1), max_tokens=60)
+        next(iter(first))
+        second = engine.submit(question(2), max_tokens=2)
+        second.reply(60)
+        assert not first.done
+        first.cancel()
+
+
+def test_a_later_turn_reads_only_what_is_new(sees) -> None:
+    with Engine(sees, QUICK) as engine:
+        turn = question(5)
+        reply = engine.submit(turn, max_tokens=6).reply(60)
+        assert reply.usage.reused == 0
+        again = [*turn, {"role": "assistant", "content": str(reply)}, {"role": "user", "content": "Why?"}]
+        wanted = sees.chat(again, max_tokens=6)
+        later = engine.submit(again, max_tokens=6).reply(60)
+        assert later.ids == wanted.ids
+        assert later.usage.reused >= later.usage.image > 0
+
+
+def test_what_is_wrong_with_one_request_is_its_own(sees) -> None:
+    with Engine(sees, QUICK) as engine:
+        good = engine.submit(question(1), max_tokens=20)
+        broken = engine.submit([user(Picture(b"no picture"), "What?")])
+        long = engine.submit([user("word " * 400)])
+        with pytest.raises(BeholderError, match=r"picture|image"):
+            broken.reply(60)
+        with pytest.raises(BeholderError, match="tokens"):
+            list(long)
+        assert good.reply(60).ids == sees.chat(question(1), max_tokens=20).ids
+        with pytest.raises(BeholderError, match="unknown sampling option"):
+            engine.submit(question(1), heat=3)
+
+
+def test_cancelling_and_closing_leave_nobody_waiting(sees) -> None:
+    engine = Engine(sees, QUICK)
+    answers = [engine.submit(question(i), max_tokens=100) for i in range(4)]
+    answers[0].cancel()
+    with pytest.raises(BeholderError, match="cancelled"):
+        answers[0].reply(5)
+    deadline = time.monotonic() + 20
+    while engine.counters()["open"] > 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert engine.counters()["open"] == 3
+    engine.close()
+    engine.close()
+    for answer in answers[1:]:
+        if answer.done and not answer._cancelled:
+            continue
+        with pytest.raises(BeholderError, match="cancelled"):
+            answer.reply(5)
+    with pytest.raises(BeholderError, match="closed"):
+        engine.submit(question(1))
+
+
+def test_too_many_requests_are_turned_away(sees) -> None:
+    with Engine(sees, EngineSettings(Limits(), most=2)) as engine:
+        waiting = [engine.submit(question(i), max_tokens=150) for i in range(2)]
+        with pytest.raises(BeholderError, match="2 requests wait already"):
+            engine.submit(question(3))
+        for answer in waiting:
+            answer.cancel()
+
+
+def test_an_answer_may_be_waited_for_so_long() -> None:
+    with Engine(made(TEXT), QUICK) as engine:
+        answer = engine.submit([user("a")], max_tokens=200)
+        with pytest.raises(BeholderError, match="no answer within 0 seconds"):
+            answer.reply(0)
+        answer.cancel()
+
+
+def test_an_engine_that_breaks_says_so(monkeypatch) -> None:
+    pipeline = made(TEXT)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    engine = Engine(pipeline, QUICK)
+    monkeypatch.setattr(engine.scheduler, "step", lambda: 1 / 0)
+    with pytest.raises(BeholderError, match="the engine stopped"):
+        engine.submit([user("a")]).reply(20)
+    engine.close()
