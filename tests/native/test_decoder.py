@@ -131,7 +131,7 @@ def test_int4_needs_whole_groups() -> None:
 def test_head_has_a_format_of_its_own() -> None:
     model = made(PLAIN)
     decoder = NativeDecoder.of(model, Formats("int4", head="bf16"))
-    assert decoder.weights.decoder.head.format == 1 and decoder.weights.layers[0].qkv.format == 4
+    assert decoder.weights.decoder.head.format == 1 and decoder.weights.layers[0].qkv.format == 3
     small, large = (
         NativeDecoder.of(model, Formats("int4", head=head)).nbytes for head in ("int4", "float32")
     )

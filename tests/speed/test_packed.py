@@ -242,7 +242,7 @@ def test_precision_texts() -> None:
     assert Precision.parse("vision=float32, language=int4") == Precision("float32", "float32", "int4", "int4")
     assert Precision.parse("language=int4,head=int8") == Precision("bf16", "bf16", "int4", "int8")
     assert str(Precision.parse("head=int8")) == "vision=bf16,connector=bf16,language=bf16,head=int8"
-    assert Precision.parse("int4").bytes_per_weight("language") == 0.625
+    assert Precision.parse("int4").bytes_per_weight("language") == 0.5625
     assert Precision.parse("int4").dtype("vision") == torch.bfloat16
     for text in ("int5", "vision=int9", "tower=int8"):
         with pytest.raises(UnknownName):

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from beholder.speed.quantise import GROUP, quantise_int4, quantise_int8
 
 PANEL = 32
-NUMBERS = {"float32": 0, "bf16": 1, "int8": 2, "int4": 4}  # of formats, as in abi.h; int4 with zeros
+NUMBERS = {"float32": 0, "bf16": 1, "int8": 2, "int4": 3}  # of formats, as in abi.h
 BYTE_ZERO = 128  # what stands for a weight of 0 in int8
 
 
@@ -72,15 +72,12 @@ def _in_panels(weight_NK: Tensor, unit: int) -> Tensor:
     return whole_NK.view(-1, PANEL, whole_NK.shape[1] // unit, unit).permute(0, 2, 1, 3).contiguous()
 
 
-def _int4(q_NK: Tensor, scales_NG: Tensor, zeros_NG: Tensor) -> Tensor:
-    """(P, G, 640) bytes: 512 of half bytes, 32 scales, 32 zeros."""
+def _int4(q_NK: Tensor, scales_NG: Tensor) -> Tensor:
+    """(P, G, 576) bytes: 512 of half bytes, 32 scales."""
     more = padded(len(q_NK)) - len(q_NK)
-    q_NK, scales_NG, zeros_NG = (F.pad(x, (0, 0, 0, more)) for x in (q_NK, scales_NG, zeros_NG))
+    q_NK, scales_NG = (F.pad(x, (0, 0, 0, more)) for x in (q_NK, scales_NG))
     q_PNGI = q_NK.view(-1, PANEL, scales_NG.shape[1], 4, 2, 4)  # four times two fours of inputs
     low, high = q_PNGI.unbind(4)
     halves = (low | (high << 4)).permute(0, 2, 3, 1, 4).flatten(2)
-    numbers = (
-        x.half().view(-1, PANEL, x.shape[1]).transpose(1, 2).contiguous().view(torch.uint8)
-        for x in (scales_NG, zeros_NG)
-    )
-    return torch.cat((halves, *numbers), 2)
+    scales = scales_NG.half().view(-1, PANEL, scales_NG.shape[1]).transpose(1, 2).contiguous()
+    return torch.cat((halves, scales.view(torch.uint8)), 2)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from beholder.errors import BeholderError
-from beholder.speed.precision import BITS
 from beholder.speed.quantise import (
     GROUP,
     MIDDLE,
@@ -50,9 +49,8 @@ class PackedLinear(nn.Module):
     @property
     def nbytes(self) -> int:
         """Of weight and bias."""
-        bits = BITS[self.kind] * self.out_features * self.in_features
-        scales = 4 * self.out_features if self.kind == "int8" else 0
-        return int(bits / 8) + scales + (0 if self.bias is None else self.bias.nbytes)
+        held = (value for value in vars(self).values() if isinstance(value, Tensor))
+        return sum(tensor.numel() * tensor.element_size() for tensor in held)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype == self.dtype:
@@ -132,15 +130,16 @@ class Int8Linear(PackedLinear):
 
 
 class Int4Linear(PackedLinear):
-    """4 bits, and a scale and a zero for each group of inputs."""
+    """4 bits, and a scale for each group of inputs. The kernel wants a zero beside each scale, which is 0: 5 bits a weight."""
 
     kind = "int4"
 
     def __init__(self, weight_NK: Tensor, bias_N: Tensor | None) -> None:
         super().__init__(weight_NK.shape, bias_N, torch.bfloat16)
-        q_NK, scales_NG, zeros_NG = quantise_int4(weight_NK)
+        q_NK, scales_NG = quantise_int4(weight_NK)
         self._packed = torch._convert_weight_to_int4pack_for_cpu(q_NK.int(), 1)
-        self._numbers_GN2 = torch.stack((scales_NG.T, zeros_NG.T), -1).bfloat16().contiguous()
+        scales_GN = scales_NG.bfloat16().T
+        self._numbers_GN2 = torch.stack((scales_GN, torch.zeros_like(scales_GN)), -1).contiguous()
         self._few = MANY_ROWS_INT4 if self.out_features % INT4_PANEL == 0 and _panels_known() else None
 
     @property
@@ -148,8 +147,7 @@ class Int4Linear(PackedLinear):
         """In float32 what few rows are multiplied with; many rows are with its bf16."""
         if self.out_features % INT4_PANEL == 0 and _panels_known():
             q_NK = unpack_panels(self._packed, self.in_features).view(-1, self.in_features)
-            scales_NG, zeros_NG = self._numbers_GN2.permute(2, 1, 0)
-            return dequantise_int4(q_NK, scales_NG.contiguous(), zeros_NG, torch.bfloat16)
+            return dequantise_int4(q_NK, self._scales(), torch.bfloat16)
         eye_KK = torch.eye(self.in_features, dtype=torch.bfloat16)
         return self._kernel(eye_KK).T
 
@@ -171,10 +169,11 @@ class Int4Linear(PackedLinear):
         """`weight` in place and in few passes."""
         panels_PHRK = unpack_panels(self._packed, self.in_features, torch.bfloat16)
         weight_PHRGI = panels_PHRK.unflatten(-1, (-1, GROUP))
-        numbers_NG2 = self._numbers_GN2.transpose(0, 1).contiguous()
-        numbers_PHRG12 = numbers_NG2.view(*weight_PHRGI.shape[:-1], 1, 2)
-        weight_PHRGI.sub_(MIDDLE).mul_(numbers_PHRG12[..., 0]).add_(numbers_PHRG12[..., 1])
+        weight_PHRGI.sub_(MIDDLE).mul_(self._scales().view(*weight_PHRGI.shape[:-1], 1))
         return panels_PHRK.view(-1, self.in_features)
+
+    def _scales_NG(self) -> Tensor:
+        return self._numbers_GN2[..., 0].T.contiguous()
 
 
 def unpack_panels(packed: Tensor, inputs: int, dtype: torch.dtype = torch.uint8) -> Tensor:
