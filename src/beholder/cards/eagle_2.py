@@ -1,7 +1,8 @@
 """Eagle 2 (2501.14818): in the largest one tiles are seen by SigLIP and a ConvNeXt of CLIP; the smaller ones have SigLIP alone.
 
-Numbers: the paper's section on the tiled mixture of encoders, and config.json of nvidia/Eagle2-9B and Eagle2-1B. Not compared
-with released code: the prompt, which is Qwen2.5's, word 151667 for pictures as in InternVL 2.5, frames and rates.
+Numbers: the paper's section on the tiled mixture of encoders; config.json and modeling_eagle_chat.py of nvidia/Eagle2-9B and
+Eagle2-1B. Not compared with released code: the prompt, which is Qwen2.5's, word 151667 for pictures as in InternVL 2.5, frames
+and rates.
 """
 
 from beholder.cards.schema import Branch, Card, Source, Stage, Trains
@@ -29,7 +30,7 @@ EAGLE_2_9B = Card(
     licence="CC-BY-NC-4.0",
     branches=(
         Branch(
-            encoders=(EYES, Rescaled(hierarchical.CLIP_CONVNEXT_XXL, 512)),
+            encoders=(EYES, Rescaled(hierarchical.CLIP_CONVNEXT_XXL, 512, corners=True)),
             geometry=TILES,
             connector=Concat(ways=(Way((0,), Squares()), Way((1,))), then=MAPPED),
             frames=Frames(count=16),

@@ -12,6 +12,7 @@ from beholder.parts.contracts import VisionConfig
 # `model_type` -> a card whose frames and tasks all checkpoints of that type share
 KIN: Mapping[str, str] = {
     "aria": "aria",
+    "eagle_chat": "eagle2-9b",
     "glm4v": "glm-4.1v-9b-thinking",
     "glm4v_moe": "glm-4.1v-9b-thinking",
     "instructblip": "instructblip-vicuna-7b",
