@@ -63,6 +63,8 @@ FORMS: tuple[Form, ...] = (
 def planned_batch(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
     """The official forward's arguments as a batch: rows are moved to the left, pictures get plans."""
     inputs = {RENAMED.get(name, name): tensor for name, tensor in inputs.items()}
+    if "input_ids" not in inputs and "pixel_values_videos" in inputs:  # of an encoder alone
+        inputs["pixel_values"] = inputs.pop("pixel_values_videos")
     if "pixel_values" in inputs and "input_features" in inputs:
         return _seen_and_heard(model, inputs)
     inputs = features_first(model, words_alone(model, marked(model, with_places(written(model, inputs)))))

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from beholder.config import Config
 from beholder.errors import BeholderError, UnknownName
+from beholder.media.plan import Grid
 from beholder.parts.blocks.positions import turn_pairs
 from beholder.parts.blocks.rotary_scaling import theta_powers
 
@@ -28,6 +30,8 @@ class AxialRotary(Config):
     columns and rows in turn, both with the frequencies of their place (MoonViT, 2504.07491). columns_first: columns turn the
     first half of the pairs; origin: number of the first row and column (Llama 4).
     """
+
+    of_frames: ClassVar[bool] = False  # whether time is an axis
 
     theta: float = 10000.0
     pairs: str = "half"
@@ -47,6 +51,10 @@ class AxialRotary(Config):
     def of_keys(self) -> AxialRotary:
         """Keys turn as queries do."""
         return self
+
+    def places(self, grid: Grid, device: torch.device | None = None) -> Tensor:
+        """(axes, tokens): `coordinates` of a grid's patches."""
+        return self.coordinates(grid.height, grid.width, device)
 
     def coordinates(self, height: int, width: int, device: torch.device | None = None) -> Tensor:
         """(2, height * width): row and column of each patch in raster order, float32."""

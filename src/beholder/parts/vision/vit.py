@@ -102,7 +102,9 @@ class ViT(VisionConfig):
             raise BeholderError("windows hold patches alone; no class token, registers or relative places")
         if isinstance(self.positions, FrameTable) and not self.patches.joint:
             raise BeholderError("a table of frames is for frames that see each other; set patches.joint=True")
-        apart = self.relative is not None or self.windows is not None or self.attention.rotary is not None
+        rotary = self.attention.rotary
+        planar = rotary is not None and not (isinstance(rotary, AxialRotary) and rotary.of_frames)
+        apart = self.relative is not None or self.windows is not None or planar
         if self.patches.joint and apart:
             raise BeholderError(
                 "frames that see each other have one table of places; no others, and no windows"
@@ -382,7 +384,7 @@ class VisionTransformer(Encoder):
             return None
         front = (self.config.front, 0)
         rotary = rotary.but(reference=stretched) if stretched else rotary
-        places = [F.pad(rotary.coordinates(plane.height, plane.width, device), front) for plane in planes]
+        places = [F.pad(rotary.places(plane, device), front) for plane in planes]
         if orders:
             places = [place_2T[:, order_T] for place_2T, order_T in zip(places, orders, strict=True)]
         return torch.stack(places, 1) if rows else torch.cat(places, 1)[:, None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from beholder.weights.layout import Layout
 from beholder.weights.layouts.rules import QKV, Rules, affine
-from beholder.weights.ops import Leading, Split
+from beholder.weights.ops import Leading, Reshape, Split
 
 _JOINED: Rules = {
     "blocks.{}.attn.qkv.weight": Split(tuple(f"blocks.{{}}.attn.{part}.weight" for part in QKV)),
@@ -66,4 +66,31 @@ INTERN_VIDEO_2 = Layout(
         ),
     },
     name="InternVideo2",
+)
+
+
+def _jepa_layers() -> Rules:
+    """Layers of V-JEPA 2's encoder and predictor."""
+    names = {"query": "attn.q", "key": "attn.k", "value": "attn.v", "proj": "attn.out"}
+    pairs = {
+        **{f"attention.{key}": own for key, own in names.items()},
+        "mlp.fc1": "mlp.up",
+        "mlp.fc2": "mlp.down",
+    }
+    pairs |= {"norm1": "norm1", "norm2": "norm2"}
+    return affine({f"layer.{{}}.{key}": f"blocks.{{}}.{own}" for key, own in pairs.items()})
+
+
+# transformers: models/vjepa2/modeling_vjepa2.py
+V_JEPA_2 = Layout(
+    {**_jepa_layers(), **affine({"embeddings.patch_embeddings.proj": "patch", "layernorm": "post_norm"})},
+    name="transformers V-JEPA 2",
+)
+V_JEPA_2_PREDICTOR = Layout(
+    {
+        **_jepa_layers(),
+        "embeddings.mask_tokens": Reshape("masks", ("masks", 1, 1, -1)),
+        **affine({"embeddings.predictor_embeddings": "enter", "layernorm": "norm", "proj": "leave"}),
+    },
+    name="transformers V-JEPA 2 predictor",
 )

@@ -73,8 +73,7 @@ def _vision(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
     read = read_encoder(fields)
     config, layout = read.config, read.layout
     classes = " ".join(fields.raw("architectures") or ())
-    heads: tuple[HeadConfig, ...] = ()
-    rest: Naming = ()
+    heads, rest = read.heads, read.rest
     stages = read.stages or {"vision": Recorded("last_hidden_state"), "pooled": Recorded("pooler_output")}
     if "ForImageClassification" in classes:
         if isinstance(config, ViT):
