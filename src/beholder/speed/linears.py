@@ -172,7 +172,7 @@ class Int4Linear(PackedLinear):
         weight_PHRGI.sub_(MIDDLE).mul_(self._scales().view(*weight_PHRGI.shape[:-1], 1))
         return panels_PHRK.view(-1, self.in_features)
 
-    def _scales_NG(self) -> Tensor:
+    def _scales(self) -> Tensor:
         return self._numbers_GN2[..., 0].T.contiguous()
 
 

@@ -8,12 +8,7 @@ import torch
 
 from beholder.errors import BeholderError, UnknownName
 
-BITS = {
-    "float32": 32.0,
-    "bf16": 16.0,
-    "int8": 8.0,
-    "int4": 5.0,
-}  # of a weight; int4 with its scales and zeros
+BITS = {"float32": 32.0, "bf16": 16.0, "int8": 8.0, "int4": 4.5}  # of a weight; int4 with its scales
 PARTS = ("vision", "connector", "language", "head")
 FOLLOWERS = {"connector": "vision", "head": "language"}
 
