@@ -129,6 +129,7 @@ class Engine:
             prefixes=PrefixCache(settings.prefix_bytes) if settings.prefix_bytes else None,
             features=FeatureCache(settings.picture_bytes) if settings.picture_bytes else None,
             advance=pipeline.advance,
+            guesser=pipeline.guesser,
         )
         self._workers = ThreadPoolExecutor(settings.workers, thread_name_prefix="beholder-media")
         self._work = threading.Condition()
@@ -190,7 +191,7 @@ class Engine:
         """What the engine holds and has saved: answers that go on, requests in all, bytes, and hits of its caches."""
         scheduler = self.scheduler
         told = {"running": scheduler.running, "open": len(self._open), "state_bytes": scheduler.nbytes}
-        told["preempted"] = scheduler.preempted
+        told |= {"preempted": scheduler.preempted, "guessed": scheduler.guessed, "right": scheduler.right}
         for name, cache in (("prefix", scheduler.prefixes), ("picture", scheduler.features)):
             if cache is not None:
                 told |= {

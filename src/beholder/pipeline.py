@@ -20,6 +20,7 @@ from beholder.cards.schema import Card
 from beholder.composing import asks, boxes_of, write
 from beholder.errors import BeholderError
 from beholder.generate.forms import Maker, maker
+from beholder.generate.guesses import Guesser
 from beholder.generate.jobs import Job
 from beholder.generate.loop import answers, generate
 from beholder.generate.results import Piece, Result
@@ -66,7 +67,8 @@ class Pipeline:
 
     model: built, with its weights. tokenizer: None for systems without text. chat: a prompt format in place
     of the card's.
-    advance: how the steps of answers are computed, in place of the model's own way (compiled code).
+    advance: how the steps of answers are computed, in place of the model's own way (compiled code). guesser: speculative
+    decoding, `generate.guesses`; both may be set later.
     origin: the published folder the weights were read from, for `export`. words: the tokenizer of a connector that reads
     questions in words of its own, where `origin` holds none.
     """
@@ -80,12 +82,13 @@ class Pipeline:
         origin: Opened | None = None,
         words: Tokenizer | None = None,
         advance: Advance | None = None,
+        guesser: Guesser | None = None,
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.origin = origin
         self.words = question_tokenizer(origin.folder) if words is None and origin is not None else words
-        self.advance = advance
+        self.advance, self.guesser = advance, guesser
         self._format = chat
 
     @property

@@ -101,7 +101,9 @@ def requests(tiny: Tiny) -> list[Batch]:
     made = []
     for number, more in enumerate(([], [31, 7], [9], [40, 41, 42, 43, 44], [8, 8])):
         batch = tiny.batch()
-        batch = replace(batch, target_BT=None, ids_BT=torch.cat((batch.ids_BT, torch.tensor([more]).long()), 1))
+        batch = replace(
+            batch, target_BT=None, ids_BT=torch.cat((batch.ids_BT, torch.tensor([more]).long()), 1)
+        )
         made.append(darker(batch) if number % 2 else batch)
     return made
 
@@ -140,9 +142,13 @@ def test_company_changes_no_answer(name: str) -> None:
 def test_rows_step_together_and_prompts_are_read_in_pieces(model, monkeypatch) -> None:
     widths, pieces = [], []
     real, read = steps.advance, model.read_inputs
-    monkeypatch.setattr(steps, "advance", lambda m, ids, *rest: widths.append(len(ids)) or real(m, ids, *rest))
     monkeypatch.setattr(
-        model, "read_inputs", lambda inputs, state: pieces.append(inputs.ids_BT.shape[1]) or read(inputs, state)
+        steps, "advance", lambda m, ids, *rest: widths.append(len(ids)) or real(m, ids, *rest)
+    )
+    monkeypatch.setattr(
+        model,
+        "read_inputs",
+        lambda inputs, state: pieces.append(inputs.ids_BT.shape[1]) or read(inputs, state),
     )
     scheduler = Scheduler(model, Limits(chunk=8))
     first = scheduler.submit(job(model, text(*range(3, 8)), Sampling(max_tokens=12)))
@@ -323,7 +329,9 @@ def test_prefixes_stay_within_their_bytes(model) -> None:
 
 
 def test_thousands_of_requests_leave_nothing_behind(model) -> None:
-    scheduler = Scheduler(model, Limits(budget=2**20), prefixes=PrefixCache(2**16), features=FeatureCache(2**16))
+    scheduler = Scheduler(
+        model, Limits(budget=2**20), prefixes=PrefixCache(2**16), features=FeatureCache(2**16)
+    )
     most = 0
     for number in range(300):
         ids = [3 + (number * 7 + i) % 200 for i in range(1 + number % 30)]

@@ -14,6 +14,7 @@ import torch
 
 from beholder.errors import BeholderError
 from beholder.generate.features import Features
+from beholder.generate.guesses import Guess
 from beholder.generate.results import Piece
 from beholder.generate.rows import Row
 from beholder.generate.steps import Tail
@@ -39,6 +40,7 @@ class Job:
     came: float = field(default_factory=time.perf_counter)
     reused: int = 0
     done: Callable[[Job], None] | None = None  # told of every new piece, and of the end
+    guess: Guess | None = None
 
     @property
     def finished(self) -> bool:

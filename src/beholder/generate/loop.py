@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from beholder.errors import BeholderError
 from beholder.generate.forms import Maker
+from beholder.generate.guesses import Guesser
 from beholder.generate.jobs import Job
 from beholder.generate.results import Piece, Result
 from beholder.generate.rows import TextStream, check_context, make_rows
@@ -29,12 +30,14 @@ def generate(
     decode: Callable[[], TextStream],
     follow: Maker | None = None,
     advance: Advance | None = None,
+    guesser: Guesser | None = None,
 ) -> Iterator[Piece]:
     """Answers to the batch's prompts, piece by piece; each row's last piece holds its `Result`.
 
     samplings: one per row. eos_ids end an answer. decode: makes a row's ids-to-text stream, `Tokenizer.stream`. follow: makes
-    what keeps answers in their form, `forms.maker`. advance: in place of `steps.advance`. Rows that are done leave the
-    batch. Raises `BeholderError` before any computation where a prompt leaves no room for an answer in the model's context.
+    what keeps answers in their form, `forms.maker`. advance: in place of `steps.advance`. guesser: of `guesses`. Rows that
+    are done leave the batch. Raises `BeholderError` before any computation where a prompt leaves no room for an answer in
+    the model's context.
     """
     ids_BT = batch.ids_BT
     assert ids_BT is not None
@@ -50,7 +53,7 @@ def generate(
             raise BeholderError("prompts of one batch are searched with the same beams; answer them apart")
         return search(model, batch, samplings, usages, eos_ids=eos_ids, decode=decode)
     rows = make_rows(model, batch, samplings, usages, eos_ids=eos_ids, decode=decode, follow=follow)
-    return _run(Scheduler(model, WHOLE, advance=advance), Job(batch, rows))
+    return _run(Scheduler(model, WHOLE, advance=advance, guesser=guesser), Job(batch, rows))
 
 
 def answers(pieces: Iterator[Piece]) -> list[Result]:

@@ -7,8 +7,9 @@ R rows, T positions, V words of the vocabulary.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from threading import Lock
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from beholder.errors import BeholderError
 from beholder.generate import steps
 from beholder.generate.features import FeatureCache, Features, encode_requests
+from beholder.generate.guesses import Guesser
 from beholder.generate.jobs import Job, Pack, told, with_answers
 from beholder.generate.pieces import can_be_cut, cuts_of, piece_of, stop_of
 from beholder.generate.prefixes import PrefixCache, prompt_key
@@ -26,7 +28,9 @@ from beholder.generate.rows import choose, mark_seen
 from beholder.model import Batch, Model
 from beholder.parts.contracts import LanguageInputs
 from beholder.parts.language.decoder import DecoderModel
+from beholder.parts.language.rolling import RollingKeyValues
 from beholder.parts.language.state import State
+from beholder.planning import placeholders
 
 FAILURES = (BeholderError, RuntimeError, ValueError, IndexError, MemoryError)  # of one request, not of all
 
@@ -62,7 +66,8 @@ class _Reading:
 class Scheduler:
     """Runs requests by steps; whoever calls `step` computes. `submit` and `cancel` may be called from other threads.
 
-    advance: how one token more of every row is read, `steps.advance` where None.
+    advance: how one token more of every row is read, `steps.advance` where None. guesser: guesses the next tokens of an
+    answer that goes on alone.
     """
 
     def __init__(
@@ -73,11 +78,12 @@ class Scheduler:
         prefixes: PrefixCache | None = None,
         features: FeatureCache | None = None,
         advance: steps.Advance | None = None,
+        guesser: Guesser | None = None,
     ) -> None:
         self.model, self.limits = model, limits
         self.prefixes, self.features = prefixes, features
         self.room = Room(model, limits.budget) if limits.budget is not None else None
-        self._advance_by = advance
+        self._advance_by, self._guesser = advance, guesser
         self._lock = Lock()
         self._count = 0
         self._waiting: list[Job] = []
@@ -86,6 +92,7 @@ class Scheduler:
         self._reading: _Reading | None = None
         self._packs: list[Pack] = []
         self.preempted = 0
+        self.guessed = self.right = 0
 
     def submit(self, job: Job) -> Job:
         """Take in a request. Raises `BeholderError` where its prompt alone needs more room than there ever is."""
@@ -304,7 +311,7 @@ class Scheduler:
 
     def _advance(self, pack: Pack) -> None:
         """One token more for every row of a pack."""
-        if not self._make_step_room(pack):
+        if not self._make_step_room(pack) or self._advance_by_guesses(pack):
             return
         start, ids = time.perf_counter(), [row.ids[-1] for row in pack.rows]
         try:
@@ -315,6 +322,50 @@ class Scheduler:
             return
         pack.tail = None if pack.tail is None else pack.tail.later()
         self._choose(pack, logits_RV, steps.seconds_since(start, self.model.device))
+
+    def _advance_by_guesses(self, pack: Pack) -> bool:
+        """Several tokens for an answer that goes on alone, where what follows was guessed; False where nothing was read."""
+        state, job, row = pack.state, pack.jobs[0], pack.rows[0]
+        alone = len(pack.rows) == len(job.rows) == 1 and pack.tail is None
+        if self._guesser is None or not alone or not self._in_pieces(job.batch):
+            return False
+        start, begun = time.perf_counter(), state.lengths[0]
+        job.guess = job.guess or self._guesser()
+        assert job.batch.ids_BT is not None
+        most = min(row.room, row.sampling.max_tokens) - len(row.ids) - 1
+        if self.room is not None:
+            most = min(most, state.room[1] - begun - 1)
+        guessed = self._words(job.guess([*job.batch.ids_BT[0].tolist(), *row.ids])[: max(most, 0)])
+        if (
+            not guessed
+            or not state.cuttable
+            or any(isinstance(x, RollingKeyValues) for x in state.layers.values())
+        ):
+            return False
+        ids_1T = torch.tensor([[row.ids[-1], *guessed]], device=self.model.device)
+        try:
+            output = self.model.read(Batch(ids_1T), {}, state)
+            logits_TV = self.model.language.logits(output.hidden_BTD[0])
+        except FAILURES as error:
+            self._take_apart(pack, error)
+            return True
+        seconds, right = steps.seconds_since(start, self.model.device), 0
+        for logits_V, guess in zip(logits_TV, [*guessed, None], strict=True):
+            self._choose(pack, logits_V[None], seconds)
+            seconds = 0.0
+            if row.finish or job.finished or row.ids[-1] != guess:
+                break
+            right += 1
+        state.truncate([begun + 1 + right])
+        self.guessed, self.right = self.guessed + len(guessed), self.right + right
+        return True
+
+    def _words(self, ids: Sequence[int]) -> list[int]:
+        """The ids up to the first that no answer holds."""
+        card = self.model.card
+        assert card.main is not None
+        places, count = {token_id for _, token_id in placeholders(card)}, card.main.vocab_size
+        return list(takewhile(lambda token_id: 0 <= token_id < count and token_id not in places, ids))
 
     def _choose(self, pack: Pack, logits_RV: Tensor, seconds: float) -> None:
         """Give every row its next token; rows that end leave."""
@@ -341,7 +392,8 @@ class Scheduler:
             if row.finish and len(job.rows) == 1 and len(row.ids) > 1 and not job.alone:
                 batch = with_answers(job)
                 key = prompt_key(self.model, batch) if self._in_pieces(batch) else None
-                if key is not None and pack.state.lengths[number] == len(key):
+                length = pack.state.lengths[number]
+                if key is not None and (length == len(key) or (length > len(key) and pack.state.cuttable)):
                     self.prefixes.add(key, pack.state, None, number)
 
     def _take_apart(self, pack: Pack, error: Exception) -> None:
