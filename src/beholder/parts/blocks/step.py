@@ -33,11 +33,12 @@ class RotaryTables(Protocol):
 @dataclass(eq=False)
 class Shared:
     """keys: name -> keys, values and mask of a layer that later ones read again. layer_inputs: (B, T, layers, P), what each
-    layer reads of its own of every token.
+    layer reads of its own of every token. distances: a vector for each distance (R, D).
     """
 
     keys: dict[str, tuple[Tensor, Tensor, AttentionMask]] = field(default_factory=dict)
     layer_inputs: Tensor | None = None
+    distances: Tensor | None = None
 
 
 @dataclass(eq=False)

@@ -16,6 +16,7 @@ from beholder.errors import BeholderError, UnknownName
 from beholder.parts.blocks.activations import activation
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.cross_attention import CrossAttention
+from beholder.parts.blocks.disentangled import DisentangledAttention, DistanceVectors
 from beholder.parts.blocks.masks import PADDING
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.relative import shared_bias
@@ -98,6 +99,9 @@ class TextEncoderModel(Language):
         self.config = config
         self.embedding = config.embedding.build(config.vocab_size, config.dim, config.context)
         self.relative = shared_bias(config.attention, config.dim)
+        self.distances = None
+        if isinstance(config.attention, DisentangledAttention):
+            self.distances = DistanceVectors(config.attention, config.dim)
         layers = build_layers(config.dim, config.layers, config.norm, config.cross)
         self.blocks = nn.ModuleList(layers * config.num_layers if config.one_layer else layers)
         self.norm = config.norm.build(config.dim) if config.final_norm else nn.Identity()
@@ -135,6 +139,8 @@ class TextEncoderModel(Language):
             seen = replace(seen, both_ways=True)
         step = Step(x_BTD.dtype, seen, positions=inputs.positions, inputs=inputs, alone=inputs.memory is None)
         step.memory_BSD, step.memory_keep_BS = inputs.memory, inputs.memory_keep
+        if self.distances is not None:
+            step.shared.distances = self.distances()
         if self.relative is not None:
             step.bias_BHTS = self.relative(inputs.positions, inputs.positions)
         x_BTD, kept = run_layers(self.blocks, x_BTD, step, layer_parts, taps)

@@ -73,6 +73,37 @@ BERT = Layout(
     name="transformers BERT",
 )
 
+# transformers: models/deberta_v2/modeling_deberta_v2.py
+DEBERTA = Layout(
+    {
+        **BERT_TABLES,
+        "encoder.rel_embeddings.weight": "distances.weight",
+        **_encoder(
+            "encoder.layer.{}.",
+            {
+                "embedding.norm": "embeddings.LayerNorm",
+                "embedding.projection": "embeddings.embed_proj",
+                "distances.norm": "encoder.LayerNorm",
+            },
+            {
+                "attn.q": "attention.self.query_proj",
+                "attn.k": "attention.self.key_proj",
+                "attn.v": "attention.self.value_proj",
+                "attn.place_q": "attention.self.pos_query_proj",
+                "attn.place_k": "attention.self.pos_key_proj",
+                "attn.out": "attention.output.dense",
+                "after1": "attention.output.LayerNorm",
+                **BERT_MLP,
+            },
+        ),
+    },
+    name="transformers DeBERTa v2",
+)
+DEBERTA_HEADS = Layout(
+    {f"{name}.*": None for name in ("lm_predictions", "mask_predictions", "cls")},
+    name="DeBERTa's heads of pretraining",
+)
+
 # transformers: models/mpnet/modeling_mpnet.py
 MPNET = Layout(
     {

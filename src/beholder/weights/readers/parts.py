@@ -15,6 +15,7 @@ from beholder.weights.readers import (
     audio,
     clips,
     cohere,
+    deberta,
     decoders,
     encoder_decoders,
     experts,
@@ -51,6 +52,7 @@ LANGUAGE: Readers = {
     **recurrent.READERS,
     **hybrids.READERS,
     **text.READERS,
+    **deberta.READERS,
     **encoder_decoders.READERS,
 }
 AUDIO: Readers = {**audio.READERS}
