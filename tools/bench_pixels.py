@@ -9,6 +9,7 @@ runs apart; its pixels are compared with ours.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import statistics
@@ -29,6 +30,24 @@ CASES = {
     "smolvlm-256m, whole": (
         *("smolvlm-256m", None, "SmolVLMImageProcessorPil"),
         SMOLVLM | {"do_image_splitting": False},
+    ),
+    "llava-1.6": (
+        *("llava-1.6-vicuna-7b", None, "LlavaNextImageProcessorPil"),
+        {
+            "size": {"shortest_edge": 336},
+            "crop_size": {"height": 336, "width": 336},
+            "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
+        },
+    ),
+    "internvl-2.5": (
+        *("internvl-2.5-1b", None, "GotOcr2ImageProcessorPil"),
+        {
+            "size": {"height": 448, "width": 448},
+            "crop_to_patches": True,
+            "max_patches": 12,
+            "image_mean": [0.485, 0.456, 0.406],
+            "image_std": [0.229, 0.224, 0.225],
+        },
     ),
     "clip 336": (
         *("clip-l-14-336", None, "CLIPImageProcessorPil"),
@@ -154,6 +173,35 @@ def measure(case: str, rounds: int, official: Official | None) -> None:
         )
 
 
+def several(rounds: int, count: int = 8) -> None:
+    """Print a line on files of pictures, decoded and resized one by one and together."""
+    from PIL import Image
+
+    from beholder.cards import card
+    from beholder.media.decode import decode, decode_many
+    from beholder.planning import branch_plan, image_branches
+    from beholder.prompts.messages import Picture
+    from beholder.seeing import load_media
+
+    system = card("clip-l-14-336")
+    branch, buffer = image_branches(system)[0], io.BytesIO()
+    Image.fromarray(photo(*PHOTO)).save(buffer, "JPEG", quality=88)
+    files = [buffer.getvalue()] * count
+
+    def pixels(pictures: list[np.ndarray]) -> None:
+        plans = [branch_plan(system, branch, picture.shape[:2]) for picture in pictures]
+        load_media(branch, [(Picture(), picture) for picture in pictures], plans)
+
+    apart, together = [], []
+    for _ in range(rounds):
+        apart.append(timed(lambda: [pixels([decode(file)]) for file in files]))
+        together.append(timed(lambda: pixels(decode_many(files))))
+    alone, all_at_once = statistics.median(apart), statistics.median(together)
+    print(
+        f"{count} JPEG files to the pixels of clip 336: {alone:.1f} ms one by one, {all_at_once:.1f} ms together"
+    )
+
+
 def main() -> None:
     """Measure and print a table."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -169,8 +217,10 @@ def main() -> None:
         return
     official = Official(given.official, given.threads) if given.official else None
     print("| case | compiled, ms | Pillow, ms | official, ms | Pillow / compiled | official / compiled |")
+    print("|---|---|---|---|---|---|")
     for case in CASES:
         measure(case, given.rounds, official)
+    several(given.rounds)
 
 
 if __name__ == "__main__":

@@ -310,6 +310,7 @@ constexpr Passes PASSES[NUM_ISAS] = {{rows_portable, columns_portable}};
 
 int best_isa() {
 #if X86
+    __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
         return VNNI;
     if (__builtin_cpu_supports("avx2")) return AVX2;
