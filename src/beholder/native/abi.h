@@ -71,10 +71,10 @@ struct Step {
 constexpr int64_t padded(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
 
 // Where a step keeps what its phases hand on: the residual stream, projections, what attention gives, the MLP's inner
-// channels (all float32), and rows made ready for the next matrix: of all rows, and one for each thread.
+// channels (all float32); rows made ready for the next matrix, of all rows and one for each thread; how far phases are.
 struct Scratch {
     int64_t dim, projected, attended, hidden, ready;       // width of a row; of `ready` in bytes
-    int64_t at_projected, at_attended, at_hidden, at_ready, at_own, at_plain, total;  // bytes from the start
+    int64_t at_projected, at_attended, at_hidden, at_ready, at_own, plain, at_plain, at_phases, phases, total;  // in bytes
 
     static Scratch of(const Decoder& d, int64_t rows, int64_t threads) {
         Scratch s{};
@@ -92,7 +92,10 @@ struct Scratch {
         s.at_ready = s.at_hidden + 4 * rows * s.hidden;
         s.at_own = s.at_ready + rows * s.ready;
         s.at_plain = s.at_own + threads * s.ready;
-        s.total = s.at_plain + threads * 4 * widest;
+        s.plain = 4 * widest;
+        s.at_phases = s.at_plain + threads * s.plain;
+        s.phases = padded(9 * int64_t(d.num_layers) + 3, 8);
+        s.total = s.at_phases + 8 * (1 + threads) * s.phases;
         return s;
     }
 };

@@ -1,5 +1,5 @@
 // The functions that Python calls: which instruction sets there are, and a step with one of them.
-#include <string.h>
+#include <new>
 
 #include "abi.h"
 #include "threads.h"
@@ -11,7 +11,7 @@
 #endif
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
-#define DECLARED(name) void name(const Decoder&, const Step&, int32_t, int32_t, Barrier&)
+#define DECLARED(name) void name(const Decoder&, const Step&, Crew&)
 
 DECLARED(step_portable);
 #if defined(__x86_64__)
@@ -82,9 +82,9 @@ struct Work {
     StepFunction function;
 };
 
-void run(void* argument, int32_t thread, int32_t threads, Barrier& barrier) {
+void run(void* argument, Crew& crew) {
     const Work& work = *static_cast<Work*>(argument);
-    work.function(work.decoder, work.step, thread, threads, barrier);
+    work.function(work.decoder, work.step, crew);
 }
 
 }  // namespace
@@ -105,7 +105,10 @@ EXPORTED int64_t beholder_scratch(const Decoder* decoder, int64_t rows, int32_t 
 // Logits of one more token of each row, with instruction set `number`.
 EXPORTED void beholder_step(const Decoder* decoder, const Step* step, int32_t number, int32_t threads) {
     Work work{*decoder, *step, kSets[number].step};
-    run_together(run, &work, threads);
+    const Scratch sizes = Scratch::of(*decoder, step->rows, threads);
+    const Phases phases{reinterpret_cast<std::atomic<int64_t>*>(step->scratch + sizes.at_phases), sizes.phases};
+    for (int64_t i = 0; i < (1 + threads) * sizes.phases; ++i) new (phases.numbers + i) std::atomic<int64_t>(0);
+    run_together(run, &work, phases, threads);
 }
 
 // Ask for large pages under memory that is about to be filled: fewer misses in tables of pages.

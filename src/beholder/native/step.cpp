@@ -1,4 +1,4 @@
-// One token through the decoder, as one thread of several. Compiled once for each instruction set, which STEP names.
+// One token through the decoder, as one thread of a crew. Compiled once for each instruction set, which STEP names.
 #if defined(SIMD_AVX512)
 #include "simd_avx512.h"
 #elif defined(SIMD_AVX2)
@@ -15,22 +15,18 @@
 
 namespace {
 
-struct Share {
-    int64_t begin, end;
-    Share(int64_t count, int64_t thread, int64_t threads)
-        : begin(count * thread / threads), end(count * (thread + 1) / threads) {}
-};
+constexpr int64_t kPieces = 4;  // of each thread's share, which others may take
 
 class Worker {
 public:
-    Worker(const Decoder& decoder, const Step& step, int32_t thread, int32_t threads, Barrier& barrier)
-        : d(decoder), s(step), thread(thread), threads(threads), barrier(barrier),
-          sizes(Scratch::of(decoder, step.rows, threads)),
+    Worker(const Decoder& decoder, const Step& step, Crew& crew)
+        : d(decoder), s(step), crew(crew),
+          sizes(Scratch::of(decoder, step.rows, crew.threads)),
           x((float*)s.scratch),
           projected((float*)(s.scratch + sizes.at_projected)),
           attended((float*)(s.scratch + sizes.at_attended)),
           hidden((float*)(s.scratch + sizes.at_hidden)),
-          plain((float*)(s.scratch + sizes.at_plain + thread * ((sizes.total - sizes.at_plain) / threads))) {}
+          plain((float*)(s.scratch + sizes.at_plain + crew.thread * sizes.plain)) {}
 
     void run() {
         embed();
@@ -67,77 +63,84 @@ private:
 
     // Scratch memory holds anything: what lies beyond a row's end must be zero, since products read it.
     void embed() {
-        const Share mine(s.rows, thread, threads);
-        for (int64_t row = mine.begin; row < mine.end; ++row) {
-            float* to = x + row * sizes.dim;
-            const int64_t from = s.ids[row] * d.dim;
-            for (int64_t c = 0; c < sizes.dim; c += 16) {
-                const int64_t left = d.dim - c;
-                const int here = left < 16 ? (left < 0 ? 0 : int(left)) : 16;
-                const F words = d.embedding_bf16 ? load_some_bf16((const uint16_t*)d.embedding + from + c, here)
-                                                 : load_some((const float*)d.embedding + from + c, here);
-                store(to + c, mul(words, all(d.embedding_scale)));
-            }
-            for (int64_t c = int64_t(d.heads) * d.head_dim; c < sizes.attended; ++c) {
-                attended[row * sizes.attended + c] = 0;
-            }
-            for (int64_t c = d.hidden; c < sizes.hidden; ++c) hidden[row * sizes.hidden + c] = 0;
+        const auto nothing = [] {};
+        crew.share(s.rows, kPieces, nothing, [&](int64_t begin, int64_t end) {
+            for (int64_t row = begin; row < end; ++row) embed_row(row);
+        });
+    }
+
+    void embed_row(int64_t row) {
+        float* to = x + row * sizes.dim;
+        const int64_t from = s.ids[row] * d.dim;
+        for (int64_t c = 0; c < sizes.dim; c += 16) {
+            const int64_t left = d.dim - c;
+            const int here = left < 16 ? (left < 0 ? 0 : int(left)) : 16;
+            const F words = d.embedding_bf16 ? load_some_bf16((const uint16_t*)d.embedding + from + c, here)
+                                             : load_some((const float*)d.embedding + from + c, here);
+            store(to + c, mul(words, all(d.embedding_scale)));
         }
-        barrier.wait();
+        for (int64_t c = int64_t(d.heads) * d.head_dim; c < sizes.attended; ++c) attended[row * sizes.attended + c] = 0;
+        for (int64_t c = d.hidden; c < sizes.hidden; ++c) hidden[row * sizes.hidden + c] = 0;
     }
 
     // Each row times a matrix. One row is made ready by every thread for itself, several by turns.
     template <class Take>
     void linear(const Matrix& m, const float* from, int64_t stride, const float* norm, float eps, Take take) {
-        uint8_t* ready = s.scratch + sizes.at_own + thread * sizes.ready;
-        if (s.rows == 1) {
-            make_ready(from, m, norm, eps, ready, plain);
-        } else {
-            ready = s.scratch + sizes.at_ready;
-            const Share mine(s.rows, thread, threads);
-            for (int64_t row = mine.begin; row < mine.end; ++row) {
+        const bool alone = s.rows == 1;
+        uint8_t* ready = s.scratch + (alone ? sizes.at_own + crew.thread * sizes.ready : sizes.at_ready);
+        const auto nothing = [] {};
+        const auto make = [&](int64_t begin, int64_t end) {
+            for (int64_t row = begin; row < end; ++row) {
                 make_ready(from + row * stride, m, norm, eps, ready + row * sizes.ready, plain);
             }
-            barrier.wait();
-        }
-        const Share mine(padded(m.outputs, kPanel) / kPanel, thread, threads);
-        multiply(m, mine.begin, mine.end, ready, sizes.ready, s.rows, take);
-        barrier.wait();
+        };
+        if (!alone) crew.share(s.rows, kPieces, nothing, make);
+        const auto prepare = [&] {
+            if (alone) make(0, 1);
+        };
+        const int64_t panels = padded(m.outputs, kPanel) / kPanel;
+        crew.share(panels, kPieces, prepare, [&](int64_t begin, int64_t end) {
+            multiply(m, begin, end, ready, sizes.ready, s.rows, take);
+        });
     }
 
-    // Query heads of all rows are shared out evenly; those of a thread that share keys go together.
+    // Groups of query heads with the same keys are shared out, or single heads where there are few groups.
     void attend_to_cache(int64_t layer) {
         const int group = d.heads / d.kv_heads;
-        const Share mine(s.rows * d.heads, thread, threads);
-        for (int64_t next = mine.begin; next < mine.end;) {
-            const int64_t row = next / d.heads;
-            const int first = int(next % d.heads), shared = first / group, in_group = first % group;
-            const int64_t left = mine.end - next;
-            int count = group - in_group;
-            count = count < kMostHeads ? count : kMostHeads;
-            count = count < left ? count : int(left);
-            const float* from = projected + row * sizes.projected;
-            float* to = attended + row * sizes.attended + int64_t(first) * d.head_dim;
-            if (d.cache_bf16) {
-                attend<uint16_t>(d, s, layer, row, first, count, shared, in_group == 0, from, to);
-            } else {
-                attend<float>(d, s, layer, row, first, count, shared, in_group == 0, from, to);
+        const bool whole = s.rows * d.kv_heads >= 2 * crew.threads;
+        const int64_t unit = whole ? group : 1;
+        const auto nothing = [] {};
+        crew.share(s.rows * d.heads / unit, whole ? kPieces : 1, nothing, [&](int64_t begin, int64_t end) {
+            for (int64_t next = begin * unit; next < end * unit;) {
+                const int64_t row = next / d.heads;
+                const int first = int(next % d.heads), in_group = first % group;
+                int heads = group - in_group;
+                heads = heads < kMostHeads ? heads : kMostHeads;
+                heads = heads < end * unit - next ? heads : int(end * unit - next);
+                attend_some(layer, row, first, heads, in_group == 0);
+                next += heads;
             }
-            next += count;
+        });
+    }
+
+    void attend_some(int64_t layer, int64_t row, int first, int heads, bool keeps) {
+        const int shared = first / (d.heads / d.kv_heads);
+        const float* from = projected + row * sizes.projected;
+        float* to = attended + row * sizes.attended + int64_t(first) * d.head_dim;
+        if (d.cache_bf16) {
+            attend<uint16_t>(d, s, layer, row, first, heads, shared, keeps, from, to);
+        } else {
+            attend<float>(d, s, layer, row, first, heads, shared, keeps, from, to);
         }
-        barrier.wait();
     }
 
     const Decoder& d;
     const Step& s;
-    const int32_t thread, threads;
-    Barrier& barrier;
+    Crew& crew;
     const Scratch sizes;
     float *x, *projected, *attended, *hidden, *plain;
 };
 
 }  // namespace
 
-void STEP(const Decoder& decoder, const Step& step, int32_t thread, int32_t threads, Barrier& barrier) {
-    Worker(decoder, step, thread, threads, barrier).run();
-}
+void STEP(const Decoder& decoder, const Step& step, Crew& crew) { Worker(decoder, step, crew).run(); }

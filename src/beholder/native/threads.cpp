@@ -6,9 +6,8 @@
 
 namespace {
 
-constexpr int32_t kMostThreads = 256;
-constexpr int32_t kSpins = 2000;            // about 20 microseconds before others are let in
-constexpr int64_t kAwake = 300 * 1000;      // nanoseconds that a thread without work looks for some before it sleeps
+constexpr int32_t kSpins = 2000;        // about 20 microseconds before others are let in
+constexpr int64_t kAwake = 300 * 1000;  // nanoseconds that a thread without work looks for some before it sleeps
 
 inline void pause() {
 #if defined(__x86_64__)
@@ -16,6 +15,18 @@ inline void pause() {
 #elif defined(__aarch64__)
     asm volatile("yield");
 #endif
+}
+
+// Until `done()`: spins, then lets others run, since on a busy machine what is waited for needs the processor.
+template <class Done>
+void wait_for(Done done) {
+    for (int32_t spin = 0; !done(); ++spin) {
+        if (spin < kSpins) {
+            pause();
+        } else {
+            sched_yield();
+        }
+    }
 }
 
 int64_t now() {
@@ -31,34 +42,31 @@ struct Team {
     int32_t workers = 0;
     Job job = nullptr;
     void* argument = nullptr;
+    Phases phases{};
     int32_t threads = 1;
-    Barrier barrier;
-    alignas(64) std::atomic<uint64_t> number{0};  // of the latest job; the low bits say how many threads it has
-    alignas(64) std::atomic<int32_t> pending{0};
+    alignas(64) std::atomic<uint64_t> number{0};  // odd while a job may be joined
+    alignas(64) std::atomic<int32_t> inside{0};   // threads that have joined, or are about to see that they may not
     alignas(64) std::atomic<int32_t> sleepers{0};
 };
 
-Team* team = nullptr;  // never freed: threads may still look at it when the program ends
+bool is_new(uint64_t number, uint64_t seen) { return number != seen && (number & 1) != 0; }
 
-void forget_team() { team = nullptr; }  // a forked child has none of its parent's threads
-
+// Waits for a job that it has not seen.
 uint64_t next_job(Team& t, uint64_t seen) {
     const int64_t begun = now();
-    for (int32_t spin = 0;; ++spin) {
-        uint64_t number = t.number.load(std::memory_order_acquire);
-        if (number != seen) return number;
+    for (int32_t spin = 0; spin < kSpins || now() - begun < kAwake; ++spin) {
+        const uint64_t number = t.number.load(std::memory_order_acquire);
+        if (is_new(number, seen)) return number;
         if (spin < kSpins) {
             pause();
-        } else if (now() - begun < kAwake) {
-            sched_yield();
         } else {
-            break;
+            sched_yield();
         }
     }
     pthread_mutex_lock(&t.sleep_lock);
     t.sleepers.fetch_add(1);
     uint64_t number = t.number.load();
-    while (number == seen) {
+    while (!is_new(number, seen)) {
         pthread_cond_wait(&t.wake, &t.sleep_lock);
         number = t.number.load();
     }
@@ -70,19 +78,20 @@ uint64_t next_job(Team& t, uint64_t seen) {
 struct Start {
     Team* team;
     int32_t thread;
-    uint64_t seen;
 };
 
 void* work(void* start) {
     const Start mine = *static_cast<Start*>(start);
     delete static_cast<Start*>(start);
     Team& t = *mine.team;
-    for (uint64_t seen = mine.seen;;) {
+    for (uint64_t seen = 0;;) {
         seen = next_job(t, seen);
-        if (mine.thread < int32_t(seen % kMostThreads)) {
-            t.job(t.argument, mine.thread, t.threads, t.barrier);
-            t.pending.fetch_sub(1, std::memory_order_release);
+        t.inside.fetch_add(1);
+        if (t.number.load() == seen && mine.thread < t.threads) {
+            Crew crew(t.phases, mine.thread, t.threads);
+            t.job(t.argument, crew);
         }
+        t.inside.fetch_sub(1);
     }
     return nullptr;
 }
@@ -91,7 +100,7 @@ void* work(void* start) {
 int32_t staffed(Team& t, int32_t threads) {
     while (t.workers + 1 < threads) {
         pthread_t thread;
-        auto* start = new Start{&t, t.workers + 1, t.number.load()};
+        auto* start = new Start{&t, t.workers + 1};
         if (pthread_create(&thread, nullptr, work, start) != 0) {
             delete start;
             break;
@@ -102,7 +111,10 @@ int32_t staffed(Team& t, int32_t threads) {
     return threads < t.workers + 1 ? threads : t.workers + 1;
 }
 
+Team* team = nullptr;  // never freed: threads may still look at it when the program ends
 pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
+
+void forget_team() { team = nullptr; }  // a forked child has none of its parent's threads
 
 Team& the_team() {
     pthread_mutex_lock(&making);
@@ -118,47 +130,26 @@ Team& the_team() {
 
 }  // namespace
 
-void Barrier::wait() {
-    if (threads_ == 1) return;
-    const uint32_t round = round_.load(std::memory_order_relaxed);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == threads_ - 1) {
-        arrived_.store(0, std::memory_order_relaxed);
-        round_.store(round + 1, std::memory_order_release);
-        return;
-    }
-    for (int32_t spin = 0; round_.load(std::memory_order_acquire) == round; ++spin) {
-        if (spin < kSpins) {
-            pause();
-        } else {
-            sched_yield();
-        }
-    }
+void Crew::wait_until(const std::atomic<int64_t>& done, int64_t count) {
+    wait_for([&] { return done.load(std::memory_order_acquire) == count; });
 }
 
-void run_together(Job job, void* argument, int32_t threads) {
+void run_together(Job job, void* argument, Phases phases, int32_t threads) {
     Team& t = the_team();
-    threads = threads < 1 ? 1 : (threads < kMostThreads ? threads : kMostThreads - 1);
     pthread_mutex_lock(&t.one_job);
-    threads = staffed(t, threads);
+    t.threads = staffed(t, threads < 1 ? 1 : threads);
     t.job = job;
     t.argument = argument;
-    t.threads = threads;
-    t.barrier.reset(threads);
-    t.pending.store(threads - 1, std::memory_order_relaxed);
-    const uint64_t count = t.number.load(std::memory_order_relaxed) / kMostThreads + 1;
-    t.number.store(count * kMostThreads + uint64_t(threads));
-    if (threads > 1 && t.sleepers.load() > 0) {
+    t.phases = phases;
+    t.number.fetch_add(1);
+    if (t.threads > 1 && t.sleepers.load() > 0) {
         pthread_mutex_lock(&t.sleep_lock);
         pthread_cond_broadcast(&t.wake);
         pthread_mutex_unlock(&t.sleep_lock);
     }
-    job(argument, 0, threads, t.barrier);
-    for (int32_t spin = 0; t.pending.load(std::memory_order_acquire) > 0; ++spin) {
-        if (spin < kSpins) {
-            pause();
-        } else {
-            sched_yield();
-        }
-    }
+    Crew crew(phases, 0, t.threads);
+    job(argument, crew);
+    t.number.fetch_add(1);  // from here on nobody joins
+    wait_for([&] { return t.inside.load() == 0; });
     pthread_mutex_unlock(&t.one_job);
 }
