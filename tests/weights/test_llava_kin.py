@@ -22,7 +22,9 @@ from beholder.parts.connectors.several import Squares
 from beholder.parts.contracts import Packed
 from beholder.parts.fusion.aggregators import Aggregators
 from beholder.parts.fusion.splice import Splice
+from beholder.parts.language.sizes_llama import QWEN2_7B
 from beholder.parts.vision.sizes_clips import UMT_L_16_448
+from beholder.parts.vision.vit import Take, ViT
 from beholder.weights.layout import to_published
 from beholder.weights.open import open_official
 from beholder.weights.ops import Exchange
@@ -125,6 +127,17 @@ CLIPS: dict[str, Any] = {
     "llm_compress_layer_list": [8, 16, 24],
     "llm_image_token_ratio_list": [1.0, 0.5, 0.25, 0.125],
 }
+NEXT: dict[str, Any] = {  # lmms-lab/llava-onevision-qwen2-7b-ov config.json
+    "architectures": ["LlavaQwenForCausalLM"],
+    "mm_vision_tower": "google/siglip-so400m-patch14-384",
+    "mm_hidden_size": 1152,
+    "mm_patch_merge_type": "spatial_unpad",
+    "mm_spatial_pool_mode": "bilinear",
+    "image_aspect_ratio": "anyres_max_9",
+    "image_grid_pinpoints": [[384 * row, 384 * column] for row in range(1, 7) for column in range(1, 7)],
+    "use_pos_skipping": False,
+    "pos_skipping_range": 4096,
+}
 PARROT = {
     "mm_vision_select_feature": "cls_patch",
     "num_experts": 6,
@@ -175,6 +188,7 @@ CASES: dict[str, dict[str, Any]] = {
     "mini-gemini-7b-hd": {**VICUNA, **LLAVA, **MGM, "model_type": "mgm", "image_size_aux": 1536}
     | {"image_grid": 2, "image_global": True},
     "videochat-flash-7b-448": {**QWEN2, **LLAVA, **CLIPS, "model_type": "videochat_flash_qwen"},
+    "llava-onevision-7b": {**QWEN2, **LLAVA, **NEXT, "model_type": "llava_qwen"},
     "parrot-7b": {**QWEN, **LLAVA, **PARROT, "model_type": "parrot_qwen2"},
     "longllava-53b": {**JAMBA, **LLAVA, "model_type": "llava_jamba", "resamplePooling": "2d"},
     "osprey-7b": {**VICUNA, **LLAVA, "model_type": "osprey", "mm_vision_tower": "./convnext.bin"},
@@ -193,13 +207,17 @@ def read(name: str, change: dict[str, Any] | None = None) -> Reading:
 
 
 def alike(part: Any) -> Any:
-    """A part without what files say and cards leave open: how tables of positions are resized, heads that are all there are,
-    and norms of what nobody reads.
+    """A part without what files say and cards leave open: how tables of positions are resized, heads that are all there
+    are, a last layer that is not read, norms of what nobody reads, and the order of resolutions.
     """
+    if isinstance(part, ViT) and part.take == Take((-2,), norm=False):
+        part = part.but(num_layers=part.num_layers - 1, take=Take(norm=False))
     changes: dict[str, Any] = {}
     for field, value in (("positions", None), ("last_eps", 1e-6), ("num_kv_heads", None)):
         if hasattr(part, field):
             changes[field] = value
+    if hasattr(part, "pinpoints"):
+        changes["pinpoints"] = tuple(sorted(part.pinpoints))
     return part.but(**changes)
 
 
@@ -222,7 +240,7 @@ def test_settings_give_the_card(name: str) -> None:
             each.but(token_id=-200) if isinstance(each, PLACED) else each
             for each in (mine.connector, theirs.connector)
         ]
-        assert connectors[0] == connectors[1] and mine.geometry == theirs.geometry
+        assert connectors[0] == connectors[1] and alike(mine.geometry) == alike(theirs.geometry)
     assert placed(got) == placed(want) and got.heads == want.heads
     heads = [each.main.attention for each in (got, want)]
     if hasattr(heads[0], "num_kv_heads"):
@@ -242,7 +260,14 @@ def small(name: str, monkeypatch: pytest.MonkeyPatch) -> Reading:
         "depths": [1] * 5,
         "image_size": 64,
     }
-    monkeypatch.setattr(llava_own, "TOWERS", (("ConvNeXt", staged), ("clip", clip)))
+    siglip = llava_own.SO400M | {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "image_size": 28,
+    }
+    siglip["num_attention_heads"] = 4
+    monkeypatch.setattr(llava_own, "TOWERS", (("ConvNeXt", staged), ("siglip", siglip), ("clip", clip)))
     eyes = llava_regions.OSPREY_EYES.but(image_size=64, dims=(192, 384, 768, 1536), depths=(1, 1, 1, 1))
     monkeypatch.setattr(llava_regions, "OSPREY_EYES", eyes)
     monkeypatch.setattr(
@@ -266,6 +291,8 @@ def small_settings(name: str) -> dict[str, Any]:
         changes |= {"vision_hidden_size": 32, "connector_depth": 2, "num_of_vision_sampler_layers": 1}
     elif name.startswith("glamm"):
         changes["bbox_token_idx"] = 80
+    elif name.startswith("llava-onevision"):
+        changes["image_grid_pinpoints"] = [[28, 28], [28, 56]]
     elif name.startswith("parrot"):
         changes |= {"moe_hidden_size": 64, "moe_intermediate_size": 24, "num_experts": 2}
     elif name.startswith("mini-gemini"):
@@ -324,6 +351,7 @@ NAMES: dict[str, tuple[str, set[str]]] = {
             "roi_align.updims",
         ),
     ),
+    "llava-onevision-7b": ("model.mm_projector.", both("0", "2")),
     "parrot-7b": (
         "model.moe_model.",
         {"gate.weight"}
@@ -413,3 +441,11 @@ def test_squares_of_tokens_are_read_as_the_released_projector_reads_them() -> No
     ours = Squares().build(3, 12)(Packed(map_CHW.flatten(1).T, (Grid(1, 4, 4),))).tokens_ND
     own = Exchange("w", 2, 3, 4).load(weight, (5, 15), {})
     assert torch.allclose(ours @ own[:, 2:-1].T, theirs @ weight[:, 2:-1].T, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llava", "qwen2"])
+def test_files_of_llava_next_have_other_types_too(kind: str) -> None:
+    files = {**CASES["llava-onevision-7b"], "model_type": kind}
+    assert read_system(files, name="x").card == read_system(CASES["llava-onevision-7b"], name="x").card
+    words = read_system({**QWEN2, "model_type": "qwen2"}, name="words").card
+    assert words.branches == () and words.main == QWEN2_7B

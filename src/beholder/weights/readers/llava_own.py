@@ -83,6 +83,9 @@ LANGUAGES: Mapping[str, str] = {
     "llava_mixtral": "mixtral",
     "llava_phi": "phi",
     "llava_qwen": "qwen2",
+    "llava_qwen2": "qwen2",
+    "llava-qwen2": "qwen2",
+    "qwen2": "qwen2",
     "llava_cohere": "cohere",
     "llava_jamba": "jamba",
     "tiny_llava_phi": "phi",
@@ -99,9 +102,18 @@ LANGUAGES: Mapping[str, str] = {
     "imp_phi3": "phi3",
     "imp_qwen1.5": "qwen2",
 }
+# the first of `architectures` -> the same, where files of several language models have one type
+ARCHITECTURES: Mapping[str, str] = {
+    "LlavaLlamaForCausalLM": "llama",
+    "LlavaMistralForCausalLM": "mistral",
+    "LlavaMixtralForCausalLM": "mixtral",
+    "LlavaQwenForCausalLM": "qwen2",
+    "LlavaQwen2ForCausalLM": "qwen2",
+}
+SHARED = ("llava", "qwen2")
 # of training, or said by the tower's name
 UNREAD = re.compile(
-    r"(mm_|image_|tune_|tokenizer_|freeze_|vision_tower|use_mm_proj|unfreeze_|s2_|use_s2|num_experts_mm|add_faster"
+    r"(mm_|add_time|force_sample|use_pos_|faster_|image_|tune_|tokenizer_|freeze_|vision_tower|use_mm_proj|unfreeze_|s2_|use_s2|num_experts_mm|add_faster"
     r"|max_num|pos_skipping|delay_load|train_).*"
 )
 
@@ -123,7 +135,8 @@ def own_llava(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
     """Raises `UnknownName` for an encoder or a projector that is not known."""
     kind = str(fields.raw("model_type"))
     tower = tower_of(fields)
-    language = read_decoder(language_of(fields, LANGUAGES[kind], "resamplePooling"))
+    words = ARCHITECTURES.get(architecture(fields), LANGUAGES[kind]) if kind in SHARED else LANGUAGES[kind]
+    language = read_decoder(language_of(fields, words, "resamplePooling"))
     merge = fields.get("mm_patch_merge_type", "flat")
     newline = "unpad" in merge
     connector, layout, place = projector_of(fields)
@@ -166,6 +179,12 @@ def _depths(kind: str, vision: ViT, then: ConnectorConfig) -> tuple[ViT, Connect
         return vision, then, ""
     connector = LayerMeans((1, half, half), then) if kind == "dci" else LayerTokens(then)
     return vision, connector, "then."
+
+
+def architecture(fields: Fields) -> str:
+    """The first of `architectures`, or nothing."""
+    written = fields.raw("architectures")
+    return str(written[0]) if isinstance(written, list) and written else ""
 
 
 def _averaged(fields: Fields, projector: ConnectorConfig) -> ConnectorConfig:
@@ -260,5 +279,5 @@ def geometry_of(fields: Fields, tower: Tower, side: int) -> Geometry:
 READERS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
     kind: own_llava
     for kind in LANGUAGES
-    if kind != "llava"  # which the Hugging Face layout has too
+    if kind not in SHARED  # whose other files other readers read
 }
