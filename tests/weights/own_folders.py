@@ -15,7 +15,7 @@ from beholder.cards import card
 from beholder.model import build
 from beholder.parts.language.decoder import Decoder
 from beholder.weights.layout import to_own, to_published
-from beholder.weights.load import state_shapes
+from beholder.weights.load import state_shapes, state_tensors
 from beholder.weights.readers.systems import read_system
 
 
@@ -27,7 +27,7 @@ def both(*names: str) -> set[str]:
 def published_names(config: Mapping[str, Any], prefix: str = "") -> set[str]:
     """What a checkpoint of these settings holds under `prefix`, without it."""
     reading = read_system(config, name="small")
-    published = to_published(build(reading.card, device="meta").state_dict(), reading.namings[0])
+    published = to_published(state_tensors(build(reading.card, device="meta")), reading.namings[0])
     return {name.removeprefix(prefix) for name in published if name.startswith(prefix)}
 
 
@@ -35,7 +35,7 @@ def assert_comes_back(config: Mapping[str, Any], folder: Path) -> None:
     """Values survive both directions, and a folder that holds them under the authors' names opens with them."""
     reading = read_system(config, name="small")
     model = build(reading.card, seed=3)
-    state = model.state_dict()
+    state = state_tensors(model)
     published = to_published(state, reading.namings[0])
     again = to_own(published, reading.namings[0], state_shapes(model))
     assert all(torch.equal(again[name].load(), value) for name, value in state.items())
@@ -43,7 +43,7 @@ def assert_comes_back(config: Mapping[str, Any], folder: Path) -> None:
     save_file(
         {name: value.load().contiguous() for name, value in published.items()}, folder / "model.safetensors"
     )
-    opened = load(folder, dtype=torch.float32).model.state_dict()
+    opened = state_tensors(load(folder, dtype=torch.float32).model)
     assert set(opened) == set(state) and all(torch.equal(opened[name], state[name]) for name in state)
 
 

@@ -10,7 +10,7 @@ import pytest
 from beholder.cards import card
 from beholder.errors import BeholderError
 from beholder.parts.connectors.projections import Mlp
-from beholder.weights.readers import llava_own
+from beholder.weights.readers import cumo, llava_own
 from beholder.weights.readers.systems import read_system
 from tests.weights.own_folders import assert_comes_back, assert_is_card, both, published_names
 
@@ -111,12 +111,10 @@ def test_values_come_back_and_a_folder_opens(config: dict[str, Any], tmp_path: P
     assert_comes_back(config | SIZES, tmp_path)
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_files_of_llava_for_mistral_are_read_as_before() -> None:
     """They have the same type, and no experts."""
-    own = {
-        key: value for key, value in MISTRAL.items() if key not in ("mlp_smoe", "clip_smoe", "num_experts")
-    }
-    own = {key: value for key, value in own.items() if key not in ("scales", "num_selected", "num_layers")}
+    own = {key: value for key, value in MISTRAL.items() if key not in cumo.OWN}
     read = read_system(own | {"mm_projector_type": "mlp2x_gelu"}, name="llava").card
     assert read.branch().connector == Mlp() and read.main is not None
     assert read.main.num_layers == card("cumo-mistral-7b").main.num_layers  # type: ignore[union-attr]

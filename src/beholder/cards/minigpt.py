@@ -48,14 +48,14 @@ MINIGPT_4_VICUNA_7B = Card(
     stages=(
         Stage(
             "align",
-            rules=(Trains("branches.image.connector.linear.*", lr=1e-4, weight_decay=0.05),),
+            rules=(Trains("branches.image.connector.*linear.*", lr=1e-4, weight_decay=0.05),),
             steps=20000,
             batch=256,
             warmup=5000,
         ),
         Stage(
             "polish",
-            rules=(Trains("branches.image.connector.linear.*", lr=3e-5, weight_decay=0.05),),
+            rules=(Trains("branches.image.connector.*linear.*", lr=3e-5, weight_decay=0.05),),
             steps=1000,
             batch=12,
             warmup=200,
@@ -67,7 +67,12 @@ MINIGPT_4_VICUNA_13B = MINIGPT_4_VICUNA_7B.but(
     name="minigpt-4-vicuna-13b", language=sizes_llama.VICUNA_13B_V0
 )
 MINIGPT_4_LLAMA_2_7B = MINIGPT_4_VICUNA_7B.but(
-    name="minigpt-4-llama-2-7b", language=language.LLAMA_2_7B, prompt=formats.MINIGPT_4_LLAMA_2
+    name="minigpt-4-llama-2-7b",
+    vision=EYES.but(take=Take()),
+    connector=Adjacent(4),  # `has_qformer: False` in configs/models/minigpt4_llama2.yaml
+    fusion=(Splice(token_id=32000),),
+    language=language.LLAMA_2_7B,
+    prompt=formats.MINIGPT_4_LLAMA_2,
 )
 
 MINIGPT_V2_7B = MINIGPT_4_LLAMA_2_7B.but(

@@ -22,6 +22,7 @@ from beholder.model import Model, build
 from beholder.parts.language.decoder import Decoder
 from beholder.prompts.tokenizer import Tokenizer
 from beholder.questions import FOLDER
+from beholder.weights.beside import COMPOSED, LANGUAGES, composed_weights, with_settings
 from beholder.weights.files import open_weights
 from beholder.weights.gguf_files import read_metadata
 from beholder.weights.layout import Binding, Layout, to_own
@@ -123,7 +124,7 @@ def open_official(folder: str | Path, *, dtype: torch.dtype | None = None, devic
     folder = Path(folder)
     config = folder_config(folder)
     reading = read_folder_config(folder, config)
-    weights = open_weights(weights_of(folder, config))
+    weights = folder_weights(folder, config)
     model = build(reading.card, device="meta")
     naming = choose_naming(reading, weights, state_shapes(model))
     load_state(model, weights, reading.namings[naming], dtype=dtype, device=device)
@@ -189,8 +190,9 @@ def open_named(
         opened.model.card = labelled(opened.model.card, chosen)
     if dtype is None and not exact:
         opened = replace(opened, widened=slow_half_to_float(opened.model))
-    has_tokenizer = (folder / "tokenizer.json").is_file()
-    return opened, Tokenizer.from_folder(folder) if has_tokenizer else None
+    places = (folder, *(folder / name for name in LANGUAGES))
+    words = next((place for place in places if (place / "tokenizer.json").is_file()), None)
+    return opened, None if words is None else Tokenizer.from_folder(words)
 
 
 def labelled(read: Card, chosen: Card) -> Card:
@@ -239,17 +241,26 @@ OPEN_CLIP = "open_clip_config.json"
 
 
 def folder_config(folder: Path) -> dict[str, Any]:
-    """A folder's `config.json`; the settings of open_clip where there are such and no `config.json` with a type."""
+    """A folder's `config.json`, with the language model's that lies beside it where it was released alone; the settings of
+    open_clip where there are such and no `config.json` with a type.
+    """
     own, other = folder / "config.json", folder / OPEN_CLIP
     if other.is_file() and not (own.is_file() and "model_type" in read_json(own)):
         return {"model_type": "open_clip", **read_json(other)}
-    return read_json(own)
+    config = read_json(own)
+    beside = COMPOSED.get(str(config.get("model_type")))
+    if beside is None:
+        return config
+    language = folder / beside.language / "config.json"
+    return with_settings(folder, config, read_json(language) if language.is_file() else None)
 
 
-def weights_of(folder: Path, config: Mapping[str, Any]) -> Path:
+def folder_weights(folder: Path, config: Mapping[str, Any]) -> LazyTensors:
     """What in a folder holds its weights: open_clip's have a file of their own beside those of other libraries."""
+    if str(config.get("model_type")) in COMPOSED:
+        return composed_weights(folder, config)
     own = folder / "open_clip_model.safetensors"
-    return own if "model_cfg" in config and own.is_file() else folder
+    return open_weights(own if "model_cfg" in config and own.is_file() else folder)
 
 
 def read_folder_config(folder: Path, config: Mapping[str, Any]) -> Reading:

@@ -1,0 +1,130 @@
+"""Weights that authors released without what they were trained on: a folder with these, and the other parts in folders of their
+own inside it, named as the authors' code names them. `config.json` is the `model` section of their settings, with their class's
+registered name for its `model_type`.
+
+    config.json          {"model_type": "minigpt_v2", "image_size": 448, "lora_r": 64, "lora_alpha": 16}
+    model.safetensors    what they trained (of a `.pth`: the tensors under `model`)
+    llama_model/         the language model's folder as its own authors released it
+    visual_encoder/      the encoder of pictures
+    q_former_model/      BLIP-2's first stage, where its Q-Former was not trained again
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from beholder.errors import WeightsError
+from beholder.weights.files import open_weights
+from beholder.weights.lazy import LazyTensor, lazy
+
+
+class Composition(NamedTuple):
+    """language, projection: what the authors call their language model and the map before it. queried: there is a Q-Former,
+    unless settings say otherwise. patches: those of the encoder are read too. side: pixels of a picture.
+    """
+
+    language: str
+    projection: str
+    queried: bool = True
+    patches: bool = False
+    side: int = 224
+
+
+# by `model_type`
+COMPOSED: Mapping[str, Composition] = {
+    "minigpt4": Composition("llama_model", "llama_proj"),
+    "minigpt_v2": Composition("llama_model", "llama_proj", queried=False, side=448),
+    "bliva_vicuna": Composition("llm_model", "llm_proj", patches=True),
+    "bliva_flant5": Composition("t5_model", "t5_proj", patches=True),
+}
+LANGUAGES = tuple(sorted({composition.language for composition in COMPOSED.values()}))
+ENCODER, QUERIES = "visual_encoder", "q_former_model"
+OF_QUERIES = ("Qformer.", "query_tokens", "ln_vision.")  # what is taken of BLIP-2's first stage
+ADAPTER = re.compile(r"(\w+\.)base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight")
+
+
+def with_settings(folder: Path, config: dict[str, Any], language: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A composed folder's settings with those of its language model, where they are not in them already. language: what its
+    folder's `config.json` holds, None where there is no such folder. Raises `WeightsError` where neither has them.
+    """
+    key = COMPOSED[str(config["model_type"])].language
+    if isinstance(config.get(key), Mapping):
+        return config
+    if language is None:
+        raise WeightsError(
+            f"{folder}: {config['model_type']} was released without its language model; put that model's folder at "
+            f"{folder / key}"
+        )
+    return {**config, key: dict(language)}
+
+
+def composed_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, LazyTensor]:
+    """All weights of a composed folder under the names of the authors' whole model, adapters multiplied into what they change.
+    What was trained stands before what it was trained on.
+    """
+    found: dict[str, LazyTensor] = {}
+    inside = (COMPOSED[str(config["model_type"])].language, ENCODER, QUERIES)
+    for name in (name for name in inside if (folder / name).is_dir()):
+        weights = open_weights(folder / name)
+        if name == QUERIES:
+            found |= {key: tensor for key, tensor in weights.items() if key.startswith(OF_QUERIES)}
+        else:
+            found |= {f"{name}.{key}": tensor for key, tensor in weights.items()}
+    trained = open_weights(folder)
+    adapters = {key: tensor for key, tensor in trained.items() if ADAPTER.fullmatch(key)}
+    found |= _first_norm(config, found) | {
+        key: tensor for key, tensor in trained.items() if key not in adapters
+    }
+    return found | _adapted(found, adapters, float(config.get("lora_alpha") or 16))
+
+
+def has_queries(config: Mapping[str, Any]) -> bool:
+    """Whether a Q-Former reads the encoder."""
+    return COMPOSED[str(config["model_type"])].queried and config.get("has_qformer") is not False
+
+
+def _first_norm(config: Mapping[str, Any], found: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
+    """The norm behind the encoder where there is no Q-Former with which it was trained: as it is made, and in no file."""
+    first = found.get(f"{ENCODER}.cls_token")
+    if first is None or has_queries(config):
+        return {}
+    width = first.shape[-1]
+    return {
+        f"ln_vision.{leaf}": lazy(f"ln_vision.{leaf}", values)
+        for leaf, values in (("weight", torch.ones(width)), ("bias", torch.zeros(width)))
+    }
+
+
+def _adapted(
+    base: Mapping[str, LazyTensor], adapters: Mapping[str, LazyTensor], alpha: float
+) -> dict[str, LazyTensor]:
+    """The matrices that `adapters` change, with the changes in them (LoRA, 2106.09685, as peft names it)."""
+    pairs: dict[str, dict[str, LazyTensor]] = {}
+    for key, tensor in adapters.items():
+        match = ADAPTER.fullmatch(key)
+        assert match is not None
+        pairs.setdefault(f"{match[1]}{match[2]}.weight", {})[match[3]] = tensor
+    for name, pair in pairs.items():
+        if name not in base or set(pair) != {"A", "B"}:
+            what = "its matrix" if name not in base else "its other half"
+            raise WeightsError(f"an adapter of {name} without {what}; copy the files again")
+    return {name: _changed(base[name], pair["A"], pair["B"], alpha) for name, pair in pairs.items()}
+
+
+def _changed(base: LazyTensor, a_RI: LazyTensor, b_OR: LazyTensor, alpha: float) -> LazyTensor:
+    rank = a_RI.shape[0]
+    if base.shape != (b_OR.shape[0], a_RI.shape[1]) or b_OR.shape[1] != rank:
+        raise WeightsError(f"{base.name}: {base.shape} is no product of {b_OR.shape} and {a_RI.shape}")
+
+    def read(dtype: torch.dtype | None) -> Tensor:
+        change_OI = b_OR.load(torch.float32) @ a_RI.load(torch.float32) * (alpha / rank)
+        return (base.load(torch.float32) + change_OI).to(dtype or base.dtype)
+
+    return replace(base, read=read)
