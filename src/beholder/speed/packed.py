@@ -21,6 +21,7 @@ from beholder.parts.blocks.latent_attention import LatentSelfAttention
 from beholder.parts.blocks.lora import AdaptedLinear
 from beholder.parts.blocks.mlp import FeedForwardLayer
 from beholder.parts.blocks.moe import ExpertsLayer
+from beholder.parts.blocks.norms import RmsNorm
 from beholder.parts.contracts import Context
 from beholder.parts.contracts import Packed as Features
 from beholder.parts.language.decoder import DecoderModel
@@ -34,6 +35,7 @@ from beholder.speed.linears import (
     is_packed,
     packed_linear,
 )
+from beholder.speed.norms import PackedRmsNorm, packs
 from beholder.speed.precision import Precision
 
 SMALLEST = 1 << 14  # weights of a matrix below which packing gains nothing
@@ -130,7 +132,15 @@ class _Packer:
         for name, module in list(self.model.named_modules(remove_duplicate=False)):
             if isinstance(module, nn.Linear):
                 self._alone(name, module, reasons.get(name))
+            elif isinstance(module, RmsNorm) and packs(module):
+                self._norm(name, module)
         self._tied_head()
+
+    def _norm(self, name: str, norm: RmsNorm) -> None:
+        """Norms of bf16 that stand in a part with packed maps."""
+        parent, _, child = name.rpartition(".")
+        if name.split(".")[0] not in LEFT_PARTS and self.precision.dtype(_part_of(name)) == torch.bfloat16:
+            setattr(self.model.get_submodule(parent), child, PackedRmsNorm(norm))
 
     def _attention(self, name: str, attention: SelfAttention, reasons: Mapping[str, str]) -> None:
         """Queries, keys and values in one map, for attention that reads one input."""

@@ -68,6 +68,13 @@ class Attention(MixerConfig):
     def kv_heads(self) -> int:
         return self.num_kv_heads or self.num_heads
 
+    @property
+    def turns_plainly(self) -> bool:
+        """Whether queries and keys are turned, in halves of all their channels, and nothing else happens to them."""
+        other = (self.qk_norm, self.clip, self.query_scale)
+        plain = type(self.rotary) is Rotary and self.rotary.pairs == "half" and self.rotary.share == 1
+        return plain and all(each is None for each in other)
+
     def width(self, dim: int) -> int:
         """Channels of one head; raises `BeholderError` where heads do not divide the width or each other."""
         if self.num_heads % self.kv_heads:
@@ -191,7 +198,7 @@ class SelfAttention(Mixer):
         self.config, self.head_dim, self.index = config, config.width(dim), index
         joined, shared = config.num_heads * self.head_dim, config.kv_heads * self.head_dim
         k_bias = config.qkv_bias if config.k_bias is None else config.k_bias
-        self.widths, self.fused = (joined, shared, shared), None
+        self.widths, self.fused, self.turns_plainly = (joined, shared, shared), None, config.turns_plainly
         self.q = nn.Linear(dim, joined, bias=config.qkv_bias)
         self.k = nn.Linear(kv_dim or dim, shared, bias=k_bias)
         self.v = nn.Linear(kv_dim or dim, shared, bias=config.qkv_bias)
@@ -221,9 +228,13 @@ class SelfAttention(Mixer):
 
     def heads(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module]) -> Tensor:
         """What each head gives, (B, H, T, K)."""
-        q, k, v = parts["qkv"](x_BTD, self.project, step.inputs) if "qkv" in parts else self.project(x_BTD)
-        q_BHTK, k_BJTK = self._prepare(q, self.q_norm, step), self._prepare(k, self.k_norm, step, keys=True)
-        v_BJTK = self.split(v)
+        if self.fused is not None and self.turns_plainly and "qkv" not in parts:
+            q_BHTK, k_BJTK, v_BJTK = self._together(self.fused(x_BTD), step)
+        else:
+            given = parts["qkv"](x_BTD, self.project, step.inputs) if "qkv" in parts else self.project(x_BTD)
+            q_BHTK = self._prepare(given[0], self.q_norm, step)
+            k_BJTK = self._prepare(given[1], self.k_norm, step, keys=True)
+            v_BJTK = self.split(given[2])
         if self.config.query_scale is not None:
             assert step.positions is not None
             q_BHTK = q_BHTK * self.config.query_scale.factors(step.positions).to(q_BHTK.dtype)
@@ -234,6 +245,16 @@ class SelfAttention(Mixer):
             )
         y_BHTK = self.attend(q_BHTK, k_BJTK, v_BJTK, mask)
         return parts["heads"](y_BHTK, q_BHTK, x_BTD, step) if "heads" in parts else y_BHTK
+
+    def _together(self, qkv_BTD: Tensor, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values split into heads, the first two turned at once: fewer calls at each word."""
+        heads, shared, rotary = self.config.num_heads, self.config.kv_heads, self.config.rotary
+        assert isinstance(rotary, Rotary)
+        x_BLTK, v_BJTK = self.split(qkv_BTD).split((heads + shared, shared), 1)
+        cos, sin = step.signed_tables(rotary, self.head_dim)
+        x_BLTK = torch.addcmul(x_BLTK * cos, x_BLTK.roll(self.head_dim // 2, -1), sin)
+        q_BHTK, k_BJTK = x_BLTK.split((heads, shared), 1)
+        return q_BHTK, k_BJTK, v_BJTK
 
     def _kept(self, k_BJTK: Tensor, v_BJTK: Tensor, step: Step) -> tuple[Tensor, Tensor, AttentionMask]:
         """The new keys and values with those that the state keeps, and which of them may be seen."""

@@ -77,6 +77,7 @@ class Step:
     stats: dict[str, list[Tensor]] = field(default_factory=dict)
     _masks: dict[tuple[int | None, bool], AttentionMask] = field(default_factory=dict)
     _tables: dict[tuple[RotaryTables, int], Tables] = field(default_factory=dict)
+    _signed: dict[tuple[RotaryTables, int], Tables] = field(default_factory=dict)
     _biases: dict[tuple[Alibi, int], Tensor] = field(default_factory=dict)
 
     def mask(self, window: int | None = None, chunked: bool = False) -> AttentionMask:
@@ -100,7 +101,7 @@ class Step:
         assert keys is not None, "only layers that mask can hide tokens"
         segments_BS = keys.segments_BT.masked_fill(hidden_BS, PADDING)
         self.keys, self.positions = replace(keys, segments_BT=segments_BS, plain=False), positions
-        for made in (self._masks, self._tables, self._biases):
+        for made in (self._masks, self._tables, self._signed, self._biases):
             made.clear()
 
     def memory_mask(self) -> AttentionMask:
@@ -114,6 +115,14 @@ class Step:
         if (rotary, head_dim) not in self._tables:
             self._tables[rotary, head_dim] = rotary.tables(self._real_positions(), head_dim, self.dtype)
         return self._tables[rotary, head_dim]
+
+    def signed_tables(self, rotary: RotaryTables, head_dim: int) -> Tables:
+        """`tables` with the first half of the sines negated, for channels that have changed halves; the same at each call."""
+        if (rotary, head_dim) not in self._signed:
+            cos, sin = self.tables(rotary, head_dim)
+            first, second = sin.chunk(2, -1)
+            self._signed[rotary, head_dim] = cos, torch.cat((-first, second), -1)
+        return self._signed[rotary, head_dim]
 
     def set_tables(self, rotary: RotaryTables, head_dim: int, tables: Tables) -> None:
         """What `tables` shall give where positions alone do not decide it."""
