@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from beholder.errors import BeholderError
-from beholder.generate.features import FeatureCache
 from beholder.generate.jobs import Job
-from beholder.generate.prefixes import PrefixCache
 from beholder.generate.results import Piece, Result
+from beholder.generate.runtime import MIB
 from beholder.generate.sampling import Sampling
 from beholder.generate.scheduler import Limits, Scheduler
 from beholder.pipeline import Pipeline
@@ -24,7 +23,6 @@ from beholder.prompts.messages import Message, parse
 from beholder.reply import Reply
 
 Messages = Sequence[Message | Mapping[str, Any]]
-MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -126,10 +124,7 @@ class Engine:
         self.scheduler = Scheduler(
             pipeline.model,
             settings.limits,
-            prefixes=PrefixCache(settings.prefix_bytes) if settings.prefix_bytes else None,
-            features=FeatureCache(settings.picture_bytes) if settings.picture_bytes else None,
-            advance=pipeline.advance,
-            guesser=pipeline.guesser,
+            pipeline.runtime.remembering(settings.prefix_bytes, settings.picture_bytes),
         )
         self._workers = ThreadPoolExecutor(settings.workers, thread_name_prefix="beholder-media")
         self._work = threading.Condition()

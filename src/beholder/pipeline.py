@@ -20,13 +20,12 @@ from beholder.cards.schema import Card
 from beholder.composing import asks, boxes_of, write
 from beholder.errors import BeholderError
 from beholder.generate.forms import Maker, maker
-from beholder.generate.guesses import Guesser
 from beholder.generate.jobs import Job
 from beholder.generate.loop import answers, generate
 from beholder.generate.results import Piece, Result
 from beholder.generate.rows import check_context, make_rows
+from beholder.generate.runtime import Runtime
 from beholder.generate.sampling import Sampling
-from beholder.generate.steps import Advance
 from beholder.hearing import write_down, writes_down
 from beholder.media.decode import decode_many
 from beholder.model import Batch, Model, Output
@@ -67,8 +66,7 @@ class Pipeline:
 
     model: built, with its weights. tokenizer: None for systems without text. chat: a prompt format in place
     of the card's.
-    advance: how the steps of answers are computed, in place of the model's own way (compiled code). guesser: speculative
-    decoding, `generate.guesses`; both may be set later.
+    runtime: how answers are computed: compiled steps, guesses, what is kept of earlier ones; may be set later.
     origin: the published folder the weights were read from, for `export`. words: the tokenizer of a connector that reads
     questions in words of its own, where `origin` holds none.
     """
@@ -81,14 +79,13 @@ class Pipeline:
         chat: ChatFormat | None = None,
         origin: Opened | None = None,
         words: Tokenizer | None = None,
-        advance: Advance | None = None,
-        guesser: Guesser | None = None,
+        runtime: Runtime = Runtime(),
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.origin = origin
         self.words = question_tokenizer(origin.folder) if words is None and origin is not None else words
-        self.advance, self.guesser = advance, guesser
+        self.runtime = runtime
         self._format = chat
 
     @property
@@ -377,7 +374,13 @@ class Pipeline:
         if asks(self.model) is None:
             follow = None if sampling.form is None else self._follow
             return prepared, generate(
-                self.model, batch, samplings, eos_ids=ends, decode=decode, follow=follow
+                self.model,
+                batch,
+                samplings,
+                eos_ids=ends,
+                decode=decode,
+                follow=follow,
+                runtime=self.runtime,
             )
         if sampling.form is not None or sampling.logprobs is not None:
             raise BeholderError(

@@ -7,6 +7,7 @@ import pytest
 from beholder.errors import BeholderError
 from beholder.generate.guesses import draft, look_up
 from beholder.generate.prefixes import PrefixCache
+from beholder.generate.runtime import Runtime
 from beholder.generate.sampling import Sampling
 from beholder.generate.scheduler import Limits, Scheduler
 from beholder.model import build
@@ -42,7 +43,7 @@ def test_answers_stay_the_same(model, sampling) -> None:
     itself, other = draft(model, model, 3), draft(spread(build(TEXT, seed=2)), model, 3)
     found = []
     for guesser in (look_up(4), itself, other):
-        scheduler = Scheduler(model, guesser=guesser)
+        scheduler = Scheduler(model, runtime=Runtime(guesser=guesser))
         assert run(scheduler, [job(model, prompt, sampling)])[0] == wanted
         found.append((scheduler.guessed, scheduler.right))
     (_, (guessed, right), (wild, seldom)) = found
@@ -55,7 +56,9 @@ def test_right_guesses_save_passes(model, monkeypatch) -> None:
     passes = []
     read = model.read
     monkeypatch.setattr(model, "read", lambda *given: passes.append(1) or read(*given))
-    scheduler = Scheduler(model, guesser=lambda: lambda ids: list(wanted[len(ids) - 3 :][:5]))
+    scheduler = Scheduler(
+        model, runtime=Runtime(guesser=lambda: lambda ids: list(wanted[len(ids) - 3 :][:5]))
+    )
     monkeypatch.undo()
     wanted = alone(model, text(3, 4, 5), Sampling(max_tokens=25))
     monkeypatch.setattr(model, "read", lambda *given: passes.append(1) or read(*given))
@@ -66,7 +69,7 @@ def test_right_guesses_save_passes(model, monkeypatch) -> None:
 def test_guesses_stay_within_room_and_words(model) -> None:
     probe = Scheduler(model, Limits(budget=2**40)).room
     wild = lambda: lambda ids: [7, 299, 300, 5, -1] * 20  # noqa: E731
-    scheduler = Scheduler(model, Limits(budget=probe.bytes(60, 1), spare=4), guesser=wild)
+    scheduler = Scheduler(model, Limits(budget=probe.bytes(60, 1), spare=4), Runtime(guesser=wild))
     sampling = Sampling(max_tokens=30)
     assert run(scheduler, [job(model, text(3, 4, 5), sampling)])[0] == alone(model, text(3, 4, 5), sampling)
     assert scheduler.nbytes == 0
@@ -74,7 +77,7 @@ def test_guesses_stay_within_room_and_words(model) -> None:
 
 def test_a_finished_answer_is_kept_without_its_wrong_guesses(model) -> None:
     cache, sampling = PrefixCache(2**24), Sampling(max_tokens=12)
-    scheduler = Scheduler(model, prefixes=cache, guesser=lambda: lambda ids: [9, 9, 9])
+    scheduler = Scheduler(model, runtime=Runtime(prefixes=cache, guesser=lambda: lambda ids: [9, 9, 9]))
     (said,) = run(scheduler, [job(model, text(*range(3, 30)), sampling)])
     later = text(*range(3, 30), *said, 40, 41)
     again = job(model, later, sampling)
@@ -89,7 +92,7 @@ def test_every_kind_of_state_is_answered_right(name: str) -> None:
     """States that cannot be cut back go on without guesses."""
     tiny = Tiny(name, PHOTO)
     model, sampling = spread(tiny.model), Sampling(max_tokens=9)
-    scheduler = Scheduler(model, guesser=look_up(3))
+    scheduler = Scheduler(model, runtime=Runtime(guesser=look_up(3)))
     assert run(scheduler, [job(model, tiny.batch(), sampling)])[0] == alone(model, tiny.batch(), sampling)
 
 

@@ -15,6 +15,7 @@ from beholder.generate.features import FeatureCache
 from beholder.generate.jobs import Job
 from beholder.generate.prefixes import PrefixCache
 from beholder.generate.rows import check_context, make_rows
+from beholder.generate.runtime import Runtime
 from beholder.generate.sampling import Sampling
 from beholder.generate.scheduler import Limits, Scheduler
 from beholder.model import Batch, Model, build
@@ -124,8 +125,7 @@ def test_company_changes_no_answer(name: str) -> None:
     scheduler = Scheduler(
         model,
         Limits(rows=4, chunk=7, views=2),
-        prefixes=PrefixCache(2**26),
-        features=FeatureCache(2**26),
+        Runtime(prefixes=PrefixCache(2**26), features=FeatureCache(2**26)),
     )
     for _ in range(2):  # the second time from what was kept
         jobs = [job(model, batch, each) for batch, each in zip(prompts, samplings, strict=True)]
@@ -301,7 +301,7 @@ def test_a_form_that_nothing_follows_fails_alone(model) -> None:
 def test_a_conversation_goes_on_where_it_was(name: str) -> None:
     tiny = Tiny(name, PHOTO)
     model, sampling = spread(tiny.model), Sampling(max_tokens=8)
-    scheduler = Scheduler(model, prefixes=PrefixCache(2**26), features=FeatureCache(2**26))
+    scheduler = Scheduler(model, runtime=Runtime(prefixes=PrefixCache(2**26), features=FeatureCache(2**26)))
     first = tiny.batch()
     first = replace(first, ids_BT=torch.cat((first.ids_BT, torch.tensor([[30 + i for i in range(20)]])), 1))
     (said,) = run(scheduler, [job(model, first, sampling)])
@@ -319,9 +319,12 @@ def test_a_conversation_goes_on_where_it_was(name: str) -> None:
 
 def test_prefixes_stay_within_their_bytes(model) -> None:
     probe = PrefixCache(2**30)
-    run(Scheduler(model, prefixes=probe), [job(model, text(*range(3, 40)), Sampling(max_tokens=1))])
+    run(
+        Scheduler(model, runtime=Runtime(prefixes=probe)),
+        [job(model, text(*range(3, 40)), Sampling(max_tokens=1))],
+    )
     cache = PrefixCache(2 * probe.nbytes)
-    scheduler = Scheduler(model, prefixes=cache)
+    scheduler = Scheduler(model, runtime=Runtime(prefixes=cache))
     for start in range(3, 60, 3):
         run(scheduler, [job(model, text(*range(start, start + 37)), Sampling(max_tokens=1))])
         assert cache.nbytes <= cache.limit

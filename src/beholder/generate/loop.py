@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 from beholder.errors import BeholderError
 from beholder.generate.forms import Maker
-from beholder.generate.guesses import Guesser
 from beholder.generate.jobs import Job
 from beholder.generate.results import Piece, Result
 from beholder.generate.rows import TextStream, check_context, make_rows
+from beholder.generate.runtime import Runtime
 from beholder.generate.sampling import Sampling
 from beholder.generate.scheduler import Limits, Scheduler
-from beholder.generate.steps import Advance
 from beholder.model import Batch, Model
 
 WHOLE = Limits(rows=2**31, chunk=2**31, views=2**31)  # nobody else waits
@@ -29,15 +28,13 @@ def generate(
     eos_ids: Sequence[int],
     decode: Callable[[], TextStream],
     follow: Maker | None = None,
-    advance: Advance | None = None,
-    guesser: Guesser | None = None,
+    runtime: Runtime = Runtime(),
 ) -> Iterator[Piece]:
     """Answers to the batch's prompts, piece by piece; each row's last piece holds its `Result`.
 
     samplings: one per row. eos_ids end an answer. decode: makes a row's ids-to-text stream, `Tokenizer.stream`. follow: makes
-    what keeps answers in their form, `forms.maker`. advance: in place of `steps.advance`. guesser: of `guesses`. Rows that
-    are done leave the batch. Raises `BeholderError` before any computation where a prompt leaves no room for an answer in
-    the model's context.
+    what keeps answers in their form, `forms.maker`. Rows that are done leave the batch. Raises `BeholderError` before any
+    computation where a prompt leaves no room for an answer in the model's context.
     """
     ids_BT = batch.ids_BT
     assert ids_BT is not None
@@ -53,7 +50,7 @@ def generate(
             raise BeholderError("prompts of one batch are searched with the same beams; answer them apart")
         return search(model, batch, samplings, usages, eos_ids=eos_ids, decode=decode)
     rows = make_rows(model, batch, samplings, usages, eos_ids=eos_ids, decode=decode, follow=follow)
-    return _run(Scheduler(model, WHOLE, advance=advance, guesser=guesser), Job(batch, rows))
+    return _run(Scheduler(model, WHOLE, runtime), Job(batch, rows))
 
 
 def answers(pieces: Iterator[Piece]) -> list[Result]:

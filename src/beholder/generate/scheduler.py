@@ -17,14 +17,14 @@ from torch import Tensor
 
 from beholder.errors import BeholderError
 from beholder.generate import steps
-from beholder.generate.features import FeatureCache, Features, encode_requests
-from beholder.generate.guesses import Guesser
+from beholder.generate.features import Features, encode_requests
 from beholder.generate.jobs import Job, Pack, told, with_answers
 from beholder.generate.pieces import can_be_cut, cuts_of, piece_of, stop_of
-from beholder.generate.prefixes import PrefixCache, prompt_key
+from beholder.generate.prefixes import prompt_key
 from beholder.generate.results import Piece
 from beholder.generate.room import Room
 from beholder.generate.rows import choose, mark_seen
+from beholder.generate.runtime import Runtime
 from beholder.model import Batch, Model
 from beholder.parts.contracts import LanguageInputs
 from beholder.parts.language.decoder import DecoderModel
@@ -66,24 +66,19 @@ class _Reading:
 class Scheduler:
     """Runs requests by steps; whoever calls `step` computes. `submit` and `cancel` may be called from other threads.
 
-    advance: how one token more of every row is read, `steps.advance` where None. guesser: guesses the next tokens of an
-    answer that goes on alone.
+    runtime: how answers are computed.
     """
 
     def __init__(
         self,
         model: Model,
         limits: Limits = Limits(),
-        *,
-        prefixes: PrefixCache | None = None,
-        features: FeatureCache | None = None,
-        advance: steps.Advance | None = None,
-        guesser: Guesser | None = None,
+        runtime: Runtime = Runtime(),
     ) -> None:
         self.model, self.limits = model, limits
-        self.prefixes, self.features = prefixes, features
+        self.prefixes, self.features = runtime.prefixes, runtime.features
         self.room = Room(model, limits.budget) if limits.budget is not None else None
-        self._advance_by, self._guesser = advance, guesser
+        self._advance_by, self._guesser = runtime.advance, runtime.guesser
         self._lock = Lock()
         self._count = 0
         self._waiting: list[Job] = []
