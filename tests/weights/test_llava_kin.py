@@ -25,7 +25,8 @@ from beholder.parts.fusion.splice import Splice
 from beholder.parts.language.sizes_llama import QWEN2_7B
 from beholder.parts.vision.sizes_clips import UMT_L_16_448
 from beholder.parts.vision.vit import Take, ViT
-from beholder.weights.layout import to_published
+from beholder.weights.layout import to_own, to_published
+from beholder.weights.load import state_shapes
 from beholder.weights.open import open_official
 from beholder.weights.ops import Exchange
 from beholder.weights.readers import glamm, llava_clips, llava_own, llava_regions, llava_several
@@ -189,6 +190,9 @@ CASES: dict[str, dict[str, Any]] = {
     | {"image_grid": 2, "image_global": True},
     "videochat-flash-7b-448": {**QWEN2, **LLAVA, **CLIPS, "model_type": "videochat_flash_qwen"},
     "llava-onevision-7b": {**QWEN2, **LLAVA, **NEXT, "model_type": "llava_qwen"},
+    "valley2-7b": {**VICUNA, **LLAVA, "model_type": "valley", "architectures": ["ValleyLlamaForCausalLM"]}
+    | {"mm_vision_tower": "openai/clip-vit-large-patch14", "sep_image_conv_front": False, "vocab_size": 32008}
+    | {"max_position_embeddings": 2048},
     "parrot-7b": {**QWEN, **LLAVA, **PARROT, "model_type": "parrot_qwen2"},
     "longllava-53b": {**JAMBA, **LLAVA, "model_type": "llava_jamba", "resamplePooling": "2d"},
     "osprey-7b": {**VICUNA, **LLAVA, "model_type": "osprey", "mm_vision_tower": "./convnext.bin"},
@@ -352,6 +356,7 @@ NAMES: dict[str, tuple[str, set[str]]] = {
         ),
     ),
     "llava-onevision-7b": ("model.mm_projector.", both("0", "2")),
+    "valley2-7b": ("model.mm_projector.", {"weight", "bias"}),
     "parrot-7b": (
         "model.moe_model.",
         {"gate.weight"}
@@ -449,3 +454,19 @@ def test_files_of_llava_next_have_other_types_too(kind: str) -> None:
     assert read_system(files, name="x").card == read_system(CASES["llava-onevision-7b"], name="x").card
     words = read_system({**QWEN2, "model_type": "qwen2"}, name="words").card
     assert words.branches == () and words.main == QWEN2_7B
+
+
+@pytest.mark.parametrize("way", ["use_patch_importance_pooling", "use_delta_transformer"])
+def test_what_valley_does_over_time_is_found(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    small("valley2-7b", monkeypatch)
+    reading = read("valley2-7b", {**small_settings("valley2-7b"), way: True})
+    model = build(reading.card, seed=3)
+    published = to_published(model.state_dict(), reading.namings[0])
+    layer = "model.transformer_delta_encoder.layers.0."
+    names = both(
+        *(f"{layer}{part}" for part in ("linear1", "linear2", "norm1", "norm2", "self_attn.out_proj"))
+    )
+    names |= {f"{layer}self_attn.in_proj_weight", f"{layer}self_attn.in_proj_bias", "model.position_matrix"}
+    assert (both("model.pooling_layer") if way == "use_patch_importance_pooling" else names) <= set(published)
+    again = to_own(published, reading.namings[0], state_shapes(model))
+    assert all(torch.equal(again[key].load(), value) for key, value in model.state_dict().items())

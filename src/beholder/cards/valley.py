@@ -3,7 +3,7 @@
 valley/model/valley_model.py, README.md, util/config.py and configs/experiment of RupertLuo/Valley; released files say which
 module over time they have (`use_delta_transformer`, `use_patch_importance_pooling`), Valley-13b-v1 has none
 (`OverTime(Linear(), "transformer")` and `"weights"` are the others). Special words stand behind the 32,001 of
-Stable-Vicuna, and the 32,000 of Llama 2: patch, frame and the marks around both.
+Stable-Vicuna; behind the 32,002 of Llama 2 as added_tokens.json of luoruipu1/Valley2-7b-pretrain has them.
 """
 
 from beholder.cards.schema import Branch, Card, Source, Stage, Trains
@@ -49,7 +49,7 @@ VALLEY_13B = Card(
 VALLEY_7B = VALLEY_13B.but(
     name="valley2-7b",
     licence="Llama 2 Community License",
-    language=sizes.LLAMA_2_7B.but(vocab_size=32008),
-    fusion=(Splice(token_id=32000, at="<im_patch>"),),
+    language=sizes.LLAMA_2_7B.but(vocab_size=32008, context=2048),
+    fusion=(Splice(token_id=32005, at="<im_patch>"),),
     weights=(Source("hub", "luoruipu1/Valley2-7b"),),
 )

@@ -26,6 +26,7 @@ KIN: Mapping[str, str] = {
     "qwen2_5_vl": "qwen2.5-vl-7b",
     "sa2va_chat": "sa2va-8b",
     "smolvlm": "smolvlm-2.2b",
+    "valley": "valley2-7b",
     "video_llama_3": "videollama3-7b",
     "videochat_flash_qwen": "videochat-flash-7b",
     "videollama3_qwen2": "videollama3-7b",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from beholder.weights.layout import Layout
 from beholder.weights.layouts.hierarchical import TIMM_CONVNEXT
-from beholder.weights.layouts.rules import Rules, affine, inside
+from beholder.weights.layouts.rules import Rules, affine, inside, joined
 from beholder.weights.layouts.vision import EVA02_CLIP, TIMM_VIT, VIT
 from beholder.weights.ops import Behind, Exchange, Leading, Pointwise
 
@@ -136,6 +136,26 @@ TOKEN_MERGING = Layout(
     affine({"mlp.0": "then.layers.0", "mlp.2": "then.layers.1"}), name="VideoChat-Flash projector"
 )
 
+# RupertLuo/Valley: valley/model/valley_model.py; the layer is kept twice
+_TORCH_LAYER = {
+    "self_attn.out_proj": "attn.out",
+    "linear1": "mlp.up",
+    "linear2": "mlp.down",
+    "norm1": "after1",
+    "norm2": "after2",
+}
+VALLEY = Layout(
+    {
+        **affine({"mm_projector": "then.linear", "pooling_layer": "weights"}),
+        **joined("transformer_delta_encoder.layers.0.self_attn.in_proj_", "layer.attn"),
+        **affine(
+            {f"transformer_delta_encoder.layers.0.{key}": f"layer.{own}" for key, own in _TORCH_LAYER.items()}
+        ),
+        "position_matrix": "frames",
+        "transforemr_adding_layer.*": None,
+    },
+    name="Valley projector",
+)
 # mbzuai-oryx/groundingLMM: model/layers.py; mmcv's `ConvModule` calls its norm `gn`
 GLAMM_REGIONS = Layout(
     {

@@ -1,5 +1,5 @@
-"""VideoChat-Flash's `config.json` (OpenGVLab/VideoChat-Flash llava-train_videochat/llava/model): LLaVA's settings, an
-encoder of clips by name, and a projector that merges tokens.
+"""`config.json` files of systems of recordings grown from LLaVA's code. VideoChat-Flash (OpenGVLab/VideoChat-Flash
+llava-train_videochat/llava/model): an encoder of clips by name, and a projector that merges tokens; Valley.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from beholder.cards.schema import Card
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.geometry import IMAGENET_MEAN, IMAGENET_STD, Fixed, Geometry
-from beholder.parts.connectors.projections import Mlp
-from beholder.parts.connectors.temporal import TokenMerging
+from beholder.parts.connectors.projections import Linear, Mlp
+from beholder.parts.connectors.temporal import OverTime, TokenMerging
 from beholder.parts.fusion.splice import Splice
 from beholder.parts.heads.next_token import NextToken
 from beholder.parts.vision.positions import FrameTable
@@ -18,9 +18,9 @@ from beholder.parts.vision.sizes_clips import UMT_L_16, UMT_L_16_448
 from beholder.parts.vision.vit import ViT
 from beholder.weights.layout import Binding
 from beholder.weights.layouts.clips import UMT
-from beholder.weights.layouts.llava_kin import TOKEN_MERGING
+from beholder.weights.layouts.llava_kin import TOKEN_MERGING, VALLEY
 from beholder.weights.readers.fields import Fields
-from beholder.weights.readers.llava_own import IMAGE_TOKEN, language_of
+from beholder.weights.readers.llava_own import IMAGE_TOKEN, architecture, language_of, tower_of
 from beholder.weights.readers.parts import read_decoder
 from beholder.weights.readers.reading import CONNECTOR, VISION, Reading, language_naming, text_stages
 
@@ -86,6 +86,42 @@ def _videochat_flash(fields: Fields, name: str, geometry: Geometry | None) -> Re
     return Reading(card, (naming,), text_stages())
 
 
-READERS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = dict.fromkeys(
-    ("videochat_flash_qwen", "llava_qwen_flash"), _videochat_flash
-)
+def _valley(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
+    """RupertLuo/Valley valley/model/valley_model.py. The words that it adds end with those of pictures: patch, begin, end."""
+    if not architecture(fields).startswith("ValleyLlama"):
+        raise UnknownName(
+            "config.json: architectures of Valley", architecture(fields), ("ValleyLlamaForCausalLM",)
+        )
+    tower = tower_of(fields, None)
+    assert isinstance(tower.vision, ViT)
+    weighed, turned = (
+        bool(fields.get(key, False)) for key in ("use_patch_importance_pooling", "use_delta_transformer")
+    )
+    way = "transformer" if turned else "weights" if weighed else "mean"
+    side = tower.vision.image_size
+    places = (side // tower.vision.patch) ** 2
+    own = ("use_patch_importance_pooling", "use_delta_transformer", "sep_image_conv_front")
+    language = read_decoder(language_of(fields, "llama", *own))
+    vision = tower.vision.but(**{"take.front": True})
+    crop = Fixed(size=(side, side), fit="crop", edge=round(side * 8 / 7), mean=tower.mean, std=tower.std)
+    card = Card(
+        name=name,
+        vision=vision,
+        connector=OverTime(Linear(), way, places),
+        images=geometry or crop,
+        fusion=(Splice(token_id=language.config.vocab_size - 3, at="<im_patch>"),),
+        language=language.config,
+        heads=(NextToken(),),
+    )
+    naming = (
+        Binding("model.vision_tower.vision_model.", VISION, tower.read.layout, tower.read.numbers),
+        Binding("model.", CONNECTOR, VALLEY),
+        *language_naming(language, "model.", "lm_head."),
+    )
+    return Reading(card, (naming,), text_stages())
+
+
+READERS: Mapping[str, Callable[[Fields, str, Geometry | None], Reading]] = {
+    **dict.fromkeys(("videochat_flash_qwen", "llava_qwen_flash"), _videochat_flash),
+    "valley": _valley,
+}

@@ -195,9 +195,9 @@ def _averaged(fields: Fields, projector: ConnectorConfig) -> ConnectorConfig:
     return GridPool(projector, factor=2, way="bilinear")
 
 
-def tower_of(fields: Fields, wanted: str = "patch") -> Tower:
+def tower_of(fields: Fields, wanted: str | None = "patch") -> Tower:
     """The encoder that `mm_vision_tower` names; raises `UnknownName` for one that is not known. wanted: what must be
-    selected of it, `cls_patch` with the class token in front.
+    selected of it, `cls_patch` with the class token in front; None where files do not say.
     """
     fields.need("mm_vision_tower")
     called = str(fields.get("mm_vision_tower", "")).rstrip("/")
@@ -205,7 +205,7 @@ def tower_of(fields: Fields, wanted: str = "patch") -> Tower:
     if settings is None:
         raise UnknownName("config.json: mm_vision_tower", called, [ends for ends, _ in TOWERS])
     feature = fields.get("mm_vision_select_feature", "patch")
-    if feature != wanted:
+    if wanted is not None and feature != wanted:
         raise UnknownName("config.json: mm_vision_select_feature", feature, (wanted,))
     layer = fields.get("mm_vision_select_layer", -2)
     read = read_encoder(Fields(settings, "config.json: mm_vision_tower"))
