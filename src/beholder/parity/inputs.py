@@ -105,7 +105,7 @@ def _plain(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
         pixels, sizes = pictures(pixels, inputs["spatial_shapes"])
     if pixels is None:
         words = Batch(ids_BT, lengths, target_BT=target_BT, target_lengths=target_lengths, kinds_BT=kinds_BT)
-        return _sounds(model, inputs, target_BT) or words
+        return _heard(words, _sounds(model, inputs, target_BT))
     branch = model.card.branches[0]
     grids = (branch.view_grid, branch.grids)
     plans, views = list[PicturePlan](), list[Tensor]()
@@ -151,6 +151,13 @@ def _plain(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
     )
 
 
+def _heard(words: Batch, heard: Batch | None) -> Batch:
+    """Sounds that are written down, or stand beside texts."""
+    if heard is not None and words.ids_BT is not None and words.target_BT is None:
+        return replace(words, views=heard.views)
+    return heard or words
+
+
 def _sounds(model: Model, inputs: Mapping[str, Tensor], ids_BT: Tensor | None) -> Batch | None:
     """Waveforms (V, samples), or spectrograms with frames in either of their last axes; masks say what is padding. ids_BT:
     what a decoder that reads them as its memory has written.
@@ -161,6 +168,8 @@ def _sounds(model: Model, inputs: Mapping[str, Tensor], ids_BT: Tensor | None) -
         return None
     (encoder,) = branch.encoders
     assert isinstance(encoder, AudioConfig)
+    if recorded.ndim == 4:
+        recorded = recorded[:, 0]
     if recorded.ndim == 2:
         recorded = recorded[:, None]
     elif recorded.shape[1] != encoder.size[0]:

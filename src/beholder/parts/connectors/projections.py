@@ -260,3 +260,34 @@ def fold(packed: Packed, factor: int) -> Packed:
         for tokens_ND, grid in views
     ]
     return replace(packed, tokens_ND=torch.cat(folded), grids=grids, taps={})
+
+
+@dataclass(frozen=True)
+class OfPooled(ConnectorConfig):
+    """The encoder's one vector per view through `then`, to `width` channels where no language part decides it."""
+
+    then: ConnectorConfig
+    width: int | None = None
+
+    @property
+    def reads_pooled(self) -> bool:
+        return True
+
+    def grid(self, grid: Grid) -> Grid:
+        return Grid(1, 1, 1)
+
+    def build(self, in_dim: int, out_dim: int) -> Connector:
+        return OfPooledConnector(self, in_dim, self.width or out_dim)
+
+
+class OfPooledConnector(Connector):
+    """(V, in_dim) pooled -> (V, out_dim), one token per view."""
+
+    def __init__(self, config: OfPooled, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.then = config.then.build(in_dim, out_dim)
+
+    def forward(self, packed: Packed, context: Context | None = None) -> Packed:
+        if packed.pooled_VD is None:
+            raise BeholderError("this connector maps pooled vectors; set pool= on the encoder")
+        return self.then(Packed(packed.pooled_VD, (Grid(1, 1, 1),) * len(packed.grids)), context)

@@ -58,10 +58,16 @@ class SimilarityHead(Head):
     def forward(self, inputs: HeadInputs, state: State | None = None) -> Likeness:
         branch = inputs.branches.get(self.config.branch)
         images_VD = None if branch is None else F.normalize(self._vectors(branch.packed), dim=-1)
-        texts_BD = None if inputs.pooled_BD is None else F.normalize(inputs.pooled_BD, dim=-1)
+        texts_BD = None
+        if inputs.pooled_BD is not None:
+            texts_BD = F.normalize(self.text_vectors(inputs.pooled_BD), dim=-1)
         if images_VD is None or texts_BD is None:
             return Likeness(images_VD, texts_BD, None)
         return Likeness(images_VD, texts_BD, self.compare(images_VD, texts_BD))
+
+    def text_vectors(self, pooled_BD: Tensor) -> Tensor:
+        """What is compared of texts' pooled vectors."""
+        return pooled_BD
 
     def _vectors(self, packed: Packed) -> Tensor:
         if not self.config.pooled:

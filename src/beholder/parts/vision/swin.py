@@ -28,7 +28,7 @@ BIAS_HIDDEN, LARGEST_SCALE = 512, math.log(100)  # microsoft/Swin-Transformer: m
 class Swin(StagedConfig):
     """width: of the first stage, doubled at each next one. depths, heads: layers and heads of each stage. window: tokens per
     side of a window. ratio: hidden width of the MLPs over the stage's width. last_norm: tokens are normed.
-    indexed: checkpoints also hold which bias belongs to which pair of tokens, kept for export.
+    indexed: checkpoints also hold which bias belongs to which pair of tokens, kept for export. channels: of the views.
 
     cosine: version 2; `trained_windows` are then the stages' windows in pre-training, whose offsets the biases are made
     from (0: the stage's own).
@@ -49,6 +49,7 @@ class Swin(StagedConfig):
     cosine: bool = False
     trained_windows: tuple[int, ...] = ()
     classes: int = 0
+    channels: int = 3
     dim: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -185,7 +186,7 @@ class SwinModel(StagedEncoder):
     def __init__(self, config: Swin) -> None:
         super().__init__()
         self.config = config
-        self.stem = Embed(3, config.width, config.patch, config.patch, unit=config.patch)
+        self.stem = Embed(config.channels, config.width, config.patch, config.patch, unit=config.patch)
         self.stages = nn.ModuleList()
         for stage, depth in enumerate(config.depths):
             down = PatchMerge(config.width * 2 ** (stage - 1), after=config.cosine) if stage else None
