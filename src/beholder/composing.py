@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from beholder.errors import BeholderError
-from beholder.generate.rows import TextStream, check_context
 from beholder.generate.results import Piece, Result, Timings
+from beholder.generate.rows import TextStream, check_context
 from beholder.generate.sampling import Sampling
 from beholder.media.plan import Box
 from beholder.media.regions import Region

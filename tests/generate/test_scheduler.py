@@ -333,7 +333,7 @@ def test_prefixes_stay_within_their_bytes(model) -> None:
 
 def test_thousands_of_requests_leave_nothing_behind(model) -> None:
     scheduler = Scheduler(
-        model, Limits(budget=2**20), prefixes=PrefixCache(2**16), features=FeatureCache(2**16)
+        model, Limits(budget=2**20), Runtime(prefixes=PrefixCache(2**16), features=FeatureCache(2**16))
     )
     most = 0
     for number in range(300):
