@@ -26,10 +26,8 @@ class PackedRmsNorm(nn.Module):
         self._scaled_D = weight_D * norm.dim**0.5
 
     def forward(self, x: Tensor) -> Tensor:
-        if (
-            x.numel() <= FEW_VALUES and x.dtype == torch.bfloat16
-        ):  # of x and -x together the mean is 0 and the variance the mean of squares
-            both = torch.cat((x, -x), -1)
+        if x.numel() <= FEW_VALUES and x.dtype == torch.bfloat16:
+            both = torch.cat((x, -x), -1)  # their mean is 0 and their variance the mean of squares
             return F.layer_norm(both, (2 * self.dim,), self._twice_D, None, self.config.eps)[..., : self.dim]
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         inverse = length.square_().add_(self.dim * self.config.eps).rsqrt_()
