@@ -178,6 +178,18 @@ def test_a_composed_folder_opens(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small")
+def test_it_is_written_whole_and_opens_again(tmp_path: Path) -> None:
+    """As a beholder folder, and as one file under the authors' names with the language model's settings in `config.json`."""
+    (tmp_path / "parts").mkdir()
+    state, _ = written(tmp_path / "parts", COMPOSITIONS["minigpt-v2"])
+    first = load(tmp_path / "parts", dtype=torch.float32)
+    for folder in (first.save(tmp_path / "ours"), first.export(tmp_path / "theirs")):
+        again = state_tensors(load(folder, dtype=torch.float32).model)
+        assert all(torch.equal(again[key], state[key]) for key in state)
+        first = load(folder, dtype=torch.float32)
+
+
+@pytest.mark.usefixtures("small")
 def test_adapters_are_multiplied_in(tmp_path: Path) -> None:
     """As peft 0.2 and later ones name them; alpha over rank is 16 / 4."""
     config = COMPOSITIONS["minigpt-v2"]
