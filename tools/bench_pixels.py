@@ -2,8 +2,8 @@
 
     python tools/bench_pixels.py [--rounds 15] [--threads 2] [--official .venv-oracle/bin/python]
 
-Rounds alternate between all that is measured; medians are printed. --official: an interpreter that has transformers, which
-runs apart; its pixels are compared with ours.
+Rounds alternate between all that is measured; medians are printed, the least in brackets. --official: an interpreter that has
+transformers, which runs apart; its pixels are compared with ours.
 """
 
 from __future__ import annotations
@@ -162,7 +162,11 @@ def measure(case: str, rounds: int, official: Official | None) -> None:
     quicker = " | ".join(
         f"{medians[name] / medians['compiled']:.1f}x" for name in medians if name != "compiled"
     )
-    print(f"| {case} | " + " | ".join(f"{ms:.2f}" for ms in medians.values()) + f" | {quicker} |")
+    print(
+        f"| {case} | "
+        + " | ".join(f"{ms:.1f} ({min(times[name]):.1f})" for name, ms in medians.items())
+        + f" | {quicker} |"
+    )
     views = np.stack(runs["compiled"]())
     assert np.array_equal(views, np.stack(runs["Pillow"]())), "compiled code and Pillow differ"
     if official is not None:
