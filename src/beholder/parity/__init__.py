@@ -35,7 +35,15 @@ from beholder.weights.readers.read import Recorded
 TOLERANCE = 1e-4
 BY_TOKEN = ("logits", "hidden states", "memory")  # stages of one row per sequence, whose padding says nothing
 PIXELS = ("high_res_pixel_values", "pixel_values", "images", "flattened_patches")
-AS_GIVEN = ("ctc", "foretold", "labels", "answers", "matching", "vectors")  # stages that are a head's tensor
+AS_GIVEN = (
+    "cells",
+    "ctc",
+    "foretold",
+    "labels",
+    "answers",
+    "matching",
+    "vectors",
+)  # stages that are a head's tensor
 
 
 @dataclass(frozen=True)

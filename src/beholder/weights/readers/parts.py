@@ -31,6 +31,7 @@ from beholder.weights.readers import (
     own_code,
     phi,
     recurrent,
+    segformer,
     text,
     vision,
 )
@@ -62,6 +63,7 @@ VISION: Readers = {
     **phi.VISION,
     **clips.READERS,
     **hierarchical.READERS,
+    **segformer.READERS,
 }
 INSIDE: Readers = {**VISION, **vision.INSIDE}  # encoders as the files of systems name them
 
