@@ -147,3 +147,18 @@ def test_odd_grids_are_padded_with_zeros() -> None:
     assert torch.equal(out.tokens_ND[3], torch.cat((plane[2, 2], zeros, zeros, zeros)))
     with pytest.raises(BeholderError, match="3x3"):
         folded.but(pad=False).grid(Grid(1, 3, 3))
+
+
+def test_tokens_by_columns_are_those_of_vila() -> None:
+    """`DownSampleBlock.flat_square` of NVlabs/VILA llava/model/multimodal_projector/base_projector.py, step by step."""
+    torch.manual_seed(0)
+    x_HWC = torch.randn(3, 5, 4)
+    padded = torch.nn.functional.pad(x_HWC, (0, 0, 0, 1, 0, 1))[None]
+    by_width = padded.view(1, 4, 3, 8).permute(0, 2, 1, 3).contiguous()
+    want = by_width.view(1, 3, 2, 16).flatten(0, 2)
+    config = Folded(Linear(bias=False), pad=True, by_columns=True)
+    connector = config.build(4, 16)
+    connector.then.linear.weight.data = torch.eye(16)
+    given = connector(Packed(x_HWC.flatten(0, 1), (Grid(1, 3, 5),)))
+    assert given.grids == (Grid(1, 3, 2),) == (config.grid(Grid(1, 3, 5)),)
+    assert torch.equal(given.tokens_ND, want)

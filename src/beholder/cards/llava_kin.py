@@ -369,7 +369,7 @@ VILA_13B = VILA_7B.but(
 VILA_15_8B = VILA_7B.but(
     name="vila-1.5-8b",
     vision=SIGLIP_384,
-    connector=Folded(Mlp(norm=True), pad=True),
+    connector=Folded(Mlp(norm=True), pad=True, by_columns=True),
     images=SQUARE_384,
     language=language.LLAMA_3_8B,
     prompt=formats_llava.VILA_LLAMA_3,

@@ -44,10 +44,30 @@ COMPOSED: Mapping[str, Composition] = {
     "bliva_vicuna": Composition("llm_model", "llm_proj", patches=True),
     "bliva_flant5": Composition("t5_model", "t5_proj", patches=True),
 }
-LANGUAGES = tuple(sorted({composition.language for composition in COMPOSED.values()}))
+LANGUAGES = (*sorted({composition.language for composition in COMPOSED.values()}), "llm")
 ENCODER, QUERIES = "visual_encoder", "q_former_model"
 OF_QUERIES = ("Qformer.", "query_tokens", "ln_vision.")  # what is taken of BLIP-2's first stage
 ADAPTER = re.compile(r"(\w+\.)base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight")
+
+
+# Parts that VILA's releases keep in folders of their own, by the section of `config.json` that speaks of each
+APART: Mapping[str, str] = {
+    "llm_cfg": "llm",
+    "vision_tower_cfg": "vision_tower",
+    "mm_projector_cfg": "mm_projector",
+}
+
+
+def weights_apart(folder: Path) -> dict[str, LazyTensor]:
+    """The weights of all parts of a VILA folder, each under its folder's name. Raises `WeightsError` where a part is absent."""
+    found: dict[str, LazyTensor] = {}
+    for name in APART.values():
+        if not (folder / name).is_dir():
+            raise WeightsError(
+                f"{folder}: no folder {name}; VILA keeps the weights of that part there, so copy it too"
+            )
+        found |= {f"{name}.{key}": tensor for key, tensor in open_weights(folder / name).items()}
+    return found
 
 
 def with_settings(folder: Path, config: dict[str, Any], language: Mapping[str, Any] | None) -> dict[str, Any]:

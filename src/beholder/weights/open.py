@@ -22,7 +22,14 @@ from beholder.model import Model, build
 from beholder.parts.language.decoder import Decoder
 from beholder.prompts.tokenizer import Tokenizer
 from beholder.questions import FOLDER
-from beholder.weights.beside import COMPOSED, LANGUAGES, composed_weights, with_settings
+from beholder.weights.beside import (
+    APART,
+    COMPOSED,
+    LANGUAGES,
+    composed_weights,
+    weights_apart,
+    with_settings,
+)
 from beholder.weights.files import open_weights
 from beholder.weights.gguf_files import read_metadata
 from beholder.weights.layout import Binding, Layout, to_own
@@ -259,6 +266,8 @@ def folder_weights(folder: Path, config: Mapping[str, Any]) -> LazyTensors:
     """What in a folder holds its weights: open_clip's have a file of their own beside those of other libraries."""
     if str(config.get("model_type")) in COMPOSED:
         return composed_weights(folder, config)
+    if set(APART) <= set(config):
+        return weights_apart(folder)
     own = folder / "open_clip_model.safetensors"
     return open_weights(own if "model_cfg" in config and own.is_file() else folder)
 

@@ -194,15 +194,18 @@ class PixelShuffleConnector(Connector):
 @dataclass(frozen=True)
 class Folded(ConnectorConfig):
     """Squares of `factor` x `factor` tokens become one by joining channels, which `then` maps (InternVL 1.5, 2404.16821).
-    pad: zeros stand at the right and at the bottom of grids that do not divide (VILA 1.5, `mlp_downsample`).
+    pad: zeros stand at the right and at the bottom of grids that do not divide (VILA 1.5, `mlp_downsample`). by_columns: tokens
+    follow each other column by column, as `flat_square` there leaves them.
     """
 
     then: ConnectorConfig
     factor: int = 2
     pad: bool = False
+    by_columns: bool = False
 
     def grid(self, grid: Grid) -> Grid:
-        return PixelShuffle(self.factor).grid(self.padded(grid))
+        small = PixelShuffle(self.factor).grid(self.padded(grid))
+        return small._replace(height=small.width, width=small.height) if self.by_columns else small
 
     def padded(self, grid: Grid) -> Grid:
         """The grid with the zeros that are put around it."""
@@ -230,8 +233,16 @@ class FoldedConnector(Connector):
         self.then = config.then.build(in_dim * config.factor**2, out_dim)
 
     def forward(self, packed: Packed, context: Context | None = None) -> Packed:
-        joined = fold_padded if self.config.pad else fold
-        return self.then(joined(packed, self.config.factor), context)
+        folded = (fold_padded if self.config.pad else fold)(packed, self.config.factor)
+        return self.then(turned(folded) if self.config.by_columns else folded, context)
+
+
+def turned(packed: Packed) -> Packed:
+    """The same tokens column by column: rows and columns of each grid exchanged."""
+    grids = tuple(grid._replace(height=grid.width, width=grid.height) for grid in packed.grids)
+    views = zip(packed.split(), packed.grids, strict=True)
+    tokens = [x_ND.view(*grid, -1).transpose(1, 2).flatten(0, 2) for x_ND, grid in views]
+    return replace(packed, tokens_ND=torch.cat(tokens), grids=grids, taps={})
 
 
 def fold_padded(packed: Packed, factor: int) -> Packed:

@@ -136,6 +136,13 @@ TOKEN_MERGING = Layout(
     affine({"mlp.0": "then.layers.0", "mlp.2": "then.layers.1"}), name="VideoChat-Flash projector"
 )
 
+# NVlabs/VILA: llava/model/multimodal_projector/base_projector.py
+VILA_DOWNSAMPLE = Layout(
+    affine({"layers.1": "then.norm", "layers.2": "then.layers.0", "layers.4": "then.layers.1"}),
+    name="VILA projector of squares",
+)
+VILA_MLP = Layout(affine({"layers.0": "layers.0", "layers.2": "layers.1"}), name="VILA projector")
+VILA_LINEAR = Layout(affine({"layers": "linear"}), name="VILA matrix")
 # RupertLuo/Valley: valley/model/valley_model.py; the layer is kept twice
 _TORCH_LAYER = {
     "self_attn.out_proj": "attn.out",
