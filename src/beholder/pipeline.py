@@ -470,10 +470,14 @@ def load(
     from beholder.weights.open import open_named
 
     if precision is not None:
-        from beholder.speed.packed import check_precision, pack
+        from beholder.speed.compiled import pack_with_steps
+        from beholder.speed.packed import check_precision
 
         chosen = check_precision(precision, device, dtype)
     opened, tokenizer = open_named(name, device=device, dtype=dtype)
+    runtime = Runtime()
     if precision is not None:
-        pack(opened.model, chosen)
-    return Pipeline(opened.model, tokenizer, chat=None if chat is None else format_named(chat), origin=opened)
+        _, compiled = pack_with_steps(opened.model, chosen)
+        runtime = Runtime() if isinstance(compiled, str) else Runtime(advance=compiled)
+    written = None if chat is None else format_named(chat)
+    return Pipeline(opened.model, tokenizer, chat=written, origin=opened, runtime=runtime)

@@ -57,7 +57,6 @@ class NativeDecoder:
         assert isinstance(language, DecoderModel)
         self.weights = Weights.of(language, formats, self.kernels)
         self.turns = Turns(language.config.layers, self.weights)
-        self._dtype = language.embedding.weight.dtype
         self._readable = language.config.num_readable
         self._places = {place[1] for place in (part.placeholder() for part in model.card.fusion) if place}
         self._calls: dict[int, Call] = {}
@@ -78,6 +77,10 @@ class NativeDecoder:
         if reason is not None:
             raise BeholderError(f"no compiled decode step for {model.card.name}: {reason}")
         return cls(model, formats, threads=threads, instruction_set=instruction_set)
+
+    def point_at_words(self) -> None:
+        """Go on with the model's table of words after it was given another type."""
+        self.weights.point_at_words()
 
     @property
     def nbytes(self) -> int:
@@ -162,7 +165,7 @@ class NativeDecoder:
             keys, values = kept.keys, kept.values
             if keys is None or values is None or keys.shape[2] < end:
                 if like_BHTK is None:
-                    dtype = self._dtype if keys is None else keys.dtype
+                    dtype = self.weights.words.dtype if keys is None else keys.dtype
                     like_BHTK = torch.empty(state.rows, decoder.kv_heads, 1, decoder.head_dim, dtype=dtype)
                 keys, values = kept.reserve(like_BHTK, end)
             if keys.data_ptr() != call.keys[layer] or values.data_ptr() != call.values[layer]:

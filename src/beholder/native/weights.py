@@ -31,7 +31,7 @@ class Weights:
         self.language = language
         self.decoder = library.Decoder()
         self.layers = (library.Layer * len(language.blocks))()
-        self._kept: list[Tensor] = [language.embedding.weight]
+        self._kept: list[Tensor] = []
         self._matrices: list[tuple[library.Matrix, Packed]] = []
 
     @classmethod
@@ -52,6 +52,12 @@ class Weights:
         """Of the packed matrices, which a step reads whole."""
         return self._stretch.nbytes
 
+    def point_at_words(self) -> None:
+        """Read words from the language part's table as it is now, in whatever type."""
+        self.words = self.language.embedding.weight.detach()
+        self.decoder.embedding = self.words.data_ptr()
+        self.decoder.embedding_bf16 = self.words.dtype == torch.bfloat16
+
     def _settle(self) -> None:
         """Everything that is no matrix."""
         language, decoder = self.language, self.decoder
@@ -65,8 +71,7 @@ class Weights:
         decoder.eps = config.norm.eps
         decoder.qk_eps = kind.mixer.qk_norm.eps if kind.mixer.qk_norm else 0.0
         decoder.score_scale = decoder.head_dim**-0.5 if kind.mixer.scale is None else kind.mixer.scale
-        table = language.embedding.weight
-        decoder.embedding, decoder.embedding_bf16 = table.data_ptr(), table.dtype == torch.bfloat16
+        self.point_at_words()
         decoder.embedding_scale = config.embedding.scale
 
     def _layer(self, layer: library.Layer, block: TransformerLayer, form: str) -> None:
