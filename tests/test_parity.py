@@ -38,7 +38,11 @@ EXPECTED = {  # of each group of references, one of these sets of stages must ha
         TEXT | {"sound", "embeddings"},
     ],  # memory: what was seen; embeddings: all features at their places
     "fusion": [{"hidden states", "text vectors"}, {"hidden states", "answers"}, {"hidden states", "picture"}],
-    "detector": [{"connector", "boxes", "phrases"}, {"hidden states", "boxes", "phrases"}],
+    "detector": [
+        {"connector", "boxes", "phrases"},
+        {"hidden states", "boxes", "phrases"},
+        {"boxes", "classes"},
+    ],
     "segmenter": [{"masks", "mask scores"}],
     "codec": [{"codes", "restored"}],
     "audio": [{"sound"}, {"codes"}],

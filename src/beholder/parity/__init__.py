@@ -140,6 +140,8 @@ def _stages(model: Model, batch: Batch, reference: Mapping[str, object]) -> dict
         ours |= several_masks(output.heads["masks"], len(batch.views["image"]))
     if "areas" in output.heads:
         ours["areas"] = own_areas(output.heads["areas"])
+    if "objects" in output.heads:
+        ours["boxes"], ours["classes"] = output.heads["objects"]
     if "boxes" in output.heads:
         ours |= found_stages(output.heads["boxes"], len(batch.views["image"]))
     likeness = output.heads.get("similarity")

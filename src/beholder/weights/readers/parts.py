@@ -34,6 +34,7 @@ from beholder.weights.readers import (
     segformer,
     text,
     vision,
+    yolos,
 )
 from beholder.weights.readers.fields import Fields
 from beholder.weights.readers.read import Read, Readers, read_part
@@ -64,6 +65,7 @@ VISION: Readers = {
     **clips.READERS,
     **hierarchical.READERS,
     **segformer.READERS,
+    **yolos.READERS,
 }
 INSIDE: Readers = {**VISION, **vision.INSIDE}  # encoders as the files of systems name them
 
