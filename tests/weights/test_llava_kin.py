@@ -470,3 +470,33 @@ def test_what_valley_does_over_time_is_found(way: str, monkeypatch: pytest.Monke
     assert (both("model.pooling_layer") if way == "use_patch_importance_pooling" else names) <= set(published)
     again = to_own(published, reading.namings[0], state_shapes(model))
     assert all(torch.equal(again[key].load(), value) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["cambrian-8b", "glamm-7b"])
+def test_encoders_may_lie_beside(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in a folder inside, as its own authors released it, with their text towers."""
+    reading = small(name, monkeypatch)
+    model = build(reading.card, seed=4)
+    published = to_published(model.state_dict(), reading.namings[0])
+    values = {key: value.load().contiguous() for key, value in published.items()}
+    (tmp_path / "config.json").write_text(json.dumps({**CASES[name], **small_settings(name)}))
+    towers = [f"vision_tower_aux_list.{n}" for n in range(4)] if name == "cambrian-8b" else ["vision_tower"]
+    for tower in towers:
+        prefix, trunk = f"model.{tower}.vision_tower.", "visual.trunk." if tower[-1] in "03" else ""
+        eyes = {
+            trunk + key.removeprefix(prefix): values.pop(key)
+            for key in list(values)
+            if key.startswith(prefix)
+        }
+        assert eyes
+        if tower[-1] != "2":  # DINOv2 has no text tower
+            eyes |= {
+                "text.transformer.x": torch.zeros(1),
+                "text_model.x": torch.zeros(1),
+                "logit_scale": torch.zeros(1),
+            }
+        (tmp_path / tower).mkdir()
+        save_file(eyes, tmp_path / tower / ("open_clip_model.safetensors" if trunk else "model.safetensors"))
+    save_file(values, tmp_path / "model.safetensors")
+    ours = open_official(tmp_path, dtype=torch.float32).model.state_dict()
+    assert all(torch.equal(value, ours[key]) for key, value in model.state_dict().items())

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from beholder.errors import WeightsError
 from beholder.weights.files import open_weights
-from beholder.weights.lazy import LazyTensor, lazy
+from beholder.weights.lazy import LazyTensor, LazyTensors, lazy
 
 
 class Composition(NamedTuple):
@@ -68,6 +68,34 @@ def weights_apart(folder: Path) -> dict[str, LazyTensor]:
             )
         found |= {f"{name}.{key}": tensor for key, tensor in open_weights(folder / name).items()}
     return found
+
+
+TRUNK = "visual.trunk."  # of open_clip's files, which hold a text tower besides
+SEEN = (TRUNK, "vision_model.")
+
+
+def with_encoders(folder: Path, config: Mapping[str, Any], weights: LazyTensors) -> LazyTensors:
+    """The weights of a folder of LLaVA's kin, with those of encoders that its authors left where they had been published: each
+    in a folder inside, `vision_tower`, or `vision_tower_aux_list.0` and so on where there are several (Cambrian-1), as its own
+    authors released it.
+    """
+    several = config.get("mm_vision_tower_aux_list")
+    count = len(several) if isinstance(several, list) else 0
+    towers = [f"vision_tower_aux_list.{number}" for number in range(count)] or ["vision_tower"]
+    found: dict[str, LazyTensor] = dict(weights)
+    for name in towers if "mm_vision_tower" in config or count else ():
+        prefix = f"model.{name}.vision_tower."
+        if (folder / name).is_dir() and not any(key.startswith(prefix) for key in weights):
+            found |= {prefix + key: tensor for key, tensor in _seeing(folder / name).items()}
+    return found
+
+
+def _seeing(folder: Path) -> dict[str, LazyTensor]:
+    """What a folder's encoder of pictures has, without the text tower that it was trained with."""
+    own = folder / "open_clip_model.safetensors"
+    weights = open_weights(own if own.is_file() else folder)
+    inside = next((prefix for prefix in SEEN if any(key.startswith(prefix) for key in weights)), "")
+    return {key.removeprefix(TRUNK): weights[key] for key in weights if key.startswith(inside)}
 
 
 def with_settings(folder: Path, config: dict[str, Any], language: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from beholder.weights.beside import (
     LANGUAGES,
     composed_weights,
     weights_apart,
+    with_encoders,
     with_settings,
 )
 from beholder.weights.files import open_weights
@@ -269,7 +270,9 @@ def folder_weights(folder: Path, config: Mapping[str, Any]) -> LazyTensors:
     if set(APART) <= set(config):
         return weights_apart(folder)
     own = folder / "open_clip_model.safetensors"
-    return open_weights(own if "model_cfg" in config and own.is_file() else folder)
+    return with_encoders(
+        folder, config, open_weights(own if "model_cfg" in config and own.is_file() else folder)
+    )
 
 
 def read_folder_config(folder: Path, config: Mapping[str, Any]) -> Reading:

@@ -1,7 +1,7 @@
 """`config.json` files of systems grown from LLaVA's code with several encoders: Cambrian-1, EAGLE and Mini-Gemini.
 
 A file names the encoders; what they are is written in the code, and here on the cards. Cambrian's releases hold no weights of
-encoders, which are found in releases of their own: its files open where they have been added under the names of its modules.
+encoders: `weights/beside.py` reads them from folders inside.
 """
 
 from __future__ import annotations
