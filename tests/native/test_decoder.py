@@ -269,8 +269,10 @@ def test_states_that_are_refused() -> None:
     model = made(PLAIN)
     decoder = NativeDecoder.of(model)
     assert decoder.refuses(prefilled(model, (3,))) is None
-    for state in (State(1, rolling=True), State(1, memory=torch.zeros(1, 1, 1))):
-        with pytest.raises(BeholderError, match=r"no compiled decode step: state\."):
+    ring = State(1, rolling=True)
+    ring.rolling_attention(0, 4)
+    for state in (ring, State(1, memory=torch.zeros(1, 1, 1))):
+        with pytest.raises(BeholderError, match=r"no compiled decode step: (state|layer 0 keeps self of kind Rolling)"):
             decoder.step([1], state)
     apart = Visibility(torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.long), (-1, -1))
     assert "2 segments" in (decoder.refuses(State(1), apart) or "")

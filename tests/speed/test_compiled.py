@@ -56,7 +56,7 @@ def test_company_changes_no_answer(name: str) -> None:
 
 
 def test_what_is_not_covered_goes_on_in_pytorch() -> None:
-    """A ring of keys, which the kernels refuse, for a model that they cover otherwise."""
+    """A state or a model that the kernels refuse."""
     model = spread(build(TEXT, seed=1))
     sampling, prompt = Sampling(max_tokens=9), text(*range(3, 12))
     wanted = alone(model, prompt, sampling)
@@ -88,9 +88,9 @@ def test_words_are_read_from_the_table_in_its_new_type() -> None:
 
 
 def test_pipelines_and_engines_use_them() -> None:
-    plain, quick = made(SEES), made(SEES)
+    plain = made(SEES)
     wanted = [plain.chat(question(i), max_tokens=9).ids for i in range(3)]
-    quick = Pipeline(quick.model, quick.tokenizer, runtime=Runtime(advance=compiled(quick.model)))
+    quick = Pipeline(plain.model, plain.tokenizer, runtime=Runtime(advance=compiled(plain.model)))
     assert [quick.chat(question(i), max_tokens=9).ids for i in range(3)] == wanted
     with Engine(quick) as engine:
         assert [r.ids for r in engine.answer([question(i) for i in range(3)], max_tokens=9)] == wanted

@@ -89,12 +89,10 @@ class NativeDecoder:
 
     def refuses(self, state: State, visibility: Visibility | None = None) -> str | None:
         """Why a step on this state is PyTorch's; None where `step` takes it. visibility: what the step would get."""
-        if state.rolling:
-            return "state.rolling: keys are in a ring"
         if state.memory is not None:
             return "state.memory: an encoder's output is read"
         for (kind, number), layer in state.layers.items():
-            if not isinstance(layer, SelfKeyValues):
+            if type(layer) is not SelfKeyValues:
                 return f"layer {number} keeps {kind} of kind {type(layer).__name__}"
             if layer.keys is not None and layer.keys.dtype not in CACHES:
                 return f"keys are {layer.keys.dtype}"
