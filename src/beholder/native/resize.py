@@ -16,8 +16,7 @@ from beholder.errors import BeholderError
 from beholder.media.plan import Box, Size
 
 ISAS = ("portable", "avx2", "avx512")
-# Since 13, Pillow takes columns first where they shrink by more than twice as many pixels as rows do.
-COLUMNS_MAY_BE_FIRST = int(PIL.__version__.split(".")[0]) >= 13
+PILLOW = tuple(int(number) for number in PIL.__version__.split(".")[:2])
 PIXELS_FOR_THREADS = 2**21  # read and written; with fewer a second thread costs what it saves
 THREADS = min(os.cpu_count() or 1, 2)
 
@@ -70,16 +69,22 @@ def resized(
     pixels_HWC = _with_whole_pixels(pixels_HWC)
     left, top, right, bottom = map(int, part)
     out_HWC = np.empty((bottom - top, right - left, 3), np.uint8)
-    columns_first = COLUMNS_MAY_BE_FIRST and height - size[0] > max(2 * (width - size[1]), 0)
     error = compiled.beholder_resize(
         *(pixels_HWC.ctypes.data, pixels_HWC.strides[0], height, width, out_HWC.ctypes.data),
-        *(*size, top, left, bottom, right, filter_number, columns_first),
+        *(*size, top, left, bottom, right, filter_number, _columns_first((height, width), size)),
         *(threads or _threads(height * width + out_HWC.size // 3), ISAS.index(isa or isas()[-1])),
     )
     if error == 2:
         raise MemoryError(f"no memory to resize {width} x {height} pixels to {size[1]} x {size[0]}")
     assert not error, f"{pixels_HWC.shape} to {part} of {size} by filter {filter_number}"
     return out_HWC
+
+
+def _columns_first(old: Size, new: Size) -> bool:
+    """Whether the Pillow that is installed resamples along columns before rows, which rounds otherwise."""
+    if PILLOW >= (13, 0):
+        return old[0] - new[0] > max(2 * (old[1] - new[1]), 0)
+    return PILLOW >= (12, 2) and old[0] > 100 * old[1] and new[0] < old[0]
 
 
 def planes(pixels_HWC: np.ndarray, table_C256: np.ndarray, out_CHW: np.ndarray) -> None:
