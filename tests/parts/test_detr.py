@@ -8,11 +8,11 @@ from torch.nn import functional as F
 from beholder.media.plan import Grid
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
-from beholder.parts.connectors.object_queries import ObjectQueries, PlacedLayer
+from beholder.parts.connectors.asked_objects import AskedObjects, PlacedLayer
 from beholder.parts.contracts import Packed
 from beholder.parts.heads.mask_memory import sines
 
-QUERIES = ObjectQueries(width=8, queries=3, layers=2, heads=2, hidden=12, asking=(2, 4, 16))
+QUERIES = AskedObjects(width=8, queries=3, layers=2, heads=2, hidden=12, asking=(2, 4, 16))
 
 
 def heads(

@@ -1,124 +1,100 @@
-"""Learned queries that become a picture's objects, by a transformer whose places are added to what is compared, at every layer,
-and never to what is read (DETR, 2005.12872, section 3.2).
+"""Pixels that know which objects they belong to, and the objects themselves, as tokens (OMG-LLaVA, 2406.19389, section 3.2).
 
-V views, N cells of a view, Q queries, D width, H heads, K head width.
+Q queries, N tokens, C width of queries, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from beholder.media.plan import Grid, View
-from beholder.parts.blocks.attention import Attention, SelfAttention
-from beholder.parts.blocks.masks import AttentionMask
-from beholder.parts.blocks.mlp import FeedForward
-from beholder.parts.blocks.norms import Norm
+from beholder.errors import BeholderError
+from beholder.media.plan import AtMost, Exact, Grid, View
 from beholder.parts.blocks.positions import learned
+from beholder.parts.connectors.projections import Folded, Linear, Mlp, fold
+from beholder.parts.connectors.still import MOVES
 from beholder.parts.contracts import Connector, ConnectorConfig, Context, Packed
-from beholder.parts.heads.mask_memory import sines
+from beholder.parts.fusion.regions import map_of
+from beholder.parts.vision.omg_seg import MASKS, QUERIES, SCORES
+
+SMOOTH = 0.5  # omg_llava/omg_llava/model/omg_seg/omg_seg_visual_encoder.py `panoptic_postprocess`
 
 
 @dataclass(frozen=True)
 class ObjectQueries(ConnectorConfig):
-    """width: of the transformer and of what comes out. layers, heads, hidden: of the side that reads the picture; `asking` those
-    of the side that asks it.
+    """fold: squares of tokens that become one before `pixels` maps them with the perception prior. objects: maps each query, of
+    width 2C, which are as many as the encoder's `queries`. Tap 0 says which tokens stay (`DropStill`): queries that are the
+    likeliest nowhere do not.
     """
 
-    width: int = 256
-    queries: int = 100
-    layers: int = 6
-    heads: int = 8
-    hidden: int = 2048
-    asking: tuple[int, int, int] = (6, 8, 2048)
-    act: str = "relu"
-    norm: Norm = Norm("layer", 1e-5)
-
-    def grid(self, grid: Grid) -> Grid:
-        return Grid(1, 1, self.queries)
+    pixels: Mlp = Mlp(depth=2)
+    objects: Mlp = Mlp(depth=2)
+    factor: int = 2
+    dim: int = 256
+    queries: int = 300
 
     def grids(self, views: tuple[View, ...], grids: tuple[Grid, ...]) -> tuple[Grid, ...]:
-        return tuple(self.grid(grid) for grid in grids)
+        pairs = ((Folded(Linear(), self.factor).grid(grid), Grid(1, 1, 1 + self.queries)) for grid in grids)
+        return tuple(grid for pair in pairs for grid in pair)
+
+    def grid(self, grid: Grid) -> Grid:
+        return Grid(1, 1, Folded(Linear(), self.factor).grid(grid).num_tokens + 1 + self.queries)
+
+    def num_tokens(self, grid: Grid) -> Exact | AtMost:
+        return AtMost(self.grid(grid).num_tokens)
 
     def tiny(self) -> ObjectQueries:
-        return self.but(width=32, queries=2, layers=1, heads=4, hidden=48, asking=(1, 4, 48))
+        return self.but(pixels=self.pixels.tiny(), objects=self.objects.tiny(), dim=16, queries=6)
 
     def build(self, in_dim: int, out_dim: int) -> Connector:
-        return ObjectQueriesConnector(self, in_dim)
-
-
-class PlacedLayer(nn.Module):
-    """Attention, to a memory besides where `asks`, and an MLP; norms behind the sums."""
-
-    def __init__(self, width: int, heads: int, mlp: FeedForward, norm: Norm, *, asks: bool) -> None:
-        super().__init__()
-        attention = Attention(heads, qkv_bias=True, out_bias=True)
-        self.attn, self.norm1 = SelfAttention(attention, width, 0), norm.build(width)
-        self.cross = SelfAttention(attention, width, 0) if asks else None
-        self.cross_norm = norm.build(width) if asks else None
-        self.mlp, self.norm2 = mlp.build(width), norm.build(width)
-
-    def forward(
-        self, x_VTD: Tensor, places_TD: Tensor, memory: tuple[Tensor, Tensor] | None = None
-    ) -> Tensor:
-        """memory: what is read (V, N, D), and its places (N, D)."""
-        placed_VTD = x_VTD + places_TD
-        x_VTD = self.norm1(x_VTD + _look(self.attn, placed_VTD, placed_VTD, x_VTD))
-        if self.cross is not None and self.cross_norm is not None and memory is not None:
-            read_VND, there_ND = memory
-            seen_VTD = _look(self.cross, x_VTD + places_TD, read_VND + there_ND, read_VND)
-            x_VTD = self.cross_norm(x_VTD + seen_VTD)
-        given: Tensor = self.norm2(x_VTD + self.mlp(x_VTD))
-        return given
-
-
-def _look(attn: SelfAttention, asked_VTD: Tensor, keys_VND: Tensor, values_VND: Tensor) -> Tensor:
-    """Attention whose queries, keys and values are projected of unlike things."""
-    q, k, v = attn.split(attn.q(asked_VTD)), attn.split(attn.k(keys_VND)), attn.split(attn.v(values_VND))
-    return attn.merge(attn.attend(q, k, v, AttentionMask()))
+        return ObjectQueriesConnector(self, in_dim, out_dim)
 
 
 class ObjectQueriesConnector(Connector):
-    """(N, in_dim) -> (V Q, width)."""
+    """(N, in_dim) and the taps of OMG-Seg -> pixel tokens, a separator and one token for each query."""
 
-    def __init__(self, config: ObjectQueries, in_dim: int) -> None:
+    def __init__(self, config: ObjectQueries, in_dim: int, out_dim: int) -> None:
         super().__init__()
-        self.config, width, norm = config, config.width, config.norm
-        self.project = nn.Linear(in_dim, width)
-        self.queries = learned(config.queries, width)
-        self.reads = self._layers(config.layers, config.heads, config.hidden, asks=False)
-        self.asks = self._layers(*config.asking, asks=True)
-        self.norm = norm.build(width)
-
-    def _layers(self, count: int, heads: int, hidden: int, *, asks: bool) -> nn.ModuleList:
-        config, mlp = self.config, FeedForward(hidden, self.config.act)
-        return nn.ModuleList(
-            PlacedLayer(config.width, heads, mlp, config.norm, asks=asks) for _ in range(count)
-        )
+        self.config, folded = config, in_dim * config.factor**2
+        self.pixels = config.pixels.build(folded + 2 * config.dim, out_dim)
+        self.widen = nn.Linear(2 * config.dim, folded)
+        self.objects = config.objects.build(folded, out_dim)
+        self.separator = learned(1, out_dim)
 
     def forward(self, packed: Packed, context: Context | None = None) -> Packed:
-        views = self.project(packed.tokens_ND).split([grid.num_tokens for grid in packed.grids])
-        groups: dict[Grid, list[int]] = {}
-        for number, grid in enumerate(packed.grids):
-            groups.setdefault(grid, []).append(number)
-        found: dict[int, Tensor] = {}
-        for grid, numbers in groups.items():
-            made_VQD = self._objects([views[number] for number in numbers], grid)
-            found.update(zip(numbers, made_VQD, strict=True))
-        tokens_ND = torch.cat([found[number] for number in range(len(views))]) if views else self.queries[:0]
-        return Packed(tokens_ND, tuple(self.config.grid(grid) for grid in packed.grids))
+        if any(tap not in packed.taps for tap in (QUERIES, MASKS, SCORES)):
+            raise BeholderError(
+                "this connector needs an encoder of objects, which gives queries, masks and scores"
+            )
+        joined = fold(packed, self.config.factor)
+        tokens, stays, grids = [], [], []
+        for number, (pixels_ND, grid) in enumerate(zip(joined.split(), joined.grids, strict=True)):
+            queries_QC = map_of(packed.taps[QUERIES], number)[:, 0].T
+            prior_NC, likeliest_Q = perceived(packed, number, queries_QC, grid)
+            both_ND = torch.cat((pixels_ND, prior_NC.to(pixels_ND.dtype)), -1)
+            seen = self.pixels(Packed(both_ND, (grid,))).tokens_ND
+            row = Grid(1, 1, len(queries_QC))
+            objects = self.objects(Packed(self.widen(queries_QC), (row,))).tokens_ND
+            tokens += [seen, self.separator, objects]
+            stays += [torch.ones(len(seen) + 1, device=seen.device), likeliest_Q.to(seen.device).float()]
+            grids += [grid, Grid(1, 1, 1 + len(queries_QC))]
+        stays_N1 = torch.cat(stays)[:, None]
+        return Packed(torch.cat(tokens), tuple(grids), {MOVES: Packed(stays_N1, tuple(grids))})
 
-    def _objects(self, views: Sequence[Tensor], grid: Grid) -> Tensor:
-        """(V, Q, width), of views of one grid."""
-        x_VND = torch.stack(list(views))
-        places_ND = sines(grid.height, grid.width, self.config.width).to(x_VND)
-        for layer in self.reads:
-            x_VND = layer(x_VND, places_ND)
-        asked_VQD = torch.zeros_like(self.queries).expand(len(views), -1, -1)
-        for layer in self.asks:
-            asked_VQD = layer(asked_VQD, self.queries, (x_VND, places_ND))
-        normed: Tensor = self.norm(asked_VQD)
-        return normed
+
+def perceived(packed: Packed, number: int, queries_QC: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """The perception prior (N, C) of a view's cells: the mean of the queries, each weighed by the softmax of how surely it is
+    an object and that the cell is in its mask; and which queries are the likeliest of some cell (Q,).
+    """
+    logits_Qhw = map_of(packed.taps[MASKS], number)
+    scores_Q = map_of(packed.taps[SCORES], number)[0, 0]
+    size = (4 * logits_Qhw.shape[1], 4 * logits_Qhw.shape[2])
+    masks_QHW = F.interpolate(logits_Qhw[None], size, mode="bilinear")[0].sigmoid()
+    sure_QHW = (scores_Q * (1 - SMOOTH) + SMOOTH)[:, None, None] * masks_QHW
+    sure_QN = F.interpolate(sure_QHW[None], (grid.height, grid.width), mode="bilinear")[0].flatten(1)
+    likeliest_Q = torch.zeros(len(sure_QN), dtype=torch.bool, device=sure_QN.device)
+    likeliest_Q[sure_QN.argmax(0)] = True
+    return sure_QN.softmax(0).T @ queries_QC, likeliest_Q

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from beholder.cards.schema import Branch, Card
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.geometry import Geometry
-from beholder.parts.connectors.object_queries import ObjectQueries
+from beholder.parts.connectors.asked_objects import AskedObjects
 from beholder.parts.heads.objects import ObjectTokens
 from beholder.parts.vision.convnets import BatchNorm
 from beholder.parts.vision.resnet import ResNet
@@ -91,7 +91,7 @@ def _detr(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
         )
         for side in ("encoder", "decoder")
     }
-    connector = ObjectQueries(
+    connector = AskedObjects(
         width,
         fields.count("num_queries", 100),
         *sides["encoder"],
