@@ -6,8 +6,7 @@
 
 namespace {
 
-constexpr int kKeys = 64;         // that are looked at together
-constexpr int kMostHeads = 4;     // that share a key while it is in a register
+constexpr int kKeys = 64;           // that are looked at together
 constexpr int kMostChannels = 512;  // of a head
 
 inline F exponential(F x) {  // Cephes' expf: 2^n e^r with |r| <= ln 2 / 2, within two units in the last place
@@ -54,13 +53,19 @@ void normed(float* x, const float* weights, int width, float eps) {
 }
 
 void turn(float* x, const float* cos, const float* sin, int width, bool adjacent) {
-    const int half = width / 2, step = adjacent ? 2 : 1, apart = adjacent ? 1 : half;
-    for (int i = 0; i < half; ++i) {
-        const int a = step * i, b = a + apart;
-        const float first = x[a], second = x[b];
-        x[a] = first * cos[a] - second * sin[a];
-        x[b] = second * cos[b] + first * sin[b];
+    if (adjacent) {
+        for (int a = 0; a + 1 < width; a += 2) {
+            const float first = x[a], second = x[a + 1];
+            x[a] = first * cos[a] - second * sin[a];
+            x[a + 1] = second * cos[a + 1] + first * sin[a + 1];
+        }
+        return;
     }
+    const int half = width / 2;
+    float old[kMostChannels];
+    __builtin_memcpy(old, x, 4 * width);
+    for (int a = 0; a < half; ++a) x[a] = old[a] * cos[a] - old[a + half] * sin[a];
+    for (int b = half; b < 2 * half; ++b) x[b] = old[b] * cos[b] + old[b - half] * sin[b];
 }
 
 // What attention has gathered of some heads: the largest score, the sum of weights, and the weighted values.
@@ -69,66 +74,101 @@ struct Gathered {
     alignas(64) float values[kMostHeads][kMostChannels];
 };
 
+// The products of G queries with `count` keys, four keys at a time.
 template <int G, class T>
-void gather_block(const float (*q)[kMostChannels], const T* keys, const T* values, int count, int width, Gathered& g) {
-    alignas(64) float scores[G][kKeys];
+void score_block(const float (*q)[kMostChannels], const T* keys, int count, int width, float (*scores)[kKeys]) {
     const int whole_width = width / 16 * 16, rest = width - whole_width;
-    for (int s = 0; s < count; ++s) {
-        F dots[G];
-        UNROLLED for (int h = 0; h < G; ++h) dots[h] = zero();
-        const T* key = keys + int64_t(s) * width;
+    for (int s = 0; s < count; s += 4) {
+        F dots[G][4];
+        const T* key[4];
+        for (int i = 0; i < 4; ++i) {
+            key[i] = keys + int64_t(s + i < count ? s + i : count - 1) * width;
+            UNROLLED for (int h = 0; h < G; ++h) dots[h][i] = zero();
+        }
         for (int c = 0; c < whole_width; c += 16) {
-            const F k = load_key(key + c);
-            UNROLLED for (int h = 0; h < G; ++h) dots[h] = fma(load(q[h] + c), k, dots[h]);
+            UNROLLED for (int i = 0; i < 4; ++i) {
+                const F k = load_key(key[i] + c);
+                UNROLLED for (int h = 0; h < G; ++h) dots[h][i] = fma(load(q[h] + c), k, dots[h][i]);
+            }
         }
         if (rest > 0) {
-            const F k = load_some_keys(key + whole_width, rest);
-            UNROLLED for (int h = 0; h < G; ++h) dots[h] = fma(load(q[h] + whole_width), k, dots[h]);
+            UNROLLED for (int i = 0; i < 4; ++i) {
+                const F k = load_some_keys(key[i] + whole_width, rest);
+                UNROLLED for (int h = 0; h < G; ++h) dots[h][i] = fma(load(q[h] + whole_width), k, dots[h][i]);
+            }
         }
-        UNROLLED for (int h = 0; h < G; ++h) scores[h][s] = sum(dots[h]);
-    }
-    for (int h = 0; h < G; ++h) {
-        for (int s = count; s < kKeys; ++s) scores[h][s] = -INFINITY;
-        F most = load(scores[h]);
-        for (int s = 16; s < kKeys; s += 16) most = larger(most, load(scores[h] + s));
-        const float now = largest(most);
-        if (now > g.most[h]) {
-            const F shrink = exponential(all(g.most[h] - now));
-            for (int c = 0; c < width; c += 16) store(g.values[h] + c, mul(load(g.values[h] + c), shrink));
-            float factor[16];
-            store(factor, shrink);
-            g.total[h] *= factor[0];
-            g.most[h] = now;
+        UNROLLED for (int h = 0; h < G; ++h) {
+            store_sums(scores[h] + s, dots[h][0], dots[h][1], dots[h][2], dots[h][3]);
         }
-        F total = zero();
-        for (int s = 0; s < kKeys; s += 16) {
-            const F weight = exponential(add(load(scores[h] + s), all(-g.most[h])));
-            store(scores[h] + s, weight);
-        }
-        for (int s = count; s < kKeys; ++s) scores[h][s] = 0.0f;
-        for (int s = 0; s < kKeys; s += 16) total = add(total, load(scores[h] + s));
-        g.total[h] += sum(total);
-    }
-    for (int c = 0; c < width; c += 16) {
-        F gathered[G];
-        UNROLLED for (int h = 0; h < G; ++h) gathered[h] = load(g.values[h] + c);
-        const int here = width - c < 16 ? width - c : 16;
-        for (int s = 0; s < count; ++s) {
-            const T* p = values + int64_t(s) * width + c;
-            const F v = here == 16 ? load_key(p) : load_some_keys(p, here);
-            UNROLLED for (int h = 0; h < G; ++h) gathered[h] = fma(all(scores[h][s]), v, gathered[h]);
-        }
-        UNROLLED for (int h = 0; h < G; ++h) store(g.values[h] + c, gathered[h]);
     }
 }
 
-template <class T>
+// Scores to weights, relative to the largest score so far: what was gathered under a smaller one shrinks.
+void weigh_block(float* scores, int count, int width, float* values, float& most_so_far, float& total_so_far) {
+    for (int s = count; s < kKeys; ++s) scores[s] = -INFINITY;
+    F most = load(scores);
+    for (int s = 16; s < kKeys; s += 16) most = larger(most, load(scores + s));
+    const float now = largest(most);
+    if (now > most_so_far) {
+        const float shrink = expf(most_so_far - now);
+        for (int c = 0; c < width; c += 16) store(values + c, mul(load(values + c), all(shrink)));
+        total_so_far *= shrink;
+        most_so_far = now;
+    }
+    for (int s = 0; s < kKeys; s += 16) store(scores + s, exponential(add(load(scores + s), all(-most_so_far))));
+    for (int s = count; s < kKeys; ++s) scores[s] = 0.0f;
+    F total = zero();
+    for (int s = 0; s < kKeys; s += 16) total = add(total, load(scores + s));
+    total_so_far += sum(total);
+}
+
+// C times 16 channels of the values, weighted, for G heads; `some` of the last 16 where they are no whole ones.
+template <int G, int C, class T>
+void add_values(const float (*weights)[kKeys], const T* values, int count, int width, int some, float (*y)[kMostChannels]) {
+    F gathered[G][C];
+    UNROLLED for (int h = 0; h < G; ++h) {
+        UNROLLED for (int c = 0; c < C; ++c) gathered[h][c] = load(y[h] + 16 * c);
+    }
+    for (int s = 0; s < count; ++s) {
+        F v[C];
+        UNROLLED for (int c = 0; c < C; ++c) {
+            const T* p = values + int64_t(s) * width + 16 * c;
+            v[c] = some == 16 ? load_key(p) : load_some_keys(p, some);
+        }
+        UNROLLED for (int h = 0; h < G; ++h) {
+            const F weight = all(weights[h][s]);
+            UNROLLED for (int c = 0; c < C; ++c) gathered[h][c] = fma(weight, v[c], gathered[h][c]);
+        }
+    }
+    UNROLLED for (int h = 0; h < G; ++h) {
+        UNROLLED for (int c = 0; c < C; ++c) store(y[h] + 16 * c, gathered[h][c]);
+    }
+}
+
+template <int G, class T>
+void gather_block(const float (*q)[kMostChannels], const T* keys, const T* values, int count, int width, Gathered& g) {
+    constexpr int kChunks = 4;
+    alignas(64) float weights[G][kKeys];
+    score_block<G>(q, keys, count, width, weights);
+    for (int h = 0; h < G; ++h) weigh_block(weights[h], count, width, g.values[h], g.most[h], g.total[h]);
+    int c = 0;
+    for (; c + 16 * kChunks <= width; c += 16 * kChunks) {
+        add_values<G, kChunks>(weights, values + c, count, width, 16, (float(*)[kMostChannels])(g.values[0] + c));
+    }
+    for (; c < width; c += 16) {
+        const int some = width - c < 16 ? width - c : 16;
+        add_values<G, 1>(weights, values + c, count, width, some, (float(*)[kMostChannels])(g.values[0] + c));
+    }
+}
+
+template <int G, class T>
 void gather(const float (*q)[kMostChannels], const T* keys, const T* values, int count, int heads, int width, Gathered& g) {
-    switch (heads) {
-        case 1: return gather_block<1>(q, keys, values, count, width, g);
-        case 2: return gather_block<2>(q, keys, values, count, width, g);
-        case 3: return gather_block<3>(q, keys, values, count, width, g);
-        default: return gather_block<4>(q, keys, values, count, width, g);
+    if constexpr (G == 1) {
+        gather_block<1>(q, keys, values, count, width, g);
+    } else if (heads == G) {
+        gather_block<G>(q, keys, values, count, width, g);
+    } else {
+        gather<G - 1>(q, keys, values, count, heads, width, g);
     }
 }
 
@@ -178,10 +218,11 @@ void attend(const Decoder& d, const Step& s, int64_t layer, int64_t row, int fir
     }
     for (int64_t start = 0; start < length; start += kKeys) {
         const int here = length - start < kKeys ? int(length - start) : kKeys;
-        gather(q, keys + start * width, values + start * width, here, count, width, g);
+        gather<kMostHeads>(q, keys + start * width, values + start * width, here, count, width, g);
     }
     for (int h = 0; h < count; ++h) {
-        for (int c = 0; c < width; ++c) y[h * width + c] = g.values[h][c] / g.total[h];
+        const float share = 1.0f / g.total[h];
+        for (int c = 0; c < width; ++c) y[h * width + c] = g.values[h][c] * share;
     }
 }
 

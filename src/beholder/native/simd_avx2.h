@@ -11,6 +11,7 @@ struct I { __m256i a, b; };      // 16 int32
 struct Bytes { __m256i a, b; };  // 64 bytes of weights
 
 constexpr int kMostRows = 2;  // that share a weight while it is in a register
+constexpr int kMostHeads = 1;  // that share a key
 
 inline F zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 inline F all(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
@@ -48,6 +49,12 @@ inline float largest(F x) {
     __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
     four = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_max_ss(four, _mm_shuffle_ps(four, four, 1)));
+}
+inline void store_sums(float* p, F a, F b, F c, F d) {  // the sum of each
+    const __m256 ab = _mm256_hadd_ps(_mm256_add_ps(a.a, a.b), _mm256_add_ps(b.a, b.b));
+    const __m256 cd = _mm256_hadd_ps(_mm256_add_ps(c.a, c.b), _mm256_add_ps(d.a, d.b));
+    const __m256 eight = _mm256_hadd_ps(ab, cd);
+    _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1)));
 }
 
 inline __m256 from_bf16(__m128i x) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16)); }

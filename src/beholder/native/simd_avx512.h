@@ -11,6 +11,7 @@ using I = __m512i;     // 16 int32
 using Bytes = __m512i; // 64 bytes of weights
 
 constexpr int kMostRows = 8;  // that share a weight while it is in a register
+constexpr int kMostHeads = 4;  // that share a key
 
 inline F zero() { return _mm512_setzero_ps(); }
 inline F all(float x) { return _mm512_set1_ps(x); }
@@ -27,6 +28,13 @@ inline F nearest(F x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT
 inline F times_power_of_two(F x, F n) { return _mm512_scalef_ps(x, n); }
 inline float sum(F x) { return _mm512_reduce_add_ps(x); }
 inline float largest(F x) { return _mm512_reduce_max_ps(x); }
+inline void store_sums(float* p, F a, F b, F c, F d) {  // the sum of each
+    const F ab = add(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    const F cd = add(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    const F abcd = add(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(abcd), _mm512_extractf32x8_ps(abcd, 1));
+    _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1)));
+}
 
 inline F from_bf16(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
 inline F load_bf16(const uint16_t* p) { return from_bf16(_mm256_loadu_si256((const __m256i*)p)); }

@@ -11,6 +11,7 @@ struct I { int32x4_t v[4]; };
 struct Bytes { uint8x16_t v[4]; };
 
 constexpr int kMostRows = 2;  // that share a weight while it is in a register
+constexpr int kMostHeads = 1;  // that share a key
 
 template <class Y, class Make>
 inline Y each(Make make) {
@@ -38,6 +39,9 @@ inline F times_power_of_two(F x, F n) {
 }
 inline float sum(F x) { return vaddvq_f32(vaddq_f32(vaddq_f32(x.v[0], x.v[1]), vaddq_f32(x.v[2], x.v[3]))); }
 inline float largest(F x) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(x.v[0], x.v[1]), vmaxq_f32(x.v[2], x.v[3]))); }
+inline void store_sums(float* p, F a, F b, F c, F d) {  // the sum of each
+    p[0] = sum(a), p[1] = sum(b), p[2] = sum(c), p[3] = sum(d);
+}
 
 inline F load_bf16(const uint16_t* p) {
     return each<F>([=](int i) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16)); });

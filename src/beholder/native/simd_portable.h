@@ -11,6 +11,7 @@ struct I { int32_t v[16]; };
 struct Bytes { uint8_t v[64]; };
 
 constexpr int kMostRows = 2;  // that share a weight while it is in a register
+constexpr int kMostHeads = 1;  // that share a key
 
 template <class Make>
 inline F each(Make make) {
@@ -45,6 +46,9 @@ inline float largest(F x) {
     float best = x.v[0];
     for (float each : x.v) best = each > best ? each : best;
     return best;
+}
+inline void store_sums(float* p, F a, F b, F c, F d) {  // the sum of each
+    p[0] = sum(a), p[1] = sum(b), p[2] = sum(c), p[3] = sum(d);
 }
 
 inline float from_bits(uint32_t bits) {
