@@ -71,7 +71,7 @@ def of(stretches: Stretches) -> Card:
 
 def test_sounds_stand_where_the_message_has_them() -> None:
     pipeline = pipeline_of(HEARS)
-    prepared = pipeline._prepare([[user("First ", Sound(SHORT), "then ", Sound(SHORT), "what?")]])
+    prepared = pipeline.prepare([[user("First ", Sound(SHORT), "then ", Sound(SHORT), "what?")]])
     ids = prepared.batch.ids_BT[0].tolist()
     assert ids.count(998) == 2 * 8
     text = byte_tokenizer().decode([i for i in ids if i < 256], skip_special=False)
@@ -82,8 +82,8 @@ def test_sounds_stand_where_the_message_has_them() -> None:
 
 
 def test_padding_is_silence_or_is_told() -> None:
-    padded = pipeline_of(of(Stretches()))._prepare([[user(Sound(SHORT))]])
-    told = pipeline_of(of(Stretches(padded=False)))._prepare([[user(Sound(SHORT))]])
+    padded = pipeline_of(of(Stretches())).prepare([[user(Sound(SHORT))]])
+    told = pipeline_of(of(Stretches(padded=False))).prepare([[user(Sound(SHORT))]])
     assert not padded.batch.columns and padded.plans[0].sounds[0].num_tokens == 8
     assert told.batch.columns == {"audio": [10]} and told.plans[0].sounds[0].num_tokens == 2
     assert torch.equal(padded.batch.views["audio"][0], FRONT.view(SHORT))
@@ -91,13 +91,13 @@ def test_padding_is_silence_or_is_told() -> None:
 
 
 def test_long_sounds_are_cut_into_stretches() -> None:
-    prepared = pipeline_of(of(Stretches(padded=False)))._prepare([[user(Sound(LONG))]])
+    prepared = pipeline_of(of(Stretches(padded=False))).prepare([[user(Sound(LONG))]])
     views = prepared.batch.views["audio"]
     assert len(views) == 3 and prepared.batch.columns == {"audio": [32, 32, 11]}
     assert torch.equal(views[1], FRONT.view(LONG[5120:10240]))
     assert [grid.num_tokens for grid in prepared.plans[0].sounds[0].grids] == [8, 8, 3]
     with pytest.raises(MediaError, match=r"sound 1: 0\.8 seconds are more than the 0 that are heard"):
-        pipeline_of(of(Stretches(most=1)))._prepare([[user(Sound(LONG))]])
+        pipeline_of(of(Stretches(most=1))).prepare([[user(Sound(LONG))]])
 
 
 def test_one_spectrogram_of_all_stretches_knows_no_seam() -> None:
@@ -122,7 +122,7 @@ def test_an_answer_depends_on_what_is_heard_and_on_nothing_beside_it() -> None:
     together = pipeline.answer([[user(Sound(samples), "What?")] for samples in (SHORT, LONG)], max_tokens=6)
     assert [reply.ids for reply in together] == [reply.ids for reply in alone]
     logits = [
-        pipeline.forward_planned(pipeline._prepare([[user(Sound(x), "What?")]]).batch).heads["text"][0, -1]
+        pipeline.forward_planned(pipeline.prepare([[user(Sound(x), "What?")]]).batch).heads["text"][0, -1]
         for x in (SHORT, SHORT[::-1].copy())
     ]
     assert not torch.allclose(*logits, atol=1e-4)
@@ -132,7 +132,7 @@ def test_an_answer_depends_on_what_is_heard_and_on_nothing_beside_it() -> None:
 def test_sounds_and_pictures_keep_their_own_places() -> None:
     pipeline = pipeline_of(BOTH)
     picture = np.full((30, 20, 3), 90, np.uint8)
-    prepared = pipeline._prepare([[user(Sound(SHORT), Picture(picture), "What?")]])
+    prepared = pipeline.prepare([[user(Sound(SHORT), Picture(picture), "What?")]])
     ids = prepared.batch.ids_BT[0].tolist()
     assert (ids.count(998), ids.count(999)) == (8, 4)
     assert ids.index(998) < ids.index(999)
@@ -182,7 +182,7 @@ def test_what_cannot_be_heard_is_told_in_one_line(card: Card, messages: list, sa
 def test_frames_beyond_the_last_whole_run_are_left_out() -> None:
     connector = Adjacent(3, Linear(), drop=True)
     card = HEARS.but(branches=(SOUNDS.but(connector=connector),))
-    prepared = pipeline_of(card)._prepare([[user(Sound(LONG))]])
+    prepared = pipeline_of(card).prepare([[user(Sound(LONG))]])
     assert prepared.plans[0].sounds[0].num_tokens == 3 * (8 // 3)
     pipeline_of(card).ask(Sound(LONG), "What?", max_tokens=1)
     module = connector.build(4, 5)

@@ -47,7 +47,7 @@ def test_the_last_question_is_read_and_rows_are_padded() -> None:
 
 def test_questions_change_the_picture_and_rows_do_not_mix() -> None:
     pipeline = made(words=byte_tokenizer())
-    prepared = [pipeline._prepare([[user(Picture(PICTURE), text)]]).batch for text in ("where", "count")]
+    prepared = [pipeline.prepare([[user(Picture(PICTURE), text)]]).batch for text in ("where", "count")]
     with torch.inference_mode():
         seen = [pipeline.model.encode(batch)["image"].packed.tokens_ND for batch in prepared]
     assert (seen[0] - seen[1]).abs().max() > 1e-3

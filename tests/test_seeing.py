@@ -34,13 +34,13 @@ def seen_by(frames: Frames, **changes: object) -> Pipeline:
 
 def test_frames_apart_are_pictures_with_captions() -> None:
     pipeline = seen_by(Frames(3, label="F{n} {seconds:.2f}s ", end="\n"))
-    prepared = pipeline._prepare([[user(Clip(CLIP), "What happens?")]])
+    prepared = pipeline.prepare([[user(Clip(CLIP), "What happens?")]])
     (plan,) = prepared.plans
     assert [picture.original for picture in plan.pictures] == [(40, 56)] * 3
     text = byte_tokenizer().decode([i for i in plan.prompt.ids if i < 256], skip_special=False)
     assert "F1 0.04s " in text and "F3 0.32s " in text and text.count("\n") == 3
     pixels = [CLIP[number] for number in Frames(3).frame_numbers(10, 25.0)[0]]
-    same = pipeline._prepare([[user(*(Picture(frame) for frame in pixels), "What happens?")]])
+    same = pipeline.prepare([[user(*(Picture(frame) for frame in pixels), "What happens?")]])
     for one, other in zip(prepared.batch.views["image"], same.batch.views["image"], strict=True):
         assert torch.equal(one, other)
 
@@ -96,7 +96,7 @@ def test_a_recording_read_as_one() -> None:
 def test_frames_have_a_geometry_of_their_own() -> None:
     frames = Frames(2, geometry=Fixed(size=(28, 28), fit="crop"))
     pipeline = seen_by(frames)
-    views = pipeline._prepare([[user(Clip(CLIP), Picture(CLIP[0]), "?")]]).batch.views["image"]
+    views = pipeline.prepare([[user(Clip(CLIP), Picture(CLIP[0]), "?")]]).batch.views["image"]
     numbers = frames.frame_numbers(10, 25.0)[0]
     for view, number in zip(views[:2], numbers, strict=True):
         assert torch.equal(

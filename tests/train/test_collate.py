@@ -64,7 +64,7 @@ def test_tokens_are_those_that_answering_uses() -> None:
     item = Collator(SEES, tokenizer)([one])
     ids, segments = item.batch.ids_BT[0], item.batch.visibility.segments_BT[0]
     for number, turn in enumerate(one.turns, start=1):
-        asked = pipeline._prepare([[user(Picture(one.pixels), turn.question)]]).batch.ids_BT[0]
+        asked = pipeline.prepare([[user(Picture(one.pixels), turn.question)]]).batch.ids_BT[0]
         row = torch.cat((ids[segments == 0], ids[segments == number]))
         assert torch.equal(row[: len(asked)], asked)
         assert tokenizer.decode(row[len(asked) :].tolist(), skip_special=False) == f"{turn.answer}</s>"

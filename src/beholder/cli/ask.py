@@ -40,9 +40,7 @@ def ask(
     point: options.PointText = None,
     mask: options.MaskFile = None,
     system: options.System = None,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Tell tokens and seconds on stderr.")
-    ] = False,
+    verbose: options.Verbose = False,
     max_tokens: options.MaxTokens = None,
     temperature: options.Temperature = None,
     top_k: options.TopK = None,
@@ -59,6 +57,7 @@ def ask(
     device: options.Device = "cpu",
     dtype: options.Dtype = None,
     precision: options.Packing = None,
+    guess: options.Guess = None,
     chat_format: options.Format = None,
     draw: options.Draw = None,
     as_json: Json = False,
@@ -87,7 +86,7 @@ def ask(
     regions = places.pointed_at(region or (), point or (), mask or (), sources, EXAMPLE)
     places.check_drawing(draw, pictures, sources)
     said = conversation(sources, regions, question, system)
-    pipeline = options.open_model(model, device, dtype, chat_format, precision)
+    pipeline = options.open_model(model, device, dtype, chat_format, precision, guess)
     asked = {"model": pipeline.card.name, "pictures": pictures, "question": question}
     places.check_places(pipeline.card, draw)
     if finds_boxes(pipeline) and not regions:
@@ -214,7 +213,7 @@ def reply_data(reply: Reply) -> dict[str, Any]:
     return {
         "answer": str(reply),
         "finish": reply.finish,
-        "usage": {"prompt": reply.usage.prompt, "image": reply.usage.image, "new": reply.usage.new},
+        "usage": vars(reply.usage),
         "seconds": {"total": reply.timings.total} | vars(reply.timings),
         "tokens_per_second": reply.tokens_per_second,
         **{name: list(map(as_data, getattr(reply, name))) for name in places if len(getattr(reply, name))},
@@ -231,8 +230,9 @@ def as_data(place: Any) -> Any:
 def stats(reply: Reply) -> str:
     """One line: tokens, seconds by step, and why the answer ended."""
     usage, times = reply.usage, reply.timings
+    known = f" ({usage.reused} read before)" if usage.reused else ""
     return (
-        f"{usage.image} image + {usage.text} text tokens in, {usage.new} out ({reply.finish}); "
+        f"{usage.image} image + {usage.text} text tokens in{known}, {usage.new} out ({reply.finish}); "
         f"{times.total:.2f} s: pictures {times.media:.2f}, vision {times.vision:.2f}, prompt {times.prefill:.2f}, "
         f"answer {times.answer:.2f} ({reply.tokens_per_second:.1f} tokens/s)"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from beholder.cli.output import step_bars, working
 from beholder.errors import BeholderError
 
 if TYPE_CHECKING:
+    from beholder.generate.guesses import Guesser
     from beholder.media.plan import Box
     from beholder.pipeline import Pipeline
 
@@ -48,6 +50,16 @@ Packing = Annotated[
         rich_help_panel="Model",
     ),
 ]
+Guess = Annotated[
+    str | None,
+    typer.Option(
+        "--guess",
+        metavar="[MODEL:]N",
+        help="Guess N tokens at a time, from what was said before or by a smaller MODEL; the answer stays the same.",
+        rich_help_panel="Model",
+    ),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell tokens and seconds on stderr.")]
 Format = Annotated[
     str | None,
     typer.Option(
@@ -147,6 +159,7 @@ def open_model(
     dtype: Precision | None = None,
     chat: str | None = None,
     precision: str | None = None,
+    guess: str | None = None,
 ) -> Pipeline:
     """`beholder.load`, with bars where weights must be fetched first and a clear line for a device that is not there."""
     check_model(name)
@@ -169,7 +182,24 @@ def open_model(
             pull.pull(name, progress=progress)
     with working(f"loading {name}"):
         kept = getattr(torch, dtype) if dtype else None
-        return load(name, device=device, dtype=kept, chat=chat, precision=precision)
+        pipeline = load(name, device=device, dtype=kept, chat=chat, precision=precision)
+        if guess is not None:
+            pipeline.runtime = replace(pipeline.runtime, guesser=guesser(pipeline, guess, device))
+        return pipeline
+
+
+def guesser(pipeline: Pipeline, guess: str, device: str) -> Guesser:
+    """What `--guess [MODEL:]N` means."""
+    from beholder.generate.guesses import draft, look_up
+    from beholder.pipeline import load
+
+    name, _, count = guess.rpartition(":")
+    if not count.isdigit():
+        raise BeholderError(f"--guess {guess!r} is not a number of tokens, nor a model and one: 8, or NAME:4")
+    if not name:
+        return look_up(int(count))
+    check_model(name)
+    return draft(load(name, device=device).model, pipeline.model, int(count))
 
 
 def region(text: str) -> Box:

@@ -17,7 +17,7 @@ from beholder.planning import placed
 def whole_and_tiles(model: Model, inputs: Mapping[str, Tensor]) -> Batch | None:
     """Views (B, n, 3, h, w) of pictures of `image_sizes` (B, 2) pixels, the whole first, in whose tiles nothing is padding."""
     masks, pixels = inputs.get("image_attention_mask"), inputs.get("pixel_values")
-    if masks is None or pixels is None or pixels.ndim != 5:
+    if masks is None or masks.ndim != 4 or pixels is None or pixels.ndim != 5:
         return None
     if not bool(masks.all()):
         raise BeholderError(
