@@ -9,8 +9,9 @@ import torch
 
 from beholder.cards.schema import Card
 from beholder.errors import BeholderError
-from beholder.generate.loop import advance, answers, generate, prefill
+from beholder.generate.loop import answers, generate
 from beholder.generate.sampling import Sampling
+from beholder.generate.steps import advance, prefill
 from beholder.model import Batch, build
 from beholder.parts.blocks import hyena, mamba, recurrence
 from beholder.parts.blocks.attention import Attention

@@ -116,12 +116,13 @@ def attend(
     trained = q_BHTK.requires_grad and q_BHTK.device.type == "cpu"
     if softcap is not None or sinks_H is not None or (mask.dense and trained):
         return _attend_plainly(q_BHTK, k_BJSK, v_BJSK, mask, scale, softcap, sinks_H)
-    if group > 1 and q_BHTK.shape[2] == 1 and not mask.dense:
+    if group > 1 and q_BHTK.shape[2] == 1 and mask.bias_BHTS is None:
         # One query per head: the group's heads become queries of the shared keys, and nothing is copied.
         grouped_BJGK = q_BHTK.view(q_BHTK.shape[0], k_BJSK.shape[1], group, -1)
-        return F.scaled_dot_product_attention(grouped_BJGK, k_BJSK, v_BJSK, scale=scale).view(
-            *q_BHTK.shape[:3], -1
+        read_BJGK = F.scaled_dot_product_attention(
+            grouped_BJGK, k_BJSK, v_BJSK, attn_mask=mask.allowed_B1TS, scale=scale
         )
+        return read_BJGK.view(*q_BHTK.shape[:3], -1)
     if group > 1:
         k_BJSK, v_BJSK = (x.repeat_interleave(group, dim=1) for x in (k_BJSK, v_BJSK))
     return F.scaled_dot_product_attention(
