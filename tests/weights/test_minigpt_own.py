@@ -102,6 +102,20 @@ def test_released_settings_are_the_cards(name: str, config: dict[str, Any]) -> N
     assert read.main == want.but(**{"attention.num_kv_heads": 32})
 
 
+def test_bliva_for_flan_t5_has_the_exact_activation() -> None:
+    """Whatever FLAN-T5's own file says."""
+    large = T5 | {
+        "d_model": 4096,
+        "d_kv": 64,
+        "d_ff": 10240,
+        "num_heads": 64,
+        "num_layers": 24,
+        "vocab_size": 32128,
+    }
+    config = BLIVA | {"model_type": "bliva_flant5", "t5_model": large | {"num_decoder_layers": 24}}
+    assert read_system(config, name="x").card.main == card("bliva-flan-t5-xxl").main
+
+
 @pytest.mark.usefixtures("small")
 def test_names_are_those_of_the_published_modules() -> None:
     layer = ("attn.q_bias", "attn.v_bias", "attn.qkv.weight")

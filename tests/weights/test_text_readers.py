@@ -340,3 +340,12 @@ def test_other_poolings_are_refused(
 def test_damaged_settings_are_refused(data: dict[str, Any], message: str) -> None:
     with pytest.raises(BeholderError, match=message):
         read_system(data, name="x")
+
+
+def test_t5_files_may_name_another_activation() -> None:
+    """BLIP-2's say `gelu` where `gated-gelu` means the tanh form."""
+    settings = {"model_type": "t5", "feed_forward_proj": "gated-gelu"}
+    for stored, act in ((None, "gelu_tanh"), ("gelu_new", "gelu_tanh"), ("gelu", "gelu")):
+        read = read_system(settings | {"dense_act_fn": stored}, name="x").card.main
+        assert isinstance(read, EncoderDecoder)
+        assert (read.encoder.mlp.act, read.decoder.mlp.act) == (act, act)  # type: ignore[union-attr]

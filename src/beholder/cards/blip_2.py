@@ -28,6 +28,8 @@ from beholder.prompts.tasks import Task
 EYES = vision.EVA_CLIP_G_14_BLIP2.but(
     post_norm=True, take=Take(front=True), **{"attention.k_bias": None, "norm.eps": 1e-6}
 )
+# blip2_t5.py sets `dense_act_fn`; the files of FLAN-T5 alone have the tanh form.
+EXACT = {"encoder.mlp.act": "gelu", "decoder.mlp.act": "gelu"}
 ASKED = QFormer(QueryStack(words=True), vocab_size=30523)
 
 BLIP_2_OPT_2_7B = Card(
@@ -61,14 +63,14 @@ BLIP_2_OPT_6_7B = BLIP_2_OPT_2_7B.but(
 BLIP_2_FLAN_T5_XL = BLIP_2_OPT_2_7B.but(
     name="blip-2-flan-t5-xl",
     fusion=(Splice(token_id=32100),),
-    language=sizes_text.FLAN_T5_XL,
+    language=sizes_text.FLAN_T5_XL.but(**EXACT),
     prompt=formats.BLIP_2_T5,
     stages=(BLIP_2_OPT_2_7B.stages[0].but(batch=1520),),
     weights=(Source("hub", "Salesforce/blip2-flan-t5-xl"),),
 )
 BLIP_2_FLAN_T5_XXL = BLIP_2_FLAN_T5_XL.but(
     name="blip-2-flan-t5-xxl",
-    language=sizes_text.FLAN_T5_XXL,
+    language=sizes_text.FLAN_T5_XXL.but(**EXACT),
     weights=(Source("hub", "Salesforce/blip2-flan-t5-xxl"),),
 )
 
@@ -148,14 +150,14 @@ INSTRUCTBLIP_FLAN_T5_XL = INSTRUCTBLIP_VICUNA_7B.but(
     name="instructblip-flan-t5-xl",
     licence="MIT",
     fusion=(Splice(token_id=32100),),
-    language=sizes_text.FLAN_T5_XL,
+    language=sizes_text.FLAN_T5_XL.but(**EXACT),
     prompt=formats.INSTRUCTBLIP_T5,
     stages=(INSTRUCTBLIP_VICUNA_7B.stages[0].but(batch=192),),
     weights=(Source("hub", "Salesforce/instructblip-flan-t5-xl"),),
 )
 INSTRUCTBLIP_FLAN_T5_XXL = INSTRUCTBLIP_FLAN_T5_XL.but(
     name="instructblip-flan-t5-xxl",
-    language=sizes_text.FLAN_T5_XXL,
+    language=sizes_text.FLAN_T5_XXL.but(**EXACT),
     stages=(INSTRUCTBLIP_VICUNA_7B.stages[0].but(batch=64),),
     weights=(Source("hub", "Salesforce/instructblip-flan-t5-xxl"),),
 )
@@ -186,7 +188,7 @@ BLIVA_FLAN_T5_XXL = BLIVA_VICUNA_7B.but(
     name="bliva-flan-t5-xxl",
     licence="Apache-2.0",
     fusion=(Splice(token_id=32100),),
-    language=sizes_text.FLAN_T5_XXL,
+    language=sizes_text.FLAN_T5_XXL.but(**EXACT),
     prompt=formats.INSTRUCTBLIP_T5,
     weights=(Source("hub", "mlpc-lab/BLIVA_FlanT5", note="in the authors' own layout"),),
 )

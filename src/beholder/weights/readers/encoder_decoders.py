@@ -52,13 +52,14 @@ UMT5 = T5Defaults(own_bias=True)
 
 
 def _t5_mlp(fields: Fields, assumed: T5Defaults) -> FeedForward:
-    """`gated-gelu` means the tanh form, `gelu` by itself the exact one. The derived fields of newer files are not read."""
+    """`gated-gelu` means the tanh form, `gelu` by itself the exact one, unless a newer file names another (BLIP-2's do)."""
     proj = fields.get("feed_forward_proj", assumed.proj)
-    fields.ignore("dense_act_fn", "is_gated_act", "scalable_attention")
+    fields.ignore("is_gated_act", "scalable_attention")
     gate, _, act = proj.rpartition("-")
     if gate not in ("", "gated"):
         raise BeholderError(f"{fields.name}: feed_forward_proj is {proj!r}; expected ACT or gated-ACT")
     name = "gelu_tanh" if proj == "gated-gelu" else ACTIVATION_NAMES.get(act, act)
+    name = activation_name(fields, "dense_act_fn", name)
     return FeedForward(fields.count("d_ff", assumed.hidden), name, gated=bool(gate), bias=False)
 
 
