@@ -23,7 +23,7 @@ EXPECTED = {  # of each group of references, one of these sets of stages must ha
     "text-decoder": [TEXT],
     "text-encdec": [TEXT | {"memory"}],
     "text-encoder": [{"hidden states"}, {"text vectors"}, {"tokens"}, {"logits"}],
-    "vision": [{"vision"}, {"stage 1"}],
+    "vision": [{"vision"}, {"stage 1"}, {"depth"}],
     "dual-encoder": [
         DUAL,
         {"vision", "matching", "similarity"},

@@ -140,6 +140,8 @@ def _stages(model: Model, batch: Batch, reference: Mapping[str, object]) -> dict
         ours |= several_masks(output.heads["masks"], len(batch.views["image"]))
     if "areas" in output.heads:
         ours["areas"] = own_areas(output.heads["areas"])
+    if "depth" in output.heads:
+        ours["depth"] = torch.stack(output.heads["depth"])
     if "objects" in output.heads:
         ours["boxes"], ours["classes"] = output.heads["objects"]
     if "boxes" in output.heads:
