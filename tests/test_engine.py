@@ -73,6 +73,7 @@ def test_a_later_turn_reads_only_what_is_new(sees) -> None:
         later = engine.submit(again, max_tokens=6).reply(60)
         assert later.ids == wanted.ids
         assert later.usage.reused >= later.usage.image > 0
+        assert (reply.usage.pictures_reused, later.usage.pictures_reused) == (0, 1)
 
 
 def test_what_is_wrong_with_one_request_is_its_own(sees) -> None:

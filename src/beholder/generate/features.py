@@ -18,7 +18,11 @@ from beholder.media.plan import PicturePlan
 from beholder.model import Batch, BranchModule, Model
 from beholder.parts.contracts import AudioEncoder, BranchOutput, Context, Encoder, Packed
 
-Features = dict[str, BranchOutput]
+
+class Features(dict[str, BranchOutput]):
+    """One request's features by branch. reused: pictures that had been encoded before."""
+
+    reused: int = 0
 
 
 @dataclass(eq=False)
@@ -101,7 +105,7 @@ def encode_requests(
     """Every request's features as `Model.encode` has them, so many views through an encoder at a time. Gives None where it can
     be left for other work, and the features in the end.
     """
-    outputs: list[Features] = [{} for _ in batches]
+    outputs = [Features() for _ in batches]
     whole = any(fusion.reads_encoded or fusion.region_branch for fusion in model.card.fusion)
     for name in dict.fromkeys(name for batch in batches for name, views in batch.views.items() if views):
         branch = model.branch(name)
@@ -110,6 +114,7 @@ def encode_requests(
         if cache is not None:
             for picture in pictures:
                 picture.seen = cache.find(picture.key) if picture.key else None
+                outputs[picture.request].reused += picture.seen is not None
         new = [picture for picture in pictures if picture.seen is None]
         once = {picture.key or id(picture): picture for picture in reversed(new)}
         yield from _encode(branch, list(once.values()), at_once)

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 class Usage:
     """Tokens. prompt: all of the prompt; image: those of them that are features of pictures; new: of the
     answer, its end token included; reused: of the prompt that had been read before, for an earlier request.
+    pictures_reused: pictures that had been encoded before.
     """
 
     prompt: int = 0
     image: int = 0
     new: int = 0
     reused: int = 0
+    pictures_reused: int = 0
 
     @property
     def text(self) -> int:

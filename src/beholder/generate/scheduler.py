@@ -286,6 +286,8 @@ class Scheduler:
         if found is not None:
             for job, features in zip(self._encoding, found, strict=True):
                 job.features = features
+                for row in job.rows:
+                    row.usage = replace(row.usage, pictures_reused=features.reused)
             self._encoder, self._encoding = None, []
 
     def _encode_apart(self, error: Exception) -> None:
