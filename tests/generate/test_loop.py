@@ -183,6 +183,17 @@ def test_ends(model):
     assert (stopped.finish, stopped.text) == ("stop", "<")
 
 
+def test_no_end_comes_too_early(model):
+    first, second = uncached(model, PROMPTS[0], 2)[0]
+    sampling = Sampling(max_tokens=9, min_tokens=5)
+    kept = run(model, rows(PROMPTS[0]), [sampling], eos_ids=[first, second])[0]
+    assert not {first, second} & set(kept.ids[:5]) and len(kept.ids) >= 5
+    mixed = run(
+        model, rows(PROMPTS[0], PROMPTS[0]), [sampling, Sampling(max_tokens=9)], eos_ids=[first, second]
+    )
+    assert mixed[0].ids == kept.ids and mixed[1].ids == (first,)
+
+
 def test_the_context_ends_an_answer_and_refuses_a_prompt(model):
     context = model.card.main.context
     nearly = run(model, rows([3] * (context - 2)), [Sampling(max_tokens=50)])[0]

@@ -24,6 +24,11 @@ from beholder.model import Batch, Model
 class TextStream(Protocol):
     """Ids to text, one by one."""
 
+    @property
+    def bound(self) -> bool:
+        """Whether some words cannot come next."""
+        return self.follower is not None or len(self.ids) < self.sampling.min_tokens
+
     def add(self, token_id: int) -> str: ...
     def finish(self) -> str: ...
 
@@ -51,6 +56,11 @@ class Row:
     def __post_init__(self) -> None:
         self.generator = self.sampling.generator()
         self.stops = StopFilter(self.sampling.stops)
+
+    @property
+    def bound(self) -> bool:
+        """Whether some words cannot come next."""
+        return self.follower is not None or len(self.ids) < self.sampling.min_tokens
 
     def add(self, token_id: int) -> str:
         """Take a token; gives the text that has become certain and sets `finish` with the last."""
@@ -123,11 +133,13 @@ def choose(rows: Sequence[Row], logits_RV: Tensor, seconds: float) -> list[Piece
     seconds: what the scores took, counted to each row.
     """
     formed_RV, seen_RV = logits_RV, None
-    if any(row.follower is not None for row in rows):
+    if any(row.bound for row in rows):
         formed_RV = logits_RV.clone()
         for row, logits_V in zip(rows, formed_RV, strict=True):
             if row.follower is not None:
                 row.follower.allow(logits_V)
+            elif row.bound:
+                logits_V[sorted(row.eos_ids)] = -torch.inf
     if any(row.seen_V is not None for row in rows):
         none_V = torch.zeros_like(logits_RV[0], dtype=torch.bool)
         seen_RV = torch.stack([none_V if row.seen_V is None else row.seen_V for row in rows])

@@ -21,6 +21,7 @@ MAX_SEED = 2**63 - 1
 # name -> type, smallest and largest value allowed
 RANGES: dict[str, tuple[type, float, float]] = {
     "max_tokens": (int, 1, 1_000_000),
+    "min_tokens": (int, 0, 1_000_000),
     "temperature": (float, 0.0, 10.0),
     "top_k": (int, 0, 1_000_000),
     "top_p": (float, 1e-6, 1.0),
@@ -37,8 +38,8 @@ COLDEST = 1e-30  # smaller temperatures are 0 in float32
 
 @dataclass(frozen=True)
 class Sampling:
-    """max_tokens: new tokens at most. temperature: 0 takes the best word each time; otherwise scores are
-    divided by it.
+    """max_tokens: new tokens at most. min_tokens: no end comes before so many. temperature: 0 takes the best word each time;
+    otherwise scores are divided by it.
 
     top_k: only so many best words, 0 for all. top_p: only the best words that together reach this
     probability. min_p: only words at least this likely relative to the best. repetition_penalty: scores of
@@ -51,6 +52,7 @@ class Sampling:
     """
 
     max_tokens: int = 256
+    min_tokens: int = 0
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
@@ -81,6 +83,7 @@ class Sampling:
             "temperature": self.temperature > 0,
             "repetition_penalty": self.repetition_penalty != 1,
             "logprobs": self.logprobs is not None,
+            "min_tokens": self.min_tokens > 0,
             "a form": any(given is not None for given in (self.schema, self.regex, self.choice)),
         }
         if self.beams > 1 and any(apart.values()):

@@ -1,0 +1,202 @@
+"""Measures the engine on `mini`: a second turn about a picture, many requests at a time, and memory over many requests.
+
+    python tools/bench_engine.py turn | crowd | pictures | soak [--precision bf16] [--requests 16] [--new 128] [--rounds 5]
+
+turn: seconds to the first token, of a first question about a new picture and of a second one about the same.
+crowd: requests about words and about pictures seen before, all at once and one after another, taking turns.
+pictures: requests about new pictures at once, beside the least that encoder, prompts and steps take by themselves.
+soak: memory of the process over many short requests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import beholder
+from beholder.engine import Engine, EngineSettings
+from beholder.generate import steps
+from beholder.generate.features import encode_requests
+from beholder.generate.scheduler import Limits
+from beholder.parts.language.state import State
+from beholder.pipeline import Pipeline
+from beholder.prompts.messages import Message, Picture, user
+
+MIB = 2**20
+TOPICS = ("a fox", "the sea", "an old clock", "two friends", "a train", "the moon", "bread", "a garden")
+
+
+def told(name: str, values: Sequence[float], unit: str = "s") -> None:
+    """One line: the median, the least and the most."""
+    print(f"{name:44} {statistics.median(values):8.3f} {unit}  ({min(values):.3f} to {max(values):.3f})")
+
+
+def picture(seed: int, side: int = 480) -> np.ndarray:
+    """Another picture for each seed."""
+    small = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), np.uint8)
+    return np.kron(small, np.ones((side // 12, side // 12, 1), np.uint8))
+
+
+def words(number: int) -> list[Message]:
+    return [user(f"Write a long story, number {number}, about {TOPICS[number % len(TOPICS)]}.")]
+
+
+def about(number: int, seed: int) -> list[Message]:
+    return [user(Picture(picture(seed)), f"What does picture {number} show? Tell all.")]
+
+
+def turn(pipeline: Pipeline, options: argparse.Namespace) -> None:
+    first, later = [], []
+    with Engine(pipeline) as engine:
+        for number in range(options.rounds + 1):
+            asked = about(1, number)
+            reply = engine.submit(asked, max_tokens=16).reply()
+            again = [*asked, {"role": "assistant", "content": str(reply)}, user("Why do you think so?")]
+            second = engine.submit(again, max_tokens=16).reply()
+            if number:
+                first.append(reply.timings.first)
+                later.append(second.timings.first)
+    told("first token, first turn", first)
+    told("first token, second turn", later)
+    ratio = statistics.median(b / a for a, b in zip(first, later, strict=True))
+    print(f"second over first: {100 * ratio:.1f} %")
+
+
+def crowd(pipeline: Pipeline, options: argparse.Namespace) -> None:
+    for name, asked in (
+        ("words", [words(i) for i in range(options.requests)]),
+        ("pictures seen before", [about(i, i % 2) for i in range(options.requests)]),
+    ):
+        with Engine(pipeline, EngineSettings(Limits(rows=options.requests, budget=2**31))) as engine:
+            engine.answer(asked, max_tokens=2)
+            together, apart, same, tokens = [], [], [], 0
+            for _ in range(options.rounds):
+                start = time.perf_counter()
+                replies = engine.answer(asked, **long(options))
+                together.append(time.perf_counter() - start)
+                start = time.perf_counter()
+                alone = [engine.submit(one, **long(options)).reply() for one in asked]
+                apart.append(time.perf_counter() - start)
+                same.append(sum(a.ids == b.ids for a, b in zip(replies, alone, strict=True)))
+                tokens = sum(reply.usage.new for reply in replies)
+        told(f"{name}: {len(asked)} requests at once", together)
+        told(f"{name}: one after another", apart)
+        ratio = statistics.median(b / a for a, b in zip(together, apart, strict=True))
+        rate = tokens / statistics.median(together)
+        print(
+            f"{name}: {ratio:.2f} times the throughput, {rate:.0f} tokens/s, {min(same)} of {len(asked)} answers the same"
+        )
+
+
+def long(options: argparse.Namespace) -> dict[str, int]:
+    """Answers of just so many tokens."""
+    return {"max_tokens": options.new, "min_tokens": options.new}
+
+
+def pictures(pipeline: Pipeline, options: argparse.Namespace) -> None:
+    at_once, least = [], []
+    limits = Limits(rows=options.requests, views=8, chunk=1024, budget=2**31)
+    for number in range(options.rounds + 1):
+        asked = [about(i, 1000 * number + i) for i in range(options.requests)]
+        with Engine(pipeline, EngineSettings(limits)) as engine:
+            start = time.perf_counter()
+            replies = engine.answer(asked, **long(options))
+            seconds = time.perf_counter() - start
+        parts = bound(pipeline, asked, [reply.usage.new for reply in replies])
+        if number:
+            at_once.append(seconds)
+            least.append(sum(parts.values()))
+    told(f"{options.requests} requests about new pictures", at_once)
+    told("encoder, prompts and steps by themselves", least)
+    print({name: round(value, 3) for name, value in parts.items()})
+    ratio = statistics.median(a / b for a, b in zip(at_once, least, strict=True))
+    print(f"over the bound: {100 * (ratio - 1):.1f} %")
+
+
+@torch.inference_mode()
+def bound(pipeline: Pipeline, asked: Sequence[list[Message]], counts: Sequence[int]) -> dict[str, float]:
+    """Seconds of the parts, each as quick as it can be by itself: views together, prompt after prompt, all rows at a step."""
+    model = pipeline.model
+    batches = [pipeline.prepare([messages]).batch for messages in asked]
+    seconds: dict[str, float] = {}
+
+    def timed(name: str, work: Callable[[], object]) -> object:
+        start = time.perf_counter()
+        given = work()
+        seconds[name] = time.perf_counter() - start
+        return given
+
+    features = timed("encoder", lambda: list(encode_requests(model, batches, 8))[-1])
+    states = [State(1, capacity=batch.ids_BT.shape[1] + max(counts)) for batch in batches]
+    rows = list(zip(batches, features, states, strict=True))  # type: ignore[call-overload]
+    timed("prompts", lambda: [steps.prefill(model, *row) for row in rows])
+    first, *others = states
+    for other in others:
+        first.join(other)
+    advance = pipeline.runtime.advance or steps.advance
+    going = sorted(counts, reverse=True)
+
+    def answer() -> None:
+        state = first
+        for step in range(1, going[0]):
+            left = sum(count > step for count in going)
+            if left < state.rows:
+                state.keep(range(left))
+            advance(model, [100] * left, state, None)
+
+    timed("steps", answer)
+    return seconds
+
+
+def soak(pipeline: Pipeline, options: argparse.Namespace) -> None:
+    """Memory after every tenth of the requests."""
+    with Engine(pipeline, EngineSettings(Limits(budget=64 * MIB), 32 * MIB, 32 * MIB)) as engine:
+        held = []
+        for tenth in range(10):
+            count = options.requests // 10
+            waiting = []
+            for number in range(tenth * count, (tenth + 1) * count):
+                asked = about(number, number % 50) if number % 20 == 0 else words(number)
+                waiting.append(engine.submit(asked, max_tokens=2 + number % 4))
+                if len(waiting) >= 64:
+                    waiting.pop(0).reply()
+            for answer in waiting:
+                answer.reply()
+            held.append(resident())
+            print(
+                f"{(tenth + 1) * count:7} requests: {held[-1] / MIB:8.1f} MiB; {engine.counters()}",
+                flush=True,
+            )
+    print(f"grown by {(held[-1] - held[1]) / MIB:.1f} MiB from the second tenth to the last")
+
+
+def resident() -> int:
+    """Bytes of the process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["turn", "crowd", "pictures", "soak"])
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--precision", help="as published where not given")
+    parser.add_argument("--requests", type=int, default=16)
+    parser.add_argument("--new", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    pipeline = beholder.load(options.model, precision=options.precision)
+    measures = {"turn": turn, "crowd": crowd, "pictures": pictures, "soak": soak}
+    measures[options.what](pipeline, options)
+
+
+if __name__ == "__main__":
+    main()
