@@ -5,6 +5,7 @@
 #   make evidence  run the tests and renew what `beholder list --evidence` shows
 #   make lint      linter, formatting, types, structure, generated pages
 #   make format    format, and repair what can be repaired
+#   make kernels   compile the decode step, where there is a compiler
 #   make clean     remove what these made
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13,\
@@ -19,16 +20,16 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 export IMAGE QUESTION  # so that the shell takes them as they are
 
-.PHONY: ask test evidence lint format oracle clean
+.PHONY: ask test evidence lint format oracle kernels clean
 
 ask: $(VENV)/.core
 	@$(BIN)/beholder pull mini
 	$(BIN)/beholder ask "$$IMAGE" "$$QUESTION"
 
-test: $(VENV)/.dev oracle
+test: $(VENV)/.dev oracle kernels
 	BEHOLDER_ORACLE="$(CURDIR)/.oracle" $(BIN)/python -m pytest $(TESTS)
 
-evidence: $(VENV)/.dev oracle
+evidence: $(VENV)/.dev oracle kernels
 	BEHOLDER_ORACLE="$(CURDIR)/.oracle" $(BIN)/python -m pytest $(TESTS) --evidence=write
 
 lint: $(VENV)/.dev
@@ -45,6 +46,9 @@ format: $(VENV)/.dev
 oracle: $(VENV)/.core
 	@$(BIN)/python tools/make_oracle
 
+kernels: $(VENV)/.core
+	-@$(BIN)/python -m beholder.native.build
+
 $(VENV)/.core: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name it with make PYTHON=..."; exit 2; }
 	@echo "Installing beholder into $(VENV)"
@@ -58,4 +62,4 @@ $(VENV)/.dev: $(VENV)/.core
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-oracle .oracle build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) .venv-oracle .oracle build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis src/beholder/native/kernels-*

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -153,10 +157,36 @@ def test_bf16_model_is_nearer_to_float32_than_torch_is() -> None:
     assert errors["native"] < 1.2 * errors["torch"]
 
 
-@pytest.mark.parametrize("threads", (1, 2, 3))
+@pytest.mark.parametrize("threads", (1, 2, 3, 9))
 def test_threads(threads: int) -> None:
     model = made(SHAPES["all heads one key"])
     assert farthest(NativeDecoder.of(model, EXACT, threads=threads), model, (3, 30), steps=4)[0] < 1e-4
+
+
+def test_decoders_at_once() -> None:
+    """Threads of Python take turns at the kernels' own threads."""
+    models = [made(PLAIN, seed=seed) for seed in range(3)]
+    decoders = [NativeDecoder.of(model, EXACT, threads=2) for model in models]
+
+    def worst(number: int) -> float:
+        return farthest(decoders[number], models[number], (3, 8), steps=20)[0]
+
+    with ThreadPoolExecutor(3) as pool:
+        assert max(pool.map(worst, range(3))) < 1e-4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_after_a_fork() -> None:
+    """The child has none of its parent's threads and starts its own."""
+    model = made(PLAIN)
+    decoder, state = NativeDecoder.of(model, EXACT, threads=2), prefilled(model, (5, 3))
+    want_BV = decoder.step([1, 2], state.snapshot())
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        os._exit(0 if torch.equal(decoder.step([1, 2], state), want_BV) else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_long_texts_and_growth() -> None:
@@ -214,7 +244,7 @@ def test_positions_of_their_own() -> None:
         decoder = NativeDecoder.of(model, EXACT)
         mine, theirs = prefilled(model, (6, 3)), prefilled(model, (6, 3))
         for state in (mine, theirs):
-            state.shift_B = torch.tensor([-2, 5])
+            state.shift_B = torch.tensor([-2, 3000])  # more places than the first table has
         torch.testing.assert_close(
             decoder.step([1, 2], mine), torch_step(model, [1, 2], theirs), atol=1e-4, rtol=0
         )
@@ -272,7 +302,9 @@ def test_states_that_are_refused() -> None:
     ring = State(1, rolling=True)
     ring.rolling_attention(0, 4)
     for state in (ring, State(1, memory=torch.zeros(1, 1, 1))):
-        with pytest.raises(BeholderError, match=r"no compiled decode step: (state|layer 0 keeps self of kind Rolling)"):
+        with pytest.raises(
+            BeholderError, match=r"no compiled decode step: (state|layer 0 keeps self of kind Rolling)"
+        ):
             decoder.step([1], state)
     apart = Visibility(torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.long), (-1, -1))
     assert "2 segments" in (decoder.refuses(State(1), apart) or "")

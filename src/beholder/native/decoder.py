@@ -159,7 +159,8 @@ class NativeDecoder:
         """Tell the call where keys and values are, with room for one token more."""
         decoder, end, like_BHTK = self.weights.decoder, max(state.lengths) + 1, None
         for layer in range(decoder.num_layers):
-            kept = state.self_attention(layer)
+            kept = state.layers.get(("self", layer)) or state.self_attention(layer)
+            assert isinstance(kept, SelfKeyValues)
             keys, values = kept.keys, kept.values
             if keys is None or values is None or keys.shape[2] < end:
                 if like_BHTK is None:
