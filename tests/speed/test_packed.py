@@ -19,7 +19,15 @@ from beholder.parts.blocks.attention import SelfAttention
 from beholder.parts.blocks.lora import apply_adapters
 from beholder.parts.language.state import State
 from beholder.pipeline import Pipeline, load
-from beholder.speed.linears import Int4Linear, Int8Linear, PackedLinear, Slice, is_packed, packed_linear
+from beholder.speed.linears import (
+    Int4Linear,
+    Int8Linear,
+    OneDnnLinear,
+    PackedLinear,
+    Slice,
+    is_packed,
+    packed_linear,
+)
 from beholder.speed.packed import Packed, pack
 from beholder.speed.precision import Precision
 from beholder.speed.quantise import dequantise_int4, dequantise_int8, quantise_int4, quantise_int8
@@ -186,6 +194,19 @@ def test_queries_keys_and_values_are_one_map_and_its_slices() -> None:
     assert isinstance(block.attn.q, Slice)
     assert torch.allclose(block.attn.q(x_BTD), plain, atol=1e-6)
     assert any(packed.names[-1].endswith("attn.v") and len(packed.names) == 3 for packed in report.maps)
+
+
+@pytest.mark.parametrize("name", ["llava-1.5-7b", "smolvlm-256m"])
+def test_joined_maps_are_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not their slices, each of which would compute the whole."""
+    made = tiny(name)
+    report = pack(made.model, "bf16", smallest=1)
+    calls: list[PackedLinear] = []
+    product = OneDnnLinear.product
+    monkeypatch.setattr(OneDnnLinear, "product", lambda own, *args: calls.append(own) or product(own, *args))
+    monkeypatch.setattr(Slice, "forward", None)
+    outputs(made.model, made.batch())
+    assert len(report.maps) >= len(calls) == len({id(call) for call in calls}) > 10
 
 
 def test_adapters_and_small_maps_stay() -> None:

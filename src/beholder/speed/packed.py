@@ -155,11 +155,11 @@ class _Packer:
         """The gate and what it multiplies in one map; or an activation that the map applies itself."""
         if mlp.gate is not None:
             joined = self._join(name, ("gate", "up"), mlp, reasons)
-            mlp.fused = None if joined is None else Gated(joined, mlp.act)
+            mlp.fused = None if joined is None else Gated(joined, mlp.active)
             return
         self._alone(f"{name}.up", mlp.up, reasons.get(f"{name}.up"))
         up: nn.Module = mlp.up
-        if isinstance(up, OneDnnLinear) and mlp.config.act in ONEDNN_ACTIVATIONS:
+        if isinstance(up, OneDnnLinear) and mlp.config.act in ONEDNN_ACTIVATIONS and mlp.threshold is None:
             mlp.fused = Activated(up, mlp.config.act)
 
     def _join(

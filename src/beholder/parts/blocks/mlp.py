@@ -59,11 +59,15 @@ class FeedForwardLayer(Mlp):
 
     def forward(self, x: Tensor, step: Step | None = None, plus: Additions | None = None) -> Tensor:
         """plus: what is added to what `gate`, `up` and `down` give, by their names."""
-        up = _map(self.up, "up", x, plus)
-        y = self._active(up) if self.gate is None else self._active(_map(self.gate, "gate", x, plus)) * up
+        if self.fused is not None and plus is None:
+            y = self.fused(x)
+        else:
+            up = _map(self.up, "up", x, plus)
+            y = self.active(up) if self.gate is None else self.active(_map(self.gate, "gate", x, plus)) * up
         return _map(self.down, "down", y if self.inner_norm is None else self.inner_norm(y), plus)
 
-    def _active(self, x: Tensor) -> Tensor:
+    def active(self, x: Tensor) -> Tensor:
+        """What becomes of the gate's outputs, or of those of `up` where there is no gate."""
         if self.threshold is not None:
             spread = x.std(-1, correction=0, keepdim=True)
             x = F.relu(x - (x.mean(-1, keepdim=True) + self.threshold * spread))
