@@ -50,8 +50,9 @@ EXPECTED = {  # of each group of references, one of these sets of stages must ha
 }
 
 
-# What official generation of several rows makes wrong, so that it is no reference
-ALONE = {"rwkv": {"logits"}}
+# rwkv: official generation of several rows is wrong, so that it is no reference. layoutlmv3: its reference holds nothing
+# else of what is computed, the last states of words and patches
+ALONE = {"rwkv": {"logits"}, "layoutlmv3": {"hidden states"}}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

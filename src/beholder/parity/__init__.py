@@ -100,7 +100,9 @@ def _tokens_mask(inputs: Mapping[str, Tensor], side: str, theirs: Tensor) -> Ten
     if mask_BT is None or side:
         return mask_BT
     behind = theirs.shape[1] - mask_BT.shape[1] if theirs.ndim == 3 else 0
-    if regions_BN is None and behind > 0 and "pixel_mask" in inputs:  # patches behind, without padding
+    if (
+        regions_BN is None and behind > 0 and inputs.keys() & {"pixel_mask", "bbox"}
+    ):  # patches behind, without padding
         regions_BN = mask_BT.new_ones(len(mask_BT), behind)
     return mask_BT if regions_BN is None else torch.cat((mask_BT, regions_BN), 1)
 

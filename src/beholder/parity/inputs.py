@@ -16,6 +16,7 @@ from beholder.parity.crops import batch_of_crops
 from beholder.parity.heard import sounds_in_text
 from beholder.parity.marked_rows import whole_and_tiles
 from beholder.parity.marks import marked_pictures
+from beholder.parity.page_words import on_page
 from beholder.parity.pages import batch_of_pages
 from beholder.parity.patches import batch_of_patches
 from beholder.parity.prompted import prompted
@@ -65,6 +66,10 @@ def planned_batch(model: Model, inputs: Mapping[str, Tensor]) -> Batch:
     inputs = {RENAMED.get(name, name): tensor for name, tensor in inputs.items()}
     if "input_ids" not in inputs and "pixel_values_videos" in inputs:  # of an encoder alone
         inputs["pixel_values"] = inputs.pop("pixel_values_videos")
+    if "bbox" in inputs:
+        return on_page(
+            planned_batch(model, {name: inputs[name] for name in inputs.keys() - {"bbox"}}), inputs
+        )
     if "pixel_values" in inputs and "input_features" in inputs:
         return _seen_and_heard(model, inputs)
     inputs = features_first(model, words_alone(model, marked(model, with_places(written(model, inputs)))))

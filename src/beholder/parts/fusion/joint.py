@@ -22,8 +22,8 @@ from beholder.parts.contracts import BranchOutput, Fusion, FusionConfig, Languag
 @dataclass(frozen=True)
 class Joint(FusionConfig):
     """A row's features follow its words. segments: kinds of features with a vector each, of which `kind` is added to all;
-    positions: rows of their own table of places, whose first is added to all, as regions have no order; 0 for none. late:
-    kinds are of words too (theirs is 0), and are added behind the norm of words, which features do not have (ViLT).
+    positions: rows of their own table of places, whose first is added to all, as regions have no order; 0 of either for none.
+    late: kinds are of words too (theirs is 0), and are added behind the norm of words, which features do not have (ViLT).
     """
 
     branch: str = "image"
@@ -33,7 +33,7 @@ class Joint(FusionConfig):
     late: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.kind < self.segments:
+        if self.segments and not 0 <= self.kind < self.segments:
             raise BeholderError(
                 f"features are of kind {self.kind}, but there are {self.segments} kinds from 0"
             )
@@ -63,7 +63,7 @@ class JointFusion(Fusion):
     def __init__(self, config: Joint, dim: int) -> None:
         super().__init__()
         self.config = config
-        self.segments = learned(config.segments, dim)
+        self.segments = learned(config.segments, dim) if config.segments else None
         self.positions = learned(config.positions, dim) if config.positions else None
 
     def prepare(self, draft: LanguageInputs, branches: Mapping[str, BranchOutput]) -> LanguageInputs:
@@ -73,7 +73,9 @@ class JointFusion(Fusion):
         features = self._by_row(branch, len(draft.ids_BT))
         counts = draft.lengths or (draft.ids_BT.shape[1],) * len(draft.ids_BT)
         lengths = tuple(count + len(row_ND) for count, row_ND in zip(counts, features, strict=True))
-        marks = self.segments[self.config.kind]
+        marks = (
+            draft.embeddings_BTD.new_zeros(()) if self.segments is None else self.segments[self.config.kind]
+        )
         marks = marks if self.positions is None else marks + self.positions[0]
         rows = [
             torch.cat((x_TD[:count], row_ND.to(x_TD.dtype) + marks))
@@ -86,7 +88,8 @@ class JointFusion(Fusion):
         late_BTD = None
         embeddings_BTD = pad_sequence(rows, batch_first=True)
         if self.config.late:
-            late_BTD = torch.where(own_BT[..., None], embeddings_BTD, self.segments[0])
+            words = embeddings_BTD.new_zeros(()) if self.segments is None else self.segments[0]
+            late_BTD = torch.where(own_BT[..., None], embeddings_BTD, words)
         return replace(
             draft,
             ids_BT=_widened(draft.ids_BT, width, PADDING).masked_fill(own_BT, PADDING),

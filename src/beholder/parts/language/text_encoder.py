@@ -112,6 +112,14 @@ class TextEncoderModel(Language):
     def embed(self, ids_BT: Tensor) -> Tensor:
         return self.embedding(ids_BT)
 
+    def enter(self, inputs: LanguageInputs) -> Tensor:
+        """What the first layer reads."""
+        return self.embedding.enter(inputs)
+
+    def scores(self, inputs: LanguageInputs) -> Tensor | None:
+        """What all layers add to their scores; None for nothing."""
+        return None if self.relative is None else self.relative(inputs.positions, inputs.positions)
+
     def logits(self, hidden_BTD: Tensor) -> Tensor:
         """Products with the token table, whose width `hidden_BTD` has (masked-token heads)."""
         return nn.functional.linear(hidden_BTD, self.embedding.weight)
@@ -134,15 +142,14 @@ class TextEncoderModel(Language):
             raise BeholderError(
                 f"a text of {length} tokens; this text tower reads at most {self.config.context}"
             )
-        x_BTD = self.embedding.enter(inputs)
+        x_BTD = self.enter(inputs)
         if not self.config.causal:
             seen = replace(seen, both_ways=True)
         step = Step(x_BTD.dtype, seen, positions=inputs.positions, inputs=inputs, alone=inputs.memory is None)
         step.memory_BSD, step.memory_keep_BS = inputs.memory, inputs.memory_keep
         if self.distances is not None:
             step.shared.distances = self.distances()
-        if self.relative is not None:
-            step.bias_BHTS = self.relative(inputs.positions, inputs.positions)
+        step.bias_BHTS = self.scores(inputs)
         x_BTD, kept = run_layers(self.blocks, x_BTD, step, layer_parts, taps)
         hidden_BTD = self.norm(x_BTD)
         pooled_BD = None if self.config.pool is None else self._pool(hidden_BTD, inputs)
