@@ -1,4 +1,4 @@
-"""The examples of docs/guide.md and docs/backbones.md run, with tiny checkpoints in place of the ones they name."""
+"""The examples of docs/guide.md, docs/backbones.md and docs/engine.md run, with tiny checkpoints in place of the ones they name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.test_segments import glamm
 __all__ = ["glamm"]
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-GUIDE, BACKBONES = DOCS / "guide.md", DOCS / "backbones.md"
+GUIDE, BACKBONES, ENGINE = DOCS / "guide.md", DOCS / "backbones.md", DOCS / "engine.md"
 
 
 def run_examples(page: Path, stand_ins: dict[str, str]) -> dict[str, object]:
@@ -54,6 +54,20 @@ def test_examples_run(
     assert names["reply"].usage.image > 0 and len(names["replies"]) == 2
     assert names["found"].scores.shape == (1, 2)
     assert {"my-model", "official"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_examples_of_the_engine_run(
+    oracle: Callable[[str], Path], samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(oracle("llava"), tmp_path / "tiny")
+    shutil.copy(oracle("llava_padded") / "preprocessor_config.json", tmp_path / "tiny")
+    shutil.copy(samples / "cat.jpg", tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    names = run_examples(ENGINE, {'load("mini"': 'load("tiny", chat="plain"'})
+    assert [answer.done for answer in names["answers"]] == [True, True]
+    assert names["reply"].usage.new > 0
+    assert names["model"].ask("photo.jpg", "What is this?", max_tokens=4).usage.pictures_reused == 0
+    assert names["model"].ask("photo.jpg", "And this?", max_tokens=4).usage.pictures_reused == 1
 
 
 def test_examples_of_backbones_run(
