@@ -238,6 +238,24 @@ def test_what_never_fits_is_refused_at_once(model) -> None:
         Scheduler(model, Limits(budget=1))
 
 
+def test_the_first_request_tells_what_a_token_takes_where_nothing_is_read_without_a_picture() -> None:
+    tiny = Tiny("blip-captioner-b", PHOTO)
+    model = spread(tiny.model)
+    scheduler = Scheduler(model, Limits(budget=2**24))
+    assert not scheduler.room.known
+    wanted = alone(model, tiny.batch(), Sampling(max_tokens=4))
+    assert run(scheduler, [job(model, tiny.batch(), Sampling(max_tokens=4))])[0] == wanted
+    assert scheduler.room.known and scheduler.room.per_token > 0
+    small = Scheduler(model, Limits(budget=scheduler.room.fixed))
+    run(small, [])
+    first = small.submit(job(model, tiny.batch(), Sampling(max_tokens=4)))
+    while small.step():
+        pass
+    with pytest.raises(BeholderError, match="tokens need"):
+        small.submit(job(model, tiny.batch(), Sampling()))
+    assert first.finished
+
+
 def test_a_poisoned_picture_fails_alone() -> None:
     tiny = Tiny("smolvlm-256m", PHOTO)
     model, good = spread(tiny.model), tiny.batch()

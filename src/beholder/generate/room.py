@@ -9,20 +9,33 @@ import torch
 
 from beholder.errors import BeholderError
 from beholder.model import Batch, Model
-from beholder.parts.language.layer_states import grown
+from beholder.parts.language.layer_states import SelfKeyValues, grown
 from beholder.parts.language.state import State
 
 
 class Room:
-    """Bytes of states. budget: how many there may be. Raises `BeholderError` where it is not even enough for one token."""
+    """Bytes of states. budget: how many there may be. Where a model reads nothing without a picture, what a token takes is
+    known from the first request on. Raises `BeholderError` where the budget is not even enough for one token.
+    """
 
     def __init__(self, model: Model, budget: int) -> None:
-        self.budget = budget
-        one, two = (_measured(model, count) for count in (1, 2))
-        self.per_token = two - one
-        self.fixed = one - self.per_token
+        self.budget, self.known = budget, False
+        self.per_token = self.fixed = 0
+        try:
+            self.learn(_measured(model))
+        except BeholderError:
+            return
         if self.bytes(1, 1) > budget:
             raise self.error(1, 1)
+
+    def learn(self, state: State) -> None:
+        """Take the measure of a state that holds a prompt."""
+        layers = [layer for layer in state.layers.values() if type(layer) is SelfKeyValues]
+        rows, tokens = state.room
+        growing = sum(layer.nbytes for layer in layers)
+        self.per_token = growing // (rows * tokens) if tokens else 0
+        self.fixed = (state.nbytes - growing) // state.rows
+        self.known = True
 
     def bytes(self, tokens: int, rows: int) -> int:
         """Of so many rows of so many tokens each."""
@@ -56,12 +69,10 @@ class Room:
 
 
 @torch.inference_mode()
-def _measured(model: Model, tokens: int) -> int:
-    """Bytes of a state with so many tokens of one row."""
+def _measured(model: Model) -> State:
+    """A state with one token of one row."""
     main = model.card.main
     assert main is not None
-    state = State(rows=1, capacity=tokens)
-    ids_1T = torch.zeros(1, tokens, dtype=torch.long, device=model.device)
-    batch = Batch(target_BT=ids_1T, ids_BT=ids_1T[:, :1]) if main.reads_apart else Batch(ids_1T)
-    model.read(batch, {}, state)
-    return state.nbytes
+    state, ids_11 = State(rows=1, capacity=1), torch.zeros(1, 1, dtype=torch.long, device=model.device)
+    model.read(Batch(ids_11, target_BT=ids_11) if main.reads_apart else Batch(ids_11), {}, state)
+    return state

@@ -243,6 +243,8 @@ class Scheduler:
         main = self.model.card.main
         assert main is not None
         tail = None if main.reads_apart else steps.Tail.of(batch)
+        if self.room is not None and not self.room.known:
+            self.room.learn(state)
         if self.prefixes is not None and reading.key is not None and reading.job.reused < len(reading.key):
             self.prefixes.add(reading.key, state, reading.cuts)
         pack = Pack(state, list(job.rows), [job] * len(job.rows), tail, job.alone)
