@@ -76,8 +76,7 @@ class Step:
     aux: dict[str, list[Tensor]] = field(default_factory=dict)
     stats: dict[str, list[Tensor]] = field(default_factory=dict)
     _masks: dict[tuple[int | None, bool], AttentionMask] = field(default_factory=dict)
-    _tables: dict[tuple[RotaryTables, int], Tables] = field(default_factory=dict)
-    _signed: dict[tuple[RotaryTables, int], Tables] = field(default_factory=dict)
+    _tables: dict[tuple[RotaryTables, int, bool], Tables] = field(default_factory=dict)  # True: signed ones
     _biases: dict[tuple[Alibi, int], Tensor] = field(default_factory=dict)
 
     def mask(self, window: int | None = None, chunked: bool = False) -> AttentionMask:
@@ -101,7 +100,7 @@ class Step:
         assert keys is not None, "only layers that mask can hide tokens"
         segments_BS = keys.segments_BT.masked_fill(hidden_BS, PADDING)
         self.keys, self.positions = replace(keys, segments_BT=segments_BS, plain=False), positions
-        for made in (self._masks, self._tables, self._signed, self._biases):
+        for made in (self._masks, self._tables, self._biases):
             made.clear()
 
     def memory_mask(self) -> AttentionMask:
@@ -112,21 +111,23 @@ class Step:
 
     def tables(self, rotary: RotaryTables, head_dim: int) -> Tables:
         """Cosines and sines for `rotary.rotate`; the same at each call."""
-        if (rotary, head_dim) not in self._tables:
-            self._tables[rotary, head_dim] = rotary.tables(self._real_positions(), head_dim, self.dtype)
-        return self._tables[rotary, head_dim]
+        key = (rotary, head_dim, False)
+        if key not in self._tables:
+            self._tables[key] = rotary.tables(self._real_positions(), head_dim, self.dtype)
+        return self._tables[key]
 
     def signed_tables(self, rotary: RotaryTables, head_dim: int) -> Tables:
         """`tables` with the first half of the sines negated, for channels that have changed halves; the same at each call."""
-        if (rotary, head_dim) not in self._signed:
+        key = (rotary, head_dim, True)
+        if key not in self._tables:
             cos, sin = self.tables(rotary, head_dim)
             first, second = sin.chunk(2, -1)
-            self._signed[rotary, head_dim] = cos, torch.cat((-first, second), -1)
-        return self._signed[rotary, head_dim]
+            self._tables[key] = cos, torch.cat((-first, second), -1)
+        return self._tables[key]
 
     def set_tables(self, rotary: RotaryTables, head_dim: int, tables: Tables) -> None:
         """What `tables` shall give where positions alone do not decide it."""
-        self._tables[rotary, head_dim] = tables
+        self._tables[rotary, head_dim, False] = tables
 
     def alibi(self, alibi: Alibi, num_heads: int) -> Tensor:
         """(B, H, T, S), what distance adds to scores; the same at each call."""
