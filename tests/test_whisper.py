@@ -136,8 +136,11 @@ def official_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The released model in the official layout."""
-    path = tmp_path_factory.mktemp("whisper-tiny.en")
+    return official_folder(tmp_path_factory.mktemp("whisper-tiny.en"))
+
+
+def official_folder(path: Path) -> Path:
+    """The released model in the official layout, in `path`."""
     save_file(official_names(read_ctranslate2(fetch_file(MODEL))), path / "model.safetensors")
     (path / "config.json").write_text(json.dumps(CONFIG))
     (path / "preprocessor_config.json").write_text(json.dumps(EXTRACTOR))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from beholder.parts.blocks.norms import RmsNorm
 
@@ -28,7 +27,9 @@ class PackedRmsNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.numel() <= FEW_VALUES and x.dtype == torch.bfloat16:
             both = torch.cat((x, -x), -1)  # their mean is 0 and their variance the mean of squares
-            return F.layer_norm(both, (2 * self.dim,), self._twice_D, None, self.config.eps)[..., : self.dim]
+            return torch.layer_norm(both, (2 * self.dim,), self._twice_D, None, self.config.eps)[
+                ..., : self.dim
+            ]
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         inverse = length.square_().add_(self.dim * self.config.eps).rsqrt_()
         return (x * inverse).mul_(self._scaled_D).to(x.dtype)
