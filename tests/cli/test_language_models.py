@@ -53,7 +53,7 @@ def test_a_question_without_a_picture(run: Run, model: tuple[Path, str]) -> None
     told = run("ask", "Why?", *options, "--json").json
     pipeline = beholder.load(folder, chat=chat)
     prompt = render([user("Why?")], pipeline.prompt_format, pipeline.tokenizer)
-    assert told["usage"] == {"prompt": len(prompt), "image": 0, "new": told["usage"]["new"]}
+    assert (told["usage"]["prompt"], told["usage"]["image"]) == (len(prompt), 0)
     assert told["answer"] == str(pipeline.ask(None, "Why?", max_tokens=5))
     assert run("ask", "Why?", *options).out == visible(told["answer"]) + "\n"
 

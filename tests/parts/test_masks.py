@@ -77,9 +77,11 @@ def test_rows_of_causal_text(lengths, window):
 
 
 def test_full_rows_are_plain():
+    """A state masks rows of unequal lengths itself."""
     assert Visibility.causal_rows([3, 3], 3).plain
     assert not Visibility.causal_rows([3, 2], 3).plain
-    assert not Visibility.causal_rows([1, 1], 1, starts=[2, 5]).plain
+    assert Visibility.causal_rows([1, 1], 1, starts=[2, 5]).plain
+    assert not Visibility.causal_rows([2, 1], 2, starts=[2, 5]).plain
     assert Visibility.causal_rows([1, 1], 1, starts=[5, 5]).blocks_BT.tolist() == [[5], [5]]
 
 
