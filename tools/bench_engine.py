@@ -24,10 +24,13 @@ import beholder
 from beholder.engine import Engine, EngineSettings
 from beholder.generate import steps
 from beholder.generate.features import encode_requests
+from beholder.generate.runtime import Runtime
 from beholder.generate.scheduler import Limits
 from beholder.parts.language.state import State
 from beholder.pipeline import Pipeline
 from beholder.prompts.messages import Message, Picture, user
+from beholder.speed.compiled import pack_with_steps
+from beholder.speed.packed import check_precision
 
 MIB = 2**20
 TOPICS = ("a fox", "the sea", "an old clock", "two friends", "a train", "the moon", "bread", "a garden")
@@ -182,18 +185,33 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
+def random_weights(options: argparse.Namespace) -> Pipeline:
+    """A card without its weights."""
+    model = beholder.build(beholder.card(options.model), seed=0)
+    runtime = Runtime()
+    if options.precision is not None:
+        _, compiled = pack_with_steps(model, check_precision(options.precision))
+        runtime = runtime if isinstance(compiled, str) else Runtime(advance=compiled)
+    return Pipeline(model, beholder.load("mini").tokenizer, runtime=runtime)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=["turn", "crowd", "pictures", "soak"])
     parser.add_argument("--model", default="mini")
+    parser.add_argument("--random", action="store_true", help="random weights, and the words of `mini`")
     parser.add_argument("--precision", help="as published where not given")
     parser.add_argument("--requests", type=int, default=16)
     parser.add_argument("--new", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    pipeline = beholder.load(options.model, precision=options.precision)
+    pipeline = (
+        random_weights(options)
+        if options.random
+        else beholder.load(options.model, precision=options.precision)
+    )
     measures = {"turn": turn, "crowd": crowd, "pictures": pictures, "soak": soak}
     measures[options.what](pipeline, options)
 
