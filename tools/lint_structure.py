@@ -37,6 +37,7 @@ OPTIONAL = {
         "fastapi",
         "gradio",
         "llguidance",
+        "matplotlib",
         "onnxruntime",
         "peft",
         "rapidocr",

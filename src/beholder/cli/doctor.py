@@ -42,6 +42,7 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "images": ("systems that make pictures by diffusion", ("diffusers",)),
     "ocr": ("reads text in pictures", ("rapidocr", "onnxruntime")),
     "scale": ("work over several machines", ("ray",)),
+    "bench": ("plots of what was measured", ("matplotlib",)),
     "structured": ("answers that follow a JSON schema or grammar", ("llguidance",)),
     "dev": (
         "tests, linter, types",

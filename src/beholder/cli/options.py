@@ -169,17 +169,11 @@ def open_model(
         import torch
 
         from beholder.pipeline import load
-        from beholder.weights import pull
 
         if busy(torch.get_num_threads()):
             torch.set_num_threads(1)
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise BeholderError(f"--device {device} is not available here; see beholder doctor --deep") from None
-    if name in pull.ASSEMBLIES and not Path(name).is_dir():
-        with step_bars() as progress:
-            pull.pull(name, progress=progress)
+    check_device(device)
+    fetch(name)
     with working(f"loading {name}"):
         kept = getattr(torch, dtype) if dtype else None
         pipeline = load(name, device=device, dtype=kept, chat=chat, precision=precision)
@@ -200,6 +194,25 @@ def guesser(pipeline: Pipeline, guess: str, device: str) -> Guesser:
         return look_up(int(count))
     check_model(name)
     return draft(load(name, device=device).model, pipeline.model, int(count))
+
+
+def check_device(device: str) -> None:
+    """Raises `BeholderError` for a device that is not there."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise BeholderError(f"--device {device} is not available here; see beholder doctor --deep") from None
+
+
+def fetch(name: str) -> None:
+    """The files of a model that is assembled from several, with bars."""
+    from beholder.weights import pull
+
+    if name in pull.ASSEMBLIES and not Path(name).is_dir():
+        with step_bars() as progress:
+            pull.pull(name, progress=progress)
 
 
 def region(text: str) -> Box:
