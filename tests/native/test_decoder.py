@@ -292,6 +292,9 @@ def test_modules_that_were_exchanged_are_named() -> None:
     model = made(PLAIN)
     model.language.blocks[1].mlp.down = torch.nn.Sequential(model.language.blocks[1].mlp.down)
     assert why_not(model) == "blocks.1.mlp.down is Sequential"
+    model = made(PLAIN)
+    model.language.blocks[0].norm2 = torch.nn.Identity()
+    assert why_not(model) == "blocks.0.norm2 is Identity"
     assert why_not(made(PLAIN).to(torch.float16)) == "weights are torch.float16"
 
 

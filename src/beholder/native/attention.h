@@ -74,11 +74,20 @@ struct Gathered {
     alignas(64) float values[kMostHeads][kMostChannels];
 };
 
-// The products of G queries with `count` keys, four keys at a time.
+// Asks for what is needed soon, a little at a time: the processor's own foresight ends with each head's keys.
+template <class T>
+inline void ask_for_rows(const T* rows, int count, int width) {
+    const int64_t bytes = int64_t(count) * width * int64_t(sizeof(T));
+    for (int64_t i = 0; i < bytes; i += 64) ask_for((const uint8_t*)rows + i);
+}
+
+// The products of G queries with `count` keys, four keys at a time; meanwhile the values are asked for.
 template <int G, class T>
-void score_block(const float (*q)[kMostChannels], const T* keys, int count, int width, float (*scores)[kKeys]) {
+void score_block(const float (*q)[kMostChannels], const T* keys, const T* values, int count, int width,
+                 float (*scores)[kKeys]) {
     const int whole_width = width / 16 * 16, rest = width - whole_width;
     for (int s = 0; s < count; s += 4) {
+        ask_for_rows(values + int64_t(s) * width, 4, width);
         F dots[G][4];
         const T* key[4];
         for (int i = 0; i < 4; ++i) {
@@ -122,14 +131,17 @@ void weigh_block(float* scores, int count, int width, float* values, float& most
     total_so_far += sum(total);
 }
 
-// C times 16 channels of the values, weighted, for G heads; `some` of the last 16 where they are no whole ones.
+// C times 16 channels of the values, weighted, for G heads; `some` of the last 16 where they are no whole ones. next: what is
+// asked for meanwhile, or null.
 template <int G, int C, class T>
-void add_values(const float (*weights)[kKeys], const T* values, int count, int width, int some, float (*y)[kMostChannels]) {
+void add_values(const float (*weights)[kKeys], const T* values, const T* next, int count, int width, int some,
+                float (*y)[kMostChannels]) {
     F gathered[G][C];
     UNROLLED for (int h = 0; h < G; ++h) {
         UNROLLED for (int c = 0; c < C; ++c) gathered[h][c] = load(y[h] + 16 * c);
     }
     for (int s = 0; s < count; ++s) {
+        if (next != nullptr) ask_for_rows(next + int64_t(s) * width, 1, 16 * C);
         F v[C];
         UNROLLED for (int c = 0; c < C; ++c) {
             const T* p = values + int64_t(s) * width + 16 * c;
@@ -145,42 +157,49 @@ void add_values(const float (*weights)[kKeys], const T* values, int count, int w
     }
 }
 
+// What a block of keys gives to G heads. next: the keys that come after these, or null.
 template <int G, class T>
-void gather_block(const float (*q)[kMostChannels], const T* keys, const T* values, int count, int width, Gathered& g) {
+void gather_block(const float (*q)[kMostChannels], const T* keys, const T* values, const T* next, int count, int width,
+                  Gathered& g) {
     constexpr int kChunks = 4;
     alignas(64) float weights[G][kKeys];
-    score_block<G>(q, keys, count, width, weights);
+    score_block<G>(q, keys, values, count, width, weights);
     for (int h = 0; h < G; ++h) weigh_block(weights[h], count, width, g.values[h], g.most[h], g.total[h]);
-    int c = 0;
-    for (; c + 16 * kChunks <= width; c += 16 * kChunks) {
-        add_values<G, kChunks>(weights, values + c, count, width, 16, (float(*)[kMostChannels])(g.values[0] + c));
-    }
-    for (; c < width; c += 16) {
-        const int some = width - c < 16 ? width - c : 16;
-        add_values<G, 1>(weights, values + c, count, width, some, (float(*)[kMostChannels])(g.values[0] + c));
+    for (int c = 0; c < width;) {
+        auto* y = (float(*)[kMostChannels])(g.values[0] + c);
+        const T* soon = next == nullptr ? nullptr : next + c;
+        if (c + 16 * kChunks <= width) {
+            add_values<G, kChunks>(weights, values + c, soon, count, width, 16, y);
+            c += 16 * kChunks;
+        } else {
+            add_values<G, 1>(weights, values + c, soon, count, width, width - c < 16 ? width - c : 16, y);
+            c += 16;
+        }
     }
 }
 
 template <int G, class T>
-void gather(const float (*q)[kMostChannels], const T* keys, const T* values, int count, int heads, int width, Gathered& g) {
+void gather(const float (*q)[kMostChannels], const T* keys, const T* values, const T* next, int count, int heads, int width,
+            Gathered& g) {
     if constexpr (G == 1) {
-        gather_block<1>(q, keys, values, count, width, g);
+        gather_block<1>(q, keys, values, next, count, width, g);
     } else if (heads == G) {
-        gather_block<G>(q, keys, values, count, width, g);
+        gather_block<G>(q, keys, values, next, count, width, g);
     } else {
-        gather<G - 1>(q, keys, values, count, heads, width, g);
+        gather<G - 1>(q, keys, values, next, count, heads, width, g);
     }
 }
 
 // Heads first .. first + count - 1 of a row, which share the key head `shared`; y: where their outputs go, side by side.
-// projected: the row's queries, keys and values. keeps: whether to write the new key and value to the cache.
+// projected: the row's queries, keys and values. keeps: whether to write the new key and value to the cache. then: the key
+// head, of all rows, that this thread looks at next, or -1.
 template <class T>
 void attend(const Decoder& d, const Step& s, int64_t layer, int64_t row, int first, int count, int shared, bool keeps,
-            const float* projected, float* y) {
+            int64_t then, const float* projected, float* y) {
     const Layer& l = d.layers[layer];
     const int width = d.head_dim, room = int(padded(width, 16));
     const int64_t length = s.lengths[row], rotary = l.rotary;
-    const int64_t offset = (row * d.kv_heads + shared) * s.capacities[layer] * width;
+    const int64_t apart = s.capacities[layer] * width, offset = (row * d.kv_heads + shared) * apart;
     T* keys = (T*)s.keys[layer] + offset;
     T* values = (T*)s.values[layer] + offset;
     alignas(64) float q[kMostHeads][kMostChannels], k[kMostChannels], v[kMostChannels];
@@ -218,7 +237,9 @@ void attend(const Decoder& d, const Step& s, int64_t layer, int64_t row, int fir
     }
     for (int64_t start = 0; start < length; start += kKeys) {
         const int here = length - start < kKeys ? int(length - start) : kKeys;
-        gather<kMostHeads>(q, keys + start * width, values + start * width, here, count, width, g);
+        const T* next = then < 0 ? nullptr : (const T*)s.keys[layer] + then * apart;
+        if (start + kKeys < length) next = keys + (start + kKeys) * width;
+        gather<kMostHeads>(q, keys + start * width, values + start * width, next, here, count, width, g);
     }
     for (int h = 0; h < count; ++h) {
         const float share = 1.0f / g.total[h];

@@ -12,7 +12,7 @@ from beholder.config import Config
 from beholder.model import Model
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward
-from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.norms import Norm, RmsNorm
 from beholder.parts.blocks.positions import Rotary
 from beholder.parts.blocks.transformer import LayerKind
 from beholder.parts.fusion.grid_positions import GridPositions
@@ -21,6 +21,7 @@ from beholder.parts.language.decoder import Decoder, DecoderModel
 
 ACTIVATIONS = ("silu", "gelu_tanh")  # numbered as in abi.h
 WIDEST_HEAD = 512
+NORMS = ("norm", "norm1", "norm2", "q_norm", "k_norm")
 FUSIONS = (Splice, GridPositions)  # that do nothing to an answer's own tokens
 DECODER = (
     "vocab_size",
@@ -151,6 +152,9 @@ def _modules(model: Model) -> str | None:
                 module = getattr(getattr(each, half), name)
                 if type(module) is not nn.Linear:
                     return f"blocks.{number}.{half}.{name} is {type(module).__name__}"
+    for name, module in language.named_modules():
+        if name.rpartition(".")[2] in NORMS and type(module) is not RmsNorm:
+            return f"{name} is {type(module).__name__}"
     if language.head is not None and type(language.head) is not nn.Linear:
         return f"head is {type(language.head).__name__}"
     return None

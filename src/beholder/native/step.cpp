@@ -117,20 +117,22 @@ private:
                 int heads = group - in_group;
                 heads = heads < kMostHeads ? heads : kMostHeads;
                 heads = heads < end * unit - next ? heads : int(end * unit - next);
-                attend_some(layer, row, first, heads, in_group == 0);
+                const int64_t then = next + heads < end * unit ? (next + heads) / group : -1;
+                attend_some(layer, row, first, heads, then);
                 next += heads;
             }
         });
     }
 
-    void attend_some(int64_t layer, int64_t row, int first, int heads, bool keeps) {
-        const int shared = first / (d.heads / d.kv_heads);
+    void attend_some(int64_t layer, int64_t row, int first, int heads, int64_t then) {
+        const int group = d.heads / d.kv_heads, shared = first / group;
+        const bool keeps = first % group == 0;
         const float* from = projected + row * sizes.projected;
         float* to = attended + row * sizes.attended + int64_t(first) * d.head_dim;
         if (d.cache_bf16) {
-            attend<uint16_t>(d, s, layer, row, first, heads, shared, keeps, from, to);
+            attend<uint16_t>(d, s, layer, row, first, heads, shared, keeps, then, from, to);
         } else {
-            attend<float>(d, s, layer, row, first, heads, shared, keeps, from, to);
+            attend<float>(d, s, layer, row, first, heads, shared, keeps, then, from, to);
         }
     }
 
