@@ -161,7 +161,11 @@ def _attention(fields: Fields, config: Decoder) -> SharedKeysAttention:
 
 def _wide(fields: Fields, usual: SharedKeysAttention, dim: int, layers: Sequence[int]) -> SharedKeysAttention:
     """The heads of `layers`, for which `per_layer_config` says where they differ; older files say it of all of them."""
-    own = fields.part("per_layer_config") if fields.raw("per_layer_config") is not None else None
+    own = None
+    if fields.raw("per_layer_config") is not None:
+        told = fields.part("per_layer_config")
+        # official files write "05" where there are more than ten layers
+        own = Fields({key.lstrip("0") or "0": told.raw(key) for key in told}, told.name)
     heads, width = fields.count("num_global_key_value_heads", None), fields.count("global_head_dim", None)
     if own is None:
         shared = heads if usual.keys_as_values and heads else usual.kv_heads
