@@ -19,6 +19,7 @@ from beholder.parts.blocks.lightning import Lightning
 from beholder.parts.blocks.mamba import Mamba
 from beholder.parts.blocks.mamba2 import Mamba2
 from beholder.parts.blocks.rg_lru import RgLru
+from beholder.parts.blocks.rwkv import ChannelMix, TimeMix
 from beholder.parts.blocks.short_conv import ShortConv
 from beholder.parts.language.decoder import Decoder
 from beholder.pipeline import load
@@ -32,6 +33,8 @@ UNOFFICIAL = {"stripedhyena", "minimax_text_01"}  # no config class in the offic
 ATTENDING = {"llama4_text"}  # no recurrent layer
 SPARSE: list[dict[str, Any]] = [
     *({"model_type": kind} for kind in KINDS if kind not in UNOFFICIAL | ATTENDING),
+    {"model_type": "rwkv", "hidden_size": 40, "num_hidden_layers": 3},
+    {"model_type": "rwkv", "attention_hidden_size": 24, "intermediate_size": 70, "tie_word_embeddings": True},
     {"model_type": "mamba", "hidden_size": 40, "expand": 3, "use_bias": True, "intermediate_size": 7},
     {"model_type": "falcon_mamba", "time_step_rank": 7, "mixer_rms_eps": 1e-3, "use_conv_bias": False},
     {"model_type": "bamba", "mamba_n_heads": 64, "attn_layer_indices": [1, 5], "attention_bias": True},
@@ -76,6 +79,10 @@ def mixer_numbers(mixer: Any) -> dict[str, Any]:
             }
         case RgLru():
             return {"inner": mixer.inner, "blocks": mixer.num_blocks, "conv": mixer.conv}
+        case TimeMix():
+            return {"inner": mixer.inner}
+        case ChannelMix():
+            return {"hidden": mixer.hidden}
         case ShortConv():
             return {"conv": mixer.conv, "bias": mixer.bias}
         case Lightning():
@@ -92,7 +99,7 @@ def mixer_numbers(mixer: Any) -> dict[str, Any]:
     raise AssertionError(mixer)
 
 
-def official_mixer(full: dict[str, Any], attends: bool) -> dict[str, Any]:
+def official_mixer(full: dict[str, Any], layer: int, attends: bool) -> dict[str, Any]:
     kind, rope = full["model_type"], full.get("rope_parameters") or {}
     if attends:
         return {
@@ -149,6 +156,11 @@ def official_mixer(full: dict[str, Any], attends: bool) -> dict[str, Any]:
             "key_width": full["linear_key_head_dim"],
             "conv": full["linear_conv_kernel_dim"],
         }
+    if kind == "rwkv":
+        mixes_time = layer % 2 == 0
+        return (
+            {"inner": full["attention_hidden_size"]} if mixes_time else {"hidden": full["intermediate_size"]}
+        )
     if kind == "recurrent_gemma":
         conv = full["conv1d_width"]
         return {"inner": full["lru_width"], "blocks": full["num_attention_heads"], "conv": conv}
@@ -164,6 +176,8 @@ def official_kinds(full: dict[str, Any]) -> list[bool]:
     match full["model_type"]:
         case "mamba" | "falcon_mamba" | "mamba2":
             return [False for _ in layers]
+        case "rwkv":
+            return [False for _ in layers for half in ("time", "channels")]
         case "bamba":
             return [layer in (full["attn_layer_indices"] or ()) for layer in layers]
         case "jamba":
@@ -186,7 +200,7 @@ def test_every_number_is_the_official_one(oracle_python: Path) -> None:
         assert isinstance(ours, Decoder)
         attends = official_kinds(full)
         assert [isinstance(layer.mixer, Attention) for layer in ours.layers] == attends, sparse
-        want = [official_mixer(full, attending) for attending in attends]
+        want = [official_mixer(full, layer, attending) for layer, attending in enumerate(attends)]
         assert [mixer_numbers(layer.mixer) for layer in ours.layers] == want, sparse
         eps = next(full[key] for key in ("rms_norm_eps", "layer_norm_epsilon", "norm_eps") if key in full)
         assert (ours.vocab_size, ours.dim, ours.tied, ours.norm.eps) == (
