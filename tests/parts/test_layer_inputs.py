@@ -182,7 +182,7 @@ def test_a_share_of_channels_is_silent() -> None:
     mlp = FeedForward(4096, "relu", gated=True, bias=False, sparsity=0.95).build(64)
     x = torch.randn(3, 64)
     gates = mlp.gate(x) if mlp.gate is not None else x
-    active = mlp._active(gates)
+    active = mlp.active(gates)
     assert torch.all((active > 0).float().mean(-1).sub(0.05).abs() < 0.01)
     cut = gates.mean(-1, keepdim=True) + 1.6448536 * gates.std(-1, correction=0, keepdim=True)
     assert torch.allclose(active, F.relu(gates - cut), atol=1e-6)
