@@ -20,18 +20,27 @@ from beholder.errors import BeholderError, UnknownName
 from beholder.media.plan import Grid
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward
+from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import Rotary
-from beholder.parts.connectors.projections import Mlp
+from beholder.parts.blocks.rotary3d import SpaceTimeRotary
+from beholder.parts.connectors.projections import Mlp, OfPooled
 from beholder.parts.connectors.visual_words import VisualWords
 from beholder.parts.contracts import ConnectorConfig, FusionConfig, HeadConfig, LanguageConfig, VisionConfig
+from beholder.parts.heads.cells import CellLabels
+from beholder.parts.heads.foretold import Foretold
 from beholder.parts.heads.mixed import Mixed
 from beholder.parts.heads.phrase_areas import PhraseAreas
 from beholder.parts.heads.streams import Bridges, CrossModality, StreamLayers
+from beholder.parts.language.layer_inputs import LayerInputDecoder, LayerInputs, Streams
+from beholder.parts.language.page_reader import PageReader
 from beholder.parts.language.text_tower import TextTower
 from beholder.parts.language.two_way import TwoWayDecoder
 from beholder.parts.vision.by_kind import ByKind
+from beholder.parts.vision.detection_tokens import DetectionViT
+from beholder.parts.vision.filled import FilledViT
 from beholder.parts.vision.merging_vit import MergingViT
 from beholder.parts.vision.message_vit import MessageViT
+from beholder.parts.vision.positions import RowsColumns
 from beholder.parts.vision.pyramid import LevelMaps
 from beholder.parts.vision.sizes import SIGLIP_SO400M_14
 from beholder.parts.vision.sizes_hierarchical import SWIN_T
@@ -54,13 +63,14 @@ def parts_of_cards():
 
 
 BESIDE = {type(part).__name__: (part, language) for part, language in parts_of_cards()}
-STREAMS = StreamLayers(6, 768, Attention(num_heads=12), FeedForward(3072))
+WIDE = Attention(num_heads=12), FeedForward(3072)
+STREAMS = StreamLayers(6, 768, *WIDE)
 # Parts of cards, published sizes, and parts whose fields have no default.
 EXAMPLES = {name: part for name, (part, _) in BESIDE.items()}
 EXAMPLES |= {type(size.config).__name__: size.config for size in sizes()} | {
     "Decoder": DECODER.but(vocab_size=32000, dim=4096, num_layers=32, context=4096),
     "TextEncoder": TEXT_TOWER.but(dim=512, num_layers=12, context=77),
-    "Mixed": Mixed(768, 12, 768, 6, Attention(num_heads=12), FeedForward(3072)),
+    "Mixed": Mixed(768, 12, 768, 6, *WIDE),
     "Bridges": Bridges(768, STREAMS),
     "CrossModality": CrossModality(2048, STREAMS),
     "LevelMaps": LevelMaps(SWIN_T),
@@ -71,13 +81,31 @@ EXAMPLES |= {type(size.config).__name__: size.config for size in sizes()} | {
     "VisualWords": VisualWords(Mlp(), words=860),
     "ByKind": ByKind(VIT, VIT),
     "MergingViT": MergingViT(SIGLIP_SO400M_14.but(pool=None), after=7),
+    "OfPooled": OfPooled(Mlp(act="relu")),
+    "Foretold": Foretold(1024, 384, 12, Attention(12, qkv_bias=True, rotary=SpaceTimeRotary()), WIDE[1]),
+    "CellLabels": CellLabels((64, 128, 320, 512), 768, count=150),
+    "LayerInputDecoder": LayerInputDecoder(
+        262400,
+        2048,
+        35,
+        *WIDE,
+        Norm("rms"),
+        context=32768,
+        inputs=LayerInputs(256, 262144),
+        streams=Streams(4),
+    ),
+    "PageReader": PageReader(50265, 768, 12, *WIDE, context=512, causal=False),
+    "DetectionViT": DetectionViT(
+        16, 16, 768, 12, *WIDE, cls=True, registers=100, positions=None, table=(32, 54), middle=True
+    ),
+    "FilledViT": FilledViT(1008, 16, 1536, 18, *WIDE, positions=RowsColumns(4096)),
     "ViT": VIT.but(image_size=336, dim=1024, num_layers=24, take=Take((-2,), norm=False)),
 }
 # Language parts of the kind that a fusion or head asks for, where a plain decoder is none.
 MEETS = {name: language.tiny() for name, (_, language) in BESIDE.items() if language is not None} | {
     "MaskedToken": TEXT_TOWER,
     **dict.fromkeys(("Bridges", "CrossModality", "PhraseAreas", "PromptedSimilarity"), TEXT_TOWER),
-    **dict.fromkeys(("ByPhrase", "QueryGrounding"), TEXT_TOWER.but(causal=False)),
+    **dict.fromkeys(("ByPhrase", "QueryGrounding", "OnPage"), TEXT_TOWER.but(causal=False)),
     "Memory": DECODER.but(cross=Attention(num_heads=4)),
 }
 # A branch with each connector of a card.
