@@ -12,6 +12,9 @@ namespace {
 #define UNROLLED _Pragma("GCC unroll 8")
 #endif
 
+// Sums of floats that do not wait for each other: as many for any number of rows, so that a row's sums have one order, and a row
+// by itself gives what it gives among others. Fewer rows then share a weight than with integers, whose sums have any order.
+constexpr int kSplit = kFloatSums;
 constexpr int64_t kAhead = 4096;  // bytes that are asked for before they are needed
 
 inline void ask_for(const uint8_t* p) { __builtin_prefetch(p, 0, 3); }
@@ -79,7 +82,6 @@ void make_ready(const float* x, const Matrix& m, const float* norm, float eps, u
 
 template <int R>
 void panel_float32(const uint8_t* w, int64_t inputs, const uint8_t* rows, int64_t stride, float (*y)[kPanel]) {
-    constexpr int kSplit = R == 1 ? 4 : 1;  // sums that do not wait for each other
     F sums[R][2][kSplit];
     UNROLLED for (int r = 0; r < R; ++r) {
         UNROLLED for (int u = 0; u < kSplit; ++u) sums[r][0][u] = sums[r][1][u] = zero();
@@ -108,7 +110,6 @@ void panel_float32(const uint8_t* w, int64_t inputs, const uint8_t* rows, int64_
 
 template <int R>
 void panel_bf16(const uint8_t* w, int64_t inputs, const uint8_t* rows, int64_t stride, float (*y)[kPanel]) {
-    constexpr int kSplit = R == 1 ? 4 : (R == 2 ? 2 : 1);
     F sums[R][2][kSplit];
     UNROLLED for (int r = 0; r < R; ++r) {
         UNROLLED for (int u = 0; u < kSplit; ++u) sums[r][0][u] = sums[r][1][u] = zero();
@@ -249,7 +250,8 @@ void multiply(const Matrix& m, int64_t begin, int64_t end, const uint8_t* ready,
     alignas(64) float y[kMostRows][kPanel];
     for (int64_t panel = begin; panel < end; ++panel) {
         for (int64_t row = 0; row < rows;) {
-            const int64_t left = rows - row, count = left < kMostRows ? left : kMostRows;
+            const int64_t most = m.format <= kBf16 ? kMostFloatRows : kMostRows;
+            const int64_t left = rows - row, count = left < most ? left : most;
             kernel_for_rows<kMostRows>(m.format, count)(m.data + panel * bytes, inputs, ready + row * stride, stride, y);
             for (int64_t r = 0; r < count; ++r) {
                 if (m.format == kInt8) {

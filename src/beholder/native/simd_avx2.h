@@ -11,6 +11,8 @@ struct I { __m256i a, b; };      // 16 int32
 struct Bytes { __m256i a, b; };  // 64 bytes of weights
 
 constexpr int kMostRows = 2;  // that share a weight while it is in a register
+constexpr int kFloatSums = 1;  // of one row's floats, side by side
+constexpr int kMostFloatRows = 2;
 constexpr int kMostHeads = 1;  // that share a key
 
 inline F zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }

@@ -11,6 +11,8 @@ using I = __m512i;     // 16 int32
 using Bytes = __m512i; // 64 bytes of weights
 
 constexpr int kMostRows = 8;  // that share a weight while it is in a register
+constexpr int kFloatSums = 2;  // of one row's floats, side by side
+constexpr int kMostFloatRows = 6;
 constexpr int kMostHeads = 4;  // that share a key
 
 inline F zero() { return _mm512_setzero_ps(); }

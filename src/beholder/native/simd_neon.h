@@ -11,6 +11,8 @@ struct I { int32x4_t v[4]; };
 struct Bytes { uint8x16_t v[4]; };
 
 constexpr int kMostRows = 2;  // that share a weight while it is in a register
+constexpr int kFloatSums = 1;  // of one row's floats, side by side
+constexpr int kMostFloatRows = 2;
 constexpr int kMostHeads = 1;  // that share a key
 
 template <class Y, class Make>
