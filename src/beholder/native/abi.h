@@ -7,7 +7,7 @@ constexpr int32_t kAbi = 1;
 constexpr int32_t kPanel = 32;  // outputs of a matrix that lie together
 constexpr int32_t kGroup = 32;  // inputs that share a scale
 
-enum Format : int32_t { kFloat32 = 0, kBf16 = 1, kInt8 = 2, kInt4 = 3, kInt4Zeros = 4 };
+enum Format : int32_t { kFloat32 = 0, kBf16 = 1, kInt8 = 2, kInt4 = 3 };
 enum Activation : int32_t { kSilu = 0, kGeluTanh = 1 };
 
 extern "C" {
@@ -15,8 +15,7 @@ extern "C" {
 // A linear map. data: panels of 32 outputs, zeros beyond the last output and input. In a panel follow each other
 //   float32: for each input 32 numbers;  bf16: for each 2 inputs 32 pairs;  int8: for each 4 inputs 32 fours of q + 128
 //   int4: for each 32 inputs 512 bytes (4 times 32 fours: of inputs 8i .. 8i + 3 in the low half bytes, of the next four in
-//   the high ones; q from 0 to 15) and 32 scales in float16, w = (q - 8) scale; with zeros 32 of them in float16 after the
-//   scales, w = (q - 8) scale + zero
+//   the high ones; q from 0 to 15) and 32 scales in float16, w = (q - 8) scale
 // scales: of each output, for int8. bias: of each output, or null.
 struct Matrix {
     const uint8_t* data;
@@ -85,7 +84,7 @@ struct Scratch {
         s.hidden = padded(d.hidden, 64);
         int64_t widest = s.dim > s.attended ? s.dim : s.attended;
         widest = widest > s.hidden ? widest : s.hidden;
-        s.ready = padded(4 * widest + 3 * 4 * (widest / kGroup), 64) + 64;  // odd lines, so that rows share no cache set
+        s.ready = padded(4 * widest + 2 * 4 * (widest / kGroup), 64) + 64;  // odd lines, so that rows share no cache set
         s.at_projected = 4 * rows * s.dim;
         s.at_attended = s.at_projected + 4 * rows * s.projected;
         s.at_hidden = s.at_attended + 4 * rows * s.attended;

@@ -82,7 +82,9 @@ def build() -> Path:
     jobs: list[tuple[str, str, tuple[str, ...]]] = [("step.cpp", "portable", ("-DSTEP=step_portable",))]
     for name, (header, flags) in SETS.get(processor(), {}).items():
         jobs.append(("step.cpp", name, (f"-DSIMD_{header}", f"-DSTEP=step_{name}", *flags)))
-    jobs += [(path.name, path.stem, ()) for path in sources() if path.suffix == ".cpp" and path.stem != "step"]
+    jobs += [
+        (path.name, path.stem, ()) for path in sources() if path.suffix == ".cpp" and path.stem != "step"
+    ]
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = [Path(scratch) / f"{name}.o" for _, name, _ in jobs]
         done = [

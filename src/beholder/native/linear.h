@@ -21,20 +21,18 @@ inline void ask_for(const uint8_t* p) { __builtin_prefetch(p, 0, 3); }
 
 // --- rows made ready: what a product reads of a row, in the form that its weights ask for
 //
-// float32 and bf16: the numbers, as `Ready`. int8 and int4: bytes q, then for each 32 of them their scale, minus the weights'
-// zero times their sum, and their sum times their scale.
+// float32 and bf16: the numbers, as `Ready`. int8 and int4: bytes q, then for each 32 of them their scale, and minus their sum
+// times the weights' zero.
 
 struct Quantised {
     int8_t* q;
     float* scales;
     int32_t* corrections;
-    float* sums;
 
     Quantised(uint8_t* row, int64_t inputs)
         : q((int8_t*)row),
           scales((float*)(row + padded(inputs, 64))),
-          corrections((int32_t*)(scales + inputs / kGroup)),
-          sums((float*)(corrections + inputs / kGroup)) {}
+          corrections((int32_t*)(scales + inputs / kGroup)) {}
 };
 
 void quantise(const float* x, int64_t inputs, int32_t zero_of_weights, uint8_t* row) {
@@ -46,10 +44,8 @@ void quantise(const float* x, int64_t inputs, int32_t zero_of_weights, uint8_t* 
         const F q0 = nearest(mul(low, per_step)), q1 = nearest(mul(high, per_step));
         store_int8(ready.q + group * kGroup, q0);
         store_int8(ready.q + group * kGroup + 16, q1);
-        const float total = sum(add(q0, q1)), scale = most / 127.0f;
-        ready.scales[group] = scale;
-        ready.corrections[group] = -zero_of_weights * int32_t(total);
-        ready.sums[group] = total * scale;
+        ready.scales[group] = most / 127.0f;
+        ready.corrections[group] = -zero_of_weights * int32_t(sum(add(q0, q1)));
     }
 }
 
@@ -168,9 +164,9 @@ void panel_int8(const uint8_t* w, int64_t inputs, const uint8_t* rows, int64_t s
     }
 }
 
-template <int R, bool kZeros>
+template <int R>
 void panel_int4(const uint8_t* w, int64_t inputs, const uint8_t* rows, int64_t stride, float (*y)[kPanel]) {
-    constexpr int64_t kBytes = kGroup * kPanel / 2 + (kZeros ? 4 : 2) * kPanel;
+    constexpr int64_t kBytes = kGroup * kPanel / 2 + 2 * kPanel;
     F sums[R][2];
     UNROLLED for (int r = 0; r < R; ++r) sums[r][0] = sums[r][1] = zero();
     for (int64_t group = 0; group < inputs / kGroup; ++group, w += kBytes) {
@@ -198,10 +194,6 @@ void panel_int4(const uint8_t* w, int64_t inputs, const uint8_t* rows, int64_t s
             const F scale = all(x.scales[group]);
             sums[r][0] = fma(to_float(counts[r][0]), mul(scale, scale0), sums[r][0]);
             sums[r][1] = fma(to_float(counts[r][1]), mul(scale, scale1), sums[r][1]);
-            if (kZeros) {
-                sums[r][0] = fma(load_f16(more + 64), all(x.sums[group]), sums[r][0]);
-                sums[r][1] = fma(load_f16(more + 96), all(x.sums[group]), sums[r][1]);
-            }
         }
     }
     UNROLLED for (int r = 0; r < R; ++r) {
@@ -218,8 +210,7 @@ Panel panel_kernel(int32_t format) {
         case kFloat32: return panel_float32<R>;
         case kBf16: return panel_bf16<R>;
         case kInt8: return panel_int8<R>;
-        case kInt4: return panel_int4<R, false>;
-        default: return panel_int4<R, true>;
+        default: return panel_int4<R>;
     }
 }
 
@@ -238,8 +229,7 @@ int64_t panel_bytes(const Matrix& m) {
         case kFloat32: return 4 * kPanel * inputs;
         case kBf16: return 2 * kPanel * inputs;
         case kInt8: return kPanel * inputs;
-        case kInt4: return (kPanel * kGroup / 2 + 2 * kPanel) * groups;
-        default: return (kPanel * kGroup / 2 + 4 * kPanel) * groups;
+        default: return (kPanel * kGroup / 2 + 2 * kPanel) * groups;
     }
 }
 
