@@ -5,6 +5,7 @@ give.
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,26 @@ import torch
 from torch import Tensor, nn
 
 from beholder.cards import card
+from beholder.cards.schema import Card
 from beholder.errors import BeholderError, UnknownName
+from beholder.media.plan import Box
+from beholder.media.regions import Region
 from beholder.model import Batch, Model, build
-from beholder.parts.blocks.attention import SelfAttention
+from beholder.parts.blocks.attention import Attention, SelfAttention
+from beholder.parts.blocks.disentangled import DisentangledAttention
 from beholder.parts.blocks.lora import apply_adapters
+from beholder.parts.blocks.mlp import FeedForward
+from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.positions import Rotary
+from beholder.parts.blocks.rwkv import ChannelMix, TimeMix
+from beholder.parts.blocks.shared_keys import SharedKeysAttention
+from beholder.parts.blocks.transformer import Arrangement, LayerKind
+from beholder.parts.heads.cells import CellLabels
+from beholder.parts.heads.next_token import NextToken
+from beholder.parts.language.layer_inputs import LayerInputDecoder, LayerInputs, Streams
+from beholder.parts.language.page_reader import PageReader
 from beholder.parts.language.state import State
+from beholder.parts.vision.mix_transformer import MixTransformer
 from beholder.pipeline import Pipeline, load
 from beholder.speed.linears import (
     Int4Linear,
@@ -32,6 +48,7 @@ from beholder.speed.packed import Packed, pack
 from beholder.speed.precision import Precision
 from beholder.speed.quantise import dequantise_int4, dequantise_int8, quantise_int4, quantise_int8
 from tests.test_cards import Tiny
+from tests.toys import DECODER, TEXT, TEXT_TOWER
 
 CARDS = (
     "llava-1.5-7b",
@@ -50,6 +67,67 @@ CARDS = (
     "paligemma-3b-224",
     "fuyu-8b",
 )
+WORDS = TEXT.but(language=DECODER, heads=(NextToken(),))
+SPARSE = FeedForward(64, "gelu_tanh", gated=True, bias=False, sparsity=0.7)
+OWN = SharedKeysAttention(4, 2, 8, rotary=Rotary(), v_norm=Norm("rms", learned=False), lends="k")
+READER = TEXT_TOWER.but(causal=False, pool=None, projection=0)
+VARIANTS: dict[str, Card] = {
+    "sparse": WORDS.but(language=DECODER.but(mlp=SPARSE)),
+    "sparse, without a gate": WORDS.but(language=DECODER.but(mlp=FeedForward(64, "relu", sparsity=0.7))),
+    "learned paths": WORDS.but(language=DECODER.but(arrangement=Arrangement("both", laurel=4))),
+    "shared keys": WORDS.but(
+        language=DECODER.but(
+            attention=OWN, others=(LayerKind(OWN.but(lends=None, borrows="k")),), pattern=(0, 1)
+        )
+    ),
+    "keys as values": WORDS.but(language=DECODER.but(attention=OWN.but(keys_as_values=True))),
+    "layer inputs": WORDS.but(
+        language=LayerInputDecoder(
+            300,
+            32,
+            2,
+            OWN,
+            SPARSE,
+            inputs=LayerInputs(8, 200),
+            streams=Streams(3, active=1),
+            layer_scalar=True,
+        )
+    ),
+    "time and channels": WORDS.but(
+        language=DECODER.but(
+            attention=TimeMix(32), mlp=None, others=(LayerKind(ChannelMix(48)),), pattern=(0, 1)
+        )
+    ),
+    "distances": Card(
+        name="toy-distances",
+        language=READER.but(attention=DisentangledAttention(4, qkv_bias=True, span=8, farthest=16)),
+    ),
+    "distances with own maps": Card(
+        name="toy-distances",
+        language=READER.but(attention=DisentangledAttention(4, span=8, farthest=16, own_maps=True)),
+    ),
+    "page": Card(
+        name="toy-page",
+        language=PageReader(
+            300,
+            32,
+            2,
+            Attention(4),
+            SPARSE,
+            context=40,
+            causal=False,
+            pool=None,
+            projection=0,
+            edge=6,
+            extent=4,
+        ),
+    ),
+    "maps": Card(
+        name="toy-maps",
+        vision=MixTransformer(64, (8, 16), (1, 1), (2, 2), (7, 3), (4, 2), (2, 1), (2.0, 2.0)),
+        heads=(CellLabels((8, 16), 8, 3),),
+    ),
+}
 PHOTO = Path(__file__).resolve().parents[2] / "docs" / "samples" / "cat.jpg"
 
 
@@ -121,6 +199,40 @@ def test_float32_is_the_same(name: str) -> None:
     report = pack(made.model, "float32", smallest=1)
     assert report.maps and {packed.kind for packed in report.maps} == {"float32"}
     assert torch.allclose(outputs(made.model, made.batch()), plain, rtol=1e-5, atol=1e-5)
+
+
+def spread(name: str) -> tuple[Model, Batch]:
+    """A variant whose parameters are all different, and what it reads."""
+    model = build(VARIANTS[name], seed=0).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    if not model.languages:
+        return model, Batch(views={"image": [torch.randn(3, 32, 48)]})
+    words = torch.tensor([[7, 8, 250, 11, 13, 17]])
+    boxes = tuple(Region(Box(n, 2 * n, 30 + n, 50 + n)) for n in range(words.shape[1]))
+    return model, Batch(words, regions=(boxes,) if name == "page" else ())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_are_the_same(name: str) -> None:
+    """Parts that read maps in their own way: each map is joined only where what is joined computes the same."""
+    model, batch = spread(name)
+    plain = outputs(model, batch)
+    report = pack(model, "float32", smallest=1)
+    assert report.maps and plain.std() > 0.1
+    assert torch.allclose(outputs(model, batch), plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_in_bf16_are_those_loaded_in_it(name: str) -> None:
+    model, batch = spread(name)
+    oracle = in_bf16(copy.deepcopy(model))
+    pack(model, "bf16", smallest=1)
+    narrow = replace(
+        batch, views={key: [view.bfloat16() for view in own] for key, own in batch.views.items()}
+    )
+    assert far(outputs(model, batch), outputs(oracle, narrow)) < 0.02
 
 
 @pytest.mark.parametrize("name", [name for name in CARDS if name != "fuyu-8b"])
