@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 
 import pytest
 import torch
@@ -20,9 +21,12 @@ from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import Rotary
 from beholder.parts.blocks.rotary_scaling import DynamicScaling, Llama3Scaling
+from beholder.parts.blocks.rwkv import TimeMix
+from beholder.parts.blocks.shared_keys import SharedKeysAttention
 from beholder.parts.blocks.transformer import LayerKind
 from beholder.parts.language.decoder import Decoder
 from beholder.parts.language.embedding import TokenEmbedding
+from beholder.parts.language.layer_inputs import LayerInputDecoder
 from beholder.parts.language.state import State
 from beholder.speed.quantise import dequantise_int4, dequantise_int8, quantise_int4, quantise_int8
 from tests.native.toys import PLAIN, farthest, made, prefilled, torch_step
@@ -277,6 +281,13 @@ UNCOVERED = {
         others=(LayerKind(mlp=FeedForward(64, act="silu", gated=True, bias=False)),), pattern=(0, 1)
     ),
     "language.arrangement.placement='both'": PLAIN.but(arrangement=PLAIN.arrangement.but(placement="both")),
+    "language.arrangement.laurel=4": PLAIN.but(arrangement=PLAIN.arrangement.but(laurel=4)),
+    "language.mlp.sparsity=0.5": PLAIN.but(mlp=PLAIN.mlp.but(sparsity=0.5)),
+    "language.attention is SharedKeysAttention": PLAIN.but(attention=SharedKeysAttention(4, 2, lends="keys")),
+    "language.attention is TimeMix": PLAIN.but(attention=TimeMix(64)),
+    "language is LayerInputDecoder, which is no plain Decoder": LayerInputDecoder(
+        **{each.name: getattr(PLAIN, each.name) for each in fields(PLAIN)}
+    ),
 }
 
 
