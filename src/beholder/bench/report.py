@@ -40,15 +40,14 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     """A row of the table."""
     beside = row["times_as_long"] or {}
     pictures = row["pictures_per_second"]
-    many = f"{row['rate']:g}/s" if row["rate"] is not None else f"{row['concurrency']} at a time"
     seen = f" ({row['image_tokens']} of pictures)" if row["image_tokens"] else ""
     over = row["peak"] - row["memory"]["weights"]
     return [
         row["system"] + (" (random weights)" if row["weights"] == "random" else ""),
         row["engine"],
         row["precision"],
-        f"{many}, {row['pictures']} pictures" if row["pictures"] else many,
-        f"{row['prompt_tokens']}{seen}",
+        told_of(row),
+        f"{row['prompt_tokens']}{seen}" if row["prompt_tokens"] else "",
         _spread(row["ttft"], 1e3),
         ", ".join(f"{name} {1e3 * row['parts'][name]:.1f}" for name in PARTS if _counts(row, name)),
         _spread(row["token"], 1e3),
@@ -60,6 +59,13 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         "" if row["others"] is None else f"{row['others']:.0%}",
         ", ".join(f"{name} {beside[name]:.2f}" for name in beside if beside[name] is not None),
     ]
+
+
+def told_of(row: Mapping[str, Any]) -> str:
+    """What was asked at a time."""
+    many = f"{row['rate']:g} a second" if row["rate"] is not None else f"{row['concurrency']} at a time"
+    pictures = row["pictures"]
+    return f"{many}, {pictures} picture{'s' * (pictures != 1)}" if pictures else many
 
 
 def _counts(row: Mapping[str, Any], part: str) -> bool:
@@ -174,8 +180,8 @@ def page(documents: Sequence[Mapping[str, Any]], *, html: bool) -> str:
 INTRODUCTION = (
     "Written by `beholder bench --collect`. Medians of rounds in which all that is compared took turns, with the least and the "
     "most; first token: from the request to its first token, and the parts of that; of the bound: what the memory or "
-    "the products of the machine would need over what was needed; others: what other programs took of the processors; times as long: as "
-    "the first contestant, in the same round."
+    "the products of the machine would need over what was needed; others: what other programs took of the "
+    "processors; times as long: as the first contestant, in the same round."
 )
 STYLE = (
     "<style>body{font:15px sans-serif;margin:2em}table{border-collapse:collapse}td,th{border:1px solid #bbb;"

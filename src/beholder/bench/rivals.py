@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from beholder.bench.load import OtherPrograms
-from beholder.bench.own import Opening
+from beholder.bench.own import Contestant, Opening
 from beholder.bench.rounds import Round, Workload
 from beholder.errors import BeholderError, UnknownName
 
 RIVALS = ("transformers", "llama.cpp")
 RUNNER = Path(__file__).with_name("others.py")
-TYPES = {"float32": "float32", "bf16": "bfloat16"}  # of packed precisions; others compare with bfloat16
+TYPES = (
+    "float32",
+    "float16",
+)  # that another library takes over from beholder; in place of others it has bfloat16
 
 Prompt = Callable[[Workload], dict[str, Any]]  # what a library needs beside a workload: `ids`, `question`
 
@@ -105,13 +108,16 @@ def check_rivals(names: Sequence[str]) -> None:
             raise UnknownName("library to compare with", name, RIVALS)
 
 
-def rival(name: str, python: str, opening: Opening, path: Path, context: int, prompt: Prompt) -> Process:
-    """Another library with the weights of `path`. context: most tokens of a request."""
+def rival(name: str, python: str, opening: Opening, path: Path, context: int, first: Contestant) -> Process:
+    """Another library with the weights of `path`, which is asked what `first` is. context: most tokens of a request."""
+    kept = first.facts["precision"]
     given = {
         "path": str(path.resolve()),
         "device": opening.device,
         "threads": opening.threads,
-        "dtype": TYPES.get(opening.precision or "", "bfloat16"),
+        "dtype": kept if kept in TYPES else "bfloat16",
         "context": context,
     }
-    return Process([python, str(RUNNER), name], given, name, prompt)
+    process = Process([python, str(RUNNER), name], given, name, first.prompt)
+    process.facts = {key: first.facts[key] for key in ("system", "weights", "device")} | process.facts
+    return process

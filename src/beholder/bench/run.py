@@ -68,9 +68,14 @@ def _measure_one(measured: Measured, place: int, workload: Workload, rounds: int
             able.append(number)
     progress(f"{what}, warming up", len(measured.contestants), len(measured.contestants))
     for turn in range(rounds):
-        for number in able if turn % 2 == 0 else reversed(able):
-            found = measured.contestants[number].round(workload)
-            measured.rounds.setdefault((number, place), []).append(found)
+        for number in list(able) if turn % 2 == 0 else able[::-1]:
+            try:
+                found = measured.contestants[number].round(workload)
+            except BeholderError as error:
+                measured.notes.append(str(error))
+                able.remove(number)
+            else:
+                measured.rounds.setdefault((number, place), []).append(found)
         progress(what, turn + 1, rounds)
 
 

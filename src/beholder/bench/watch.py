@@ -144,11 +144,14 @@ class Requests:
 
 def question(tokenizer: Tokenizer, tokens: int, number: int) -> str:
     """Words of about so many tokens, other ones for each number."""
-    chooser, words = random.Random(number), [""]
-    while (count := len(tokenizer.encode(" ".join(words)))) < tokens:
-        each = max(count, 1) / max(len(words), 1)
-        words += chooser.choices(WORDS, k=max(1, int((tokens - count) / max(each, 1))))
-    return " ".join(words).strip()
+    chooser = random.Random(number)
+    words: list[str] = []
+    each = len(tokenizer.encode(SENTENCE)) / len(WORDS)
+    while (missing := tokens - len(tokenizer.encode(" ".join(words)))) > 0:
+        words += chooser.choices(WORDS, k=max(1, int(missing / each)))
+    while len(tokenizer.encode(" ".join(words[:-1]))) >= tokens:
+        words.pop()
+    return " ".join(words)
 
 
 def messages(pictures: Sequence[str], text: str) -> list[Message]:

@@ -197,7 +197,7 @@ def run(
     try:
         for name in beside[0]:
             try:
-                contestants.append(rival(name, beside[1], opening, precisions, contestants[0], workloads))
+                contestants.append(rival(name, beside[1], opening, contestants[0], workloads))
             except BeholderError as error:
                 notes.append(str(error))
                 note(str(error))
@@ -230,7 +230,6 @@ def rival(
     name: str,
     python: str,
     opening: Opening,
-    precisions: list[str],
     first: Contestant,
     workloads: list[Workload],
 ) -> Contestant:
@@ -242,10 +241,8 @@ def rival(
     path = Path(resolve(opening.model)) if is_place(opening.model) else Path(pull(opening.model))
     longest = TEMPLATE + max(workload.text + workload.new for workload in workloads)
     with working(f"loading {name}"):
-        given = replace(
-            opening, precision=precisions[0] if precisions else None, threads=first.facts["threads"]
-        )
-        return start(name, python, given, path, longest, first.prompt)
+        given = replace(opening, threads=first.facts["threads"])
+        return start(name, python, given, path, longest, first)
 
 
 def show(measured: dict[str, Any], *, as_json: bool) -> None:

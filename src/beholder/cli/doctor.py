@@ -46,7 +46,7 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "structured": ("answers that follow a JSON schema or grammar", ("llguidance",)),
     "dev": (
         "tests, linter, types",
-        ("pytest", "hypothesis", "ruff", "mypy", "pre-commit", "av", "soundfile", "llguidance"),
+        ("pytest", "hypothesis", "ruff", "mypy", "pre-commit", "av", "soundfile", "llguidance", "matplotlib"),
     ),
 }
 CPU_FLAGS = (
