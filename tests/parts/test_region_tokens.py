@@ -270,7 +270,7 @@ def test_a_region_is_words_and_a_feature() -> None:
     whole = np.zeros((SIDE, SIDE), bool)
     whole[5:20, 13:24] = True
     prepared = [
-        pipeline._prepare([[user(Picture(picture), "What is ", Regions(masks=(mask,)), "?")]])
+        pipeline.prepare([[user(Picture(picture), "What is ", Regions(masks=(mask,)), "?")]])
         for mask in (blob(), whole)
     ]
     ids = [each.batch.ids_BT for each in prepared]

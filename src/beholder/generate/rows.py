@@ -24,11 +24,6 @@ from beholder.model import Batch, Model
 class TextStream(Protocol):
     """Ids to text, one by one."""
 
-    @property
-    def bound(self) -> bool:
-        """Whether some words cannot come next."""
-        return self.follower is not None or len(self.ids) < self.sampling.min_tokens
-
     def add(self, token_id: int) -> str: ...
     def finish(self) -> str: ...
 
