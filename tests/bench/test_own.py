@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import wave
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
 from beholder.bench import machine
+from beholder.bench.copies import Copies
 from beholder.bench.own import Opening, Own
 from beholder.bench.roofline import nbytes, products, token_bytes
 from beholder.bench.rounds import Workload
@@ -49,6 +52,34 @@ def test_parts_add_up_and_tokens_are_counted(sees: Own, drawn: str, concurrency:
         assert 0 < sample.first < sample.last <= found.seconds
         assert sample.per_token == pytest.approx((sample.last - sample.first) / 5)
     assert found.peak >= sees.facts["memory"]["weights"] > 0
+
+
+def test_every_picture_is_encoded(sees: Own, drawn: str) -> None:
+    """Equal pictures would be encoded once, so that each request has its own."""
+    seen = []
+    vision = sees.pipeline.model.branch("image").vision
+    hook = vision.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    sees.round(Workload((drawn,) * 3, text=5, new=2, concurrency=2, requests=4))
+    hook.remove()
+    assert sum(seen) == 12
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_copies_differ_where_they_are_made_small(tmp_path, ending: str) -> None:
+    path = tmp_path / f"plain.{ending}"
+    Image.new("RGB", (200, 150), "white").save(path)
+    copies = Copies()
+    files = [copies.of(str(path), number) for number in range(20)]
+    assert files[0] == str(path) and files[3] == copies.of(str(path), 3)
+    small = {Image.open(file).convert("RGB").resize((14, 14)).tobytes() for file in files}
+    assert len(small) == 20 and {Image.open(file).format for file in files} == {Image.open(path).format}
+    sound = tmp_path / "speech.wav"
+    with wave.open(str(sound), "wb") as file:
+        file.setparams((1, 2, 16000, 8, "NONE", ""))
+        file.writeframes(b"\0" * 16)
+    assert copies.of(str(sound), 4) == str(sound)
+    copies.close()
+    assert not Path(files[1]).exists() and path.exists()
 
 
 def test_answers_have_the_length_that_is_asked_for(sees: Own) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from beholder.bench.copies import Copies
 from beholder.bench.load import Memory, OtherPrograms, forget_peak
 from beholder.bench.roofline import held_bytes, model_type, products, token_bytes
 from beholder.bench.rounds import Round, Sample, Workload
@@ -67,7 +68,7 @@ class Own:
         self.start = start or Memory.read().now
         limits = Limits(budget=opening.budget * MIB)
         self._settings = EngineSettings(limits, prefix_bytes=0, picture_bytes=0)
-        self._shared = _shares(pipeline)
+        self._shared, self._copies = _shares(pipeline), Copies()
         self.facts = {
             "engine": "beholder",
             "version": _version(),
@@ -106,7 +107,7 @@ class Own:
         if self._shared:
             watched = WatchedPipeline(self.pipeline)
             with Engine(watched, self._settings) as engine:
-                requests = Requests(engine, watched, workload)
+                requests = Requests(engine, watched, workload, self._copies)
                 others, start = OtherPrograms(), time.perf_counter()
                 if workload.rate is None:
                     samples = requests.closed()
@@ -138,7 +139,8 @@ class Own:
         return {"question": text, "ids": batch.ids_BT[0].tolist()}
 
     def close(self) -> None:
-        """Nothing is held but the model."""
+        """Remove the copies of pictures."""
+        self._copies.close()
 
     def _call(self, workload: Workload) -> Callable[[], Sample]:
         """A request to a system that no engine shares."""

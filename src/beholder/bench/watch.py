@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from beholder.bench.copies import Copies
 from beholder.bench.rounds import Sample, Workload
 from beholder.engine import Answer, Engine
 from beholder.generate.jobs import Job
@@ -78,11 +79,16 @@ class Asked:
 
 
 class Requests:
-    """The requests of one workload to an engine over a `WatchedPipeline`."""
+    """The requests of one workload to an engine over a `WatchedPipeline`, each with pictures of its own."""
 
-    def __init__(self, engine: Engine, pipeline: WatchedPipeline, workload: Workload) -> None:
+    def __init__(self, engine: Engine, pipeline: WatchedPipeline, workload: Workload, copies: Copies) -> None:
         self.engine, self.pipeline, self.workload = engine, pipeline, workload
         assert pipeline.tokenizer is not None
+        shown = workload.pictures
+        self._pictures = [
+            [copies.of(path, number * len(shown) + place) for place, path in enumerate(shown)]
+            for number in range(workload.requests)
+        ]
         self._texts = [question(pipeline.tokenizer, workload.text, each) for each in range(workload.requests)]
 
     def closed(self) -> list[Sample]:
@@ -126,7 +132,7 @@ class Requests:
         return [self._sample(each) for each in asked], arrived
 
     def _ask(self, number: int, came: float) -> Asked:
-        said = messages(self.workload.pictures, self._texts[number])
+        said = messages(self._pictures[number], self._texts[number])
         return Asked(number, came, self.engine.submit(said, max_tokens=self.workload.new, seed=number))
 
     def _sample(self, asked: Asked) -> Sample:
