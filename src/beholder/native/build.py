@@ -35,6 +35,8 @@ SETS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     },
     "aarch64": {"neon": ("NEON", ()), "neon_dot": ("NEON", ("-march=armv8.2-a+dotprod",))},
 }
+# processor -> source that is made for one instruction set alone -> flags
+ALONE = {"x86_64": {"whole.cpp": (*AVX512, "-mavx512vnni", "-mavx512bf16")}}
 
 
 class BuildError(RuntimeError):
@@ -54,7 +56,7 @@ def sources() -> list[Path]:
 
 def library() -> Path:
     """Where the library that belongs to these sources is, or would be."""
-    known = hashlib.sha256(repr((FLAGS, SETS)).encode())
+    known = hashlib.sha256(repr((FLAGS, SETS, ALONE)).encode())
     for path in sources():
         known.update(path.name.encode() + b"\0" + path.read_bytes())
     return FOLDER / f"kernels-{processor()}-{known.hexdigest()[:16]}.so"
@@ -82,8 +84,12 @@ def build() -> Path:
     jobs: list[tuple[str, str, tuple[str, ...]]] = [("step.cpp", "portable", ("-DSTEP=step_portable",))]
     for name, (header, flags) in SETS.get(processor(), {}).items():
         jobs.append(("step.cpp", name, (f"-DSIMD_{header}", f"-DSTEP=step_{name}", *flags)))
+    alone = {name for sources_of in ALONE.values() for name in sources_of}
+    jobs += [(name, Path(name).stem, flags) for name, flags in ALONE.get(processor(), {}).items()]
     jobs += [
-        (path.name, path.stem, ()) for path in sources() if path.suffix == ".cpp" and path.stem != "step"
+        (path.name, path.stem, ())
+        for path in sources()
+        if path.suffix == ".cpp" and path.name not in ("step.cpp", *alone)
     ]
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = [Path(scratch) / f"{name}.o" for _, name, _ in jobs]

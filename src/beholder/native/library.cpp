@@ -3,6 +3,7 @@
 
 #include "abi.h"
 #include "threads.h"
+#include "whole.h"
 #if defined(__linux__)
 #include <sys/mman.h>
 #if defined(__aarch64__)
@@ -109,6 +110,22 @@ EXPORTED void beholder_step(const Decoder* decoder, const Step* step, int32_t nu
     const Phases phases{reinterpret_cast<std::atomic<int64_t>*>(step->scratch + sizes.at_phases), sizes.phases};
     for (int64_t i = 0; i < (1 + threads) * sizes.phases; ++i) new (phases.numbers + i) std::atomic<int64_t>(0);
     run_together(run, &work, phases, threads);
+}
+
+// Memory that attention of whole sequences needs; 0 where this processor has no kernel for it.
+EXPORTED int64_t beholder_whole_scratch(const Whole* w) {
+#if defined(__x86_64__)
+    if (has_avx512_bf16()) return whole_scratch(*w);
+#endif
+    (void)w;
+    return 0;
+}
+
+EXPORTED void beholder_attend_whole(const Whole* w) {
+#if defined(__x86_64__)
+    attend_whole(*w);
+#endif
+    (void)w;
 }
 
 // Ask for large pages under memory that is about to be filled: fewer misses in tables of pages.

@@ -80,6 +80,14 @@ class Kernels:
         """Compute; Python's lock is not held."""
         self.library.beholder_step(ctypes.byref(decoder), ctypes.byref(step), number, threads)
 
+    def attend_whole(self, call: ctypes.Structure) -> None:
+        """Attention of whole sequences; Python's lock is not held."""
+        self.library.beholder_attend_whole(ctypes.byref(call))
+
+    def whole_scratch(self, call: ctypes.Structure) -> int:
+        """Memory that it needs for itself; 0 where this processor has no kernel for it."""
+        return int(self.library.beholder_whole_scratch(ctypes.byref(call)))
+
     def ask_for_large_pages(self, address: int, count: int) -> None:
         """For `count` bytes that are about to be filled."""
         self.library.beholder_large_pages(address, count)
@@ -95,6 +103,10 @@ def load(path: Path) -> Kernels:
     library.beholder_scratch.argtypes = (_POINTER, _LONG, _INT)
     library.beholder_step.restype = None
     library.beholder_step.argtypes = (_POINTER, _POINTER, _INT, _INT)
+    library.beholder_whole_scratch.restype = _LONG
+    library.beholder_whole_scratch.argtypes = (_POINTER,)
+    library.beholder_attend_whole.restype = None
+    library.beholder_attend_whole.argtypes = (_POINTER,)
     library.beholder_large_pages.restype = None
     library.beholder_large_pages.argtypes = (_POINTER, _LONG)
     if library.beholder_abi() != ABI:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from beholder.errors import BeholderError
 from beholder.model import BranchModule, Model
+from beholder.native.whole import attend_whole, usable
 from beholder.parts.blocks.attention import SelfAttention
 from beholder.parts.blocks.kind_experts import KindExpertsLayer
 from beholder.parts.blocks.latent_attention import LatentSelfAttention
@@ -94,6 +95,7 @@ def pack(model: Model, precision: Precision | str, *, smallest: int = SMALLEST) 
     packer = _Packer(model, chosen, smallest)
     if model.device.type == "cpu":
         packer.run()
+        _attend_compiled(model)
     for part, module in _parts(model):
         _cast(module, chosen.dtype(part))
     _join_parts(model, chosen)
@@ -277,6 +279,15 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> None:
         for name, buffer in owner.named_buffers(recurse=False):
             if buffer.is_floating_point() and name not in owner._non_persistent_buffers_set:
                 owner._buffers[name] = buffer.to(dtype)
+
+
+def _attend_compiled(model: nn.Module) -> None:
+    """Whole sequences in bf16 are attended by compiled code, where there is some for this processor."""
+    if not usable():
+        return
+    for module in model.modules():
+        if isinstance(module, SelfAttention):
+            module.kernel = attend_whole
 
 
 def _join_parts(model: Model, precision: Precision) -> None:

@@ -5,7 +5,7 @@ B rows, T queries, S keys, D width, H query heads, J key heads, G = H / J, K hea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,6 +22,8 @@ from beholder.parts.blocks.rotary2d import AxialRotary
 from beholder.parts.blocks.step import NO_PARTS, Mixer, MixerConfig, Step
 from beholder.parts.blocks.untied_places import UntiedPlaces
 
+# queries, keys, values, mask, scale -> what `attend` gives, or None where that has to do it
+Kernel = Callable[[Tensor, Tensor, Tensor, AttentionMask, float | None], Tensor | None]
 QK_NORMS = ("head", "heads", "all")
 
 
@@ -189,10 +191,11 @@ def _attend_plainly(
 
 class SelfAttention(Mixer):
     """(B, T, D) -> (B, T, D). kv_dim: width of what keys and values are made of, where it is not the queries'. fused: one map
-    that gives all three, where a model is packed (`beholder.speed`).
+    that gives all three, where a model is packed (`beholder.speed`). kernel: another way to attend that may decline, there too.
     """
 
     fused: nn.Module | None
+    kernel: Kernel | None = None
 
     def __init__(self, config: Attention, dim: int, index: int = 0, *, kv_dim: int | None = None) -> None:
         super().__init__()
@@ -275,10 +278,13 @@ class SelfAttention(Mixer):
 
     def attend(self, q_BHTK: Tensor, k_BJSK: Tensor, v_BJSK: Tensor, mask: AttentionMask) -> Tensor:
         """`attend` with this layer's scales, cap and sinks."""
-        config = self.config
-        y_BHTK = attend(
-            q_BHTK, k_BJSK, v_BJSK, mask, scale=config.scale, softcap=config.softcap, sinks_H=self.sinks
-        )
+        config, y_BHTK = self.config, None
+        if self.kernel is not None and config.softcap is None and self.sinks is None:
+            y_BHTK = self.kernel(q_BHTK, k_BJSK, v_BJSK, mask, config.scale)
+        if y_BHTK is None:
+            y_BHTK = attend(
+                q_BHTK, k_BJSK, v_BJSK, mask, scale=config.scale, softcap=config.softcap, sinks_H=self.sinks
+            )
         return y_BHTK if self.head_scale is None else y_BHTK * self.head_scale[:, None, None]
 
     def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
