@@ -55,7 +55,7 @@ def test_pieces_come_as_they_are_made(sees) -> None:
         answer = engine.submit(question(1), max_tokens=9)
         text = "".join(answer)
         assert text.strip() == answer.reply(1)
-        first = engine.submit(question(1), max_tokens=60)
+        first = engine.submit(question(1), max_tokens=180, min_tokens=180)
         next(iter(first))
         second = engine.submit(question(2), max_tokens=2)
         second.reply(60)

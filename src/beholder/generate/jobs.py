@@ -95,6 +95,8 @@ class Pack:
 
     def drop(self, gone: Sequence[int]) -> None:
         """Leave rows out; the last ones move to their places."""
+        if not gone:
+            return
         kept = list(range(len(self.rows)))
         for row in sorted(gone, reverse=True):
             kept[row] = kept[-1]

@@ -129,7 +129,8 @@ def choose(rows: Sequence[Row], logits_RV: Tensor, seconds: float) -> list[Piece
     """
     formed_RV, seen_RV = logits_RV, None
     if any(row.bound for row in rows):
-        formed_RV = logits_RV.clone()
+        told = any(row.sampling.logprobs is not None for row in rows)  # what the model says, form or not
+        formed_RV = logits_RV.clone() if told else logits_RV
         for row, logits_V in zip(rows, formed_RV, strict=True):
             if row.follower is not None:
                 row.follower.allow(logits_V)

@@ -127,7 +127,7 @@ def next_ids(
     logits_BV = logits_BV.float()
     if seen_BV is not None:
         logits_BV = penalised(logits_BV, seen_BV, [s.repetition_penalty for s in samplings])
-    ids = logits_BV.argmax(-1).tolist()
+    ids = best_ids(logits_BV)
     chance = [row for row, sampling in enumerate(samplings) if not sampling.greedy]
     if chance:
         drawn = _draw(
@@ -136,6 +136,13 @@ def next_ids(
         for row, token_id in zip(chance, drawn, strict=True):
             ids[row] = token_id
     return ids
+
+
+def best_ids(logits_BV: Tensor) -> list[int]:
+    """The best word of each row. On a processor by this thread alone: PyTorch's others would spin while compiled steps run."""
+    if logits_BV.device.type != "cpu":
+        return logits_BV.argmax(-1).tolist()
+    return logits_BV.numpy().argmax(-1).tolist()
 
 
 def penalised(logits_BV: Tensor, seen_BV: Tensor, penalties: Sequence[float]) -> Tensor:
