@@ -16,6 +16,7 @@ from beholder.generate.results import Piece, Result
 from beholder.generate.runtime import MIB
 from beholder.generate.sampling import Sampling
 from beholder.generate.scheduler import Limits, Scheduler
+from beholder.native import openmp
 from beholder.pipeline import Pipeline
 from beholder.planning import check_answers
 from beholder.preparing import Prepared
@@ -126,7 +127,12 @@ class Engine:
             settings.limits,
             pipeline.runtime.remembering(settings.prefix_bytes, settings.picture_bytes),
         )
-        self._workers = ThreadPoolExecutor(settings.workers, thread_name_prefix="beholder-media")
+        self._workers = ThreadPoolExecutor(
+            settings.workers,
+            thread_name_prefix="beholder-media",
+            initializer=openmp.alone,
+        )
+        openmp.give_back()  # what this thread computed with, for the engine's own
         self._work = threading.Condition()
         self._closed = False
         self._open: dict[Answer, Future[None]] = {}

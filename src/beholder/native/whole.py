@@ -6,14 +6,12 @@ B rows, H query heads, J key heads, T queries, S keys, K head width.
 from __future__ import annotations
 
 import ctypes
-from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from beholder.errors import BeholderError
-from beholder.native import library
+from beholder.native import library, openmp
 from beholder.parts.blocks.masks import AttentionMask
 
 FEWEST = 32  # queries and keys; fewer are as quick in PyTorch
@@ -77,7 +75,7 @@ def attend_whole(
         threads=torch.get_num_threads(),
         causal=mask.causal,
         scale=width**-0.5 if scale is None else scale,
-        parallel=_parallel(),
+        parallel=openmp.parallel(),
     )
     for name, x in zip("qkvy", (*given, y_BHTK), strict=True):
         setattr(call, name, x.data_ptr())
@@ -87,16 +85,3 @@ def attend_whole(
     call.scratch = scratch.data_ptr() + -scratch.data_ptr() % 64
     kernels.attend_whole(call)
     return y_BHTK
-
-
-@cache
-def _parallel() -> int | None:
-    """The address of GOMP_parallel in the OpenMP that PyTorch computes with, whose threads then do not spin against ours;
-    None where there is none.
-    """
-    try:
-        maps = Path("/proc/self/maps").read_text().splitlines()
-        (path,) = {line.split()[-1] for line in maps if "libgomp" in line}
-        return ctypes.cast(ctypes.CDLL(path).GOMP_parallel, ctypes.c_void_p).value
-    except (OSError, ValueError, AttributeError):
-        return None
