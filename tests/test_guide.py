@@ -1,4 +1,4 @@
-"""The examples of docs/guide.md, docs/backbones.md and docs/engine.md run, with tiny checkpoints in place of the ones they name."""
+"""The examples of docs/guide.md, backbones.md and engine.md run, with tiny checkpoints in place of the ones they name."""
 
 from __future__ import annotations
 

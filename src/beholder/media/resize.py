@@ -82,7 +82,8 @@ def cut(pixels_HWC: np.ndarray, box: Box, background: tuple[int, int, int] = BLA
     if left >= 0 and top >= 0 and right <= width and bottom <= height:
         return inner
     out = np.empty((bottom - top, right - left, 3), np.uint8)
-    out[:] = np.tile(np.array(background, np.uint8), (right - left, 1))  # whole rows are copied sooner than colours
+    # Whole rows are copied sooner than colours.
+    out[:] = np.tile(np.array(background, np.uint8), (right - left, 1))
     out[max(-top, 0) :, max(-left, 0) :][: inner.shape[0], : inner.shape[1]] = inner
     return out
 

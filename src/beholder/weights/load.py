@@ -70,7 +70,9 @@ def state_tensors(module: nn.Module) -> dict[str, Tensor]:
     for a module that is packed.
     """
     if is_packed(module):
-        raise WeightsError("its weights are packed for inference; load it again without a precision and save that")
+        raise WeightsError(
+            "its weights are packed for inference; load it again without a precision and save that"
+        )
     return {group[0].name: group[0].tensor.detach() for group in _places(module)}
 
 
