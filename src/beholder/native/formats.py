@@ -13,7 +13,7 @@ FORMATS = ("float32", "bf16", "int8", "int4")
 class Formats:
     """language: of the layers' matrices. head: of the one that makes scores, the layers' where None.
 
-    int8 has a scale for each output, int4 a scale and a zero for each 32 inputs; a matrix whose inputs are no whole groups of
+    int8 has a scale for each output, int4 a scale for each 32 inputs; a matrix whose inputs are no whole groups of
     32 has int8 in place of int4. What meets quantised weights is quantised too, to 8 bits with a scale for each 32 channels.
     """
 
