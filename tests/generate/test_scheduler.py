@@ -247,7 +247,6 @@ def test_the_first_request_tells_what_a_token_takes_where_nothing_is_read_withou
     assert run(scheduler, [job(model, tiny.batch(), Sampling(max_tokens=4))])[0] == wanted
     assert scheduler.room.known and scheduler.room.per_token > 0
     small = Scheduler(model, Limits(budget=scheduler.room.fixed))
-    run(small, [])
     first = small.submit(job(model, tiny.batch(), Sampling(max_tokens=4)))
     while small.step():
         pass
@@ -362,3 +361,25 @@ def test_thousands_of_requests_leave_nothing_behind(model) -> None:
     while scheduler.step():
         most = max(most, scheduler.nbytes)
     assert most <= 2**20 and scheduler.nbytes == 0 and scheduler.prefixes.nbytes <= 2**16
+
+
+def test_pictures_that_see_each_other_are_not_kept_apart() -> None:
+    """Of two pictures in one block the first has seen the second; alone it is read anew."""
+    tiny = Tiny("gemma-3-4b", PHOTO)
+    model, sampling = spread(tiny.model), Sampling(max_tokens=5)
+    one = tiny.batch()
+    plan, place = one.plans[0][0], next(fusion.token_id for fusion in tiny.card.fusion)
+    words, count = list(range(30, 60)), plan.num_tokens
+    views = one.views["image"]
+    both = replace(
+        one,
+        ids_BT=torch.tensor([[*words, *[place] * (2 * count), 61, 62]]),
+        plans=((plan, plan),),
+        views={"image": [*views, *(0.5 * view for view in views)]},
+    )
+    single = replace(one, ids_BT=torch.tensor([[*words, *[place] * count, 63, 64]]))
+    scheduler = Scheduler(model, runtime=Runtime().remembering(2**26, 2**26))
+    run(scheduler, [job(model, both, sampling)])
+    alone_again = job(model, single, sampling)
+    assert run(scheduler, [alone_again])[0] == alone(model, single, sampling)
+    assert alone_again.reused == len(words)

@@ -25,7 +25,7 @@ from beholder.parts.language.state import State
 @dataclass(eq=False)
 class Job:
     """Prompts that are read together, and the answers to them. `pieces` fills as answers go on; `error` says why there will be
-    no more. key: what the prefix cache knows the prompt by.
+    no more. cuts: where the prompt may be cut, everywhere where None.
     """
 
     batch: Batch
@@ -39,6 +39,7 @@ class Job:
     features: Features | None = None
     came: float = field(default_factory=time.perf_counter)
     reused: int = 0
+    cuts: list[int] | None = None
     done: Callable[[Job], None] | None = None  # told of every new piece, and of the end
     guess: Guess | None = None
 

@@ -59,7 +59,6 @@ class _Reading:
     state: State
     batch: Batch
     inputs: LanguageInputs | None = None
-    cuts: list[int] | None = None
     key: list[int] | None = None
 
 
@@ -194,11 +193,11 @@ class Scheduler:
         if not can_be_cut(inputs):
             reading.state.shift_B = None
             return reading
-        reading.inputs, reading.cuts = inputs, cuts_of(inputs.visibility)
+        reading.inputs, job.cuts = inputs, cuts_of(inputs.visibility)
         if self.prefixes is not None:
             reading.key = prompt_key(model, batch)
             if reading.key is not None:
-                found = self.prefixes.find(reading.key, reading.cuts, capacity)
+                found = self.prefixes.find(reading.key, job.cuts, capacity)
                 if found is not None:
                     found.shift_B, reading.state = state.shift_B, found
                     job.reused = found.lengths[0]
@@ -225,7 +224,7 @@ class Scheduler:
             count, last = job.tokens * len(job.rows), True
         else:
             begin, total = state.lengths[0], reading.inputs.ids_BT.shape[1]
-            stop = stop_of(reading.cuts, begin, most, total)
+            stop = stop_of(job.cuts, begin, most, total)
             output = self.model.read_inputs(piece_of(reading.inputs, begin, stop), state)
             count, last = stop - begin, stop == total
             logits_RV = steps.last_logits(self.model, output) if last else output.hidden_BTD
@@ -246,7 +245,7 @@ class Scheduler:
         if self.room is not None and not self.room.known:
             self.room.learn(state)
         if self.prefixes is not None and reading.key is not None and reading.job.reused < len(reading.key):
-            self.prefixes.add(reading.key, state, reading.cuts)
+            self.prefixes.add(reading.key, state, job.cuts)
         pack = Pack(state, list(job.rows), [job] * len(job.rows), tail, job.alone)
         if not job.again:
             mark_seen(self.model, batch, job.rows)
@@ -393,7 +392,11 @@ class Scheduler:
                 key = prompt_key(self.model, batch) if self._in_pieces(batch) else None
                 length = pack.state.lengths[number]
                 if key is not None and (length == len(key) or (length > len(key) and pack.state.cuttable)):
-                    self.prefixes.add(key, pack.state, None, number)
+                    cuts = job.cuts and [
+                        *job.cuts,
+                        *range(job.cuts[-1] + 1, len(key) + 1),
+                    ]  # an answer may be cut anywhere
+                    self.prefixes.add(key, pack.state, cuts, number)
 
     def _take_apart(self, pack: Pack, error: Exception) -> None:
         """A step failed: every row's state is made anew, and goes on by itself; what fails by itself is given up."""
