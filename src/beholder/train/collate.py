@@ -17,6 +17,7 @@ from beholder.data.samples import Sample, Turn
 from beholder.errors import BeholderError
 from beholder.media.pixels import load_views
 from beholder.media.plan import PicturePlan
+from beholder.media.regions import Region
 from beholder.model import Batch
 from beholder.parts.blocks.masks import PADDING, Visibility
 from beholder.planning import branch_plan, image_branches
@@ -40,11 +41,14 @@ class Answers:
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """A batch, where its answers stand, and the turns of each sample."""
+    """A batch, where its answers stand, and the turns of each sample. regions: of each row, what its answers point to, in the
+    order of the tokens that stand for them; () where nothing is pointed to.
+    """
 
     batch: Batch
     answers: Answers
     turns: tuple[tuple[Turn, ...], ...]
+    regions: tuple[tuple[Region, ...], ...] = ()
 
     @property
     def num_questions(self) -> int:
