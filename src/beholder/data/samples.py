@@ -1,4 +1,6 @@
-"""What a data set gives: pictures with questions and answers, by number, so that a run resumes exactly."""
+"""What a data set gives: pictures with questions and answers, or whole conversations, by number, so that a run resumes
+exactly.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+
+from beholder.errors import BeholderError
+from beholder.prompts.messages import Message, pictures_of
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,39 @@ class Sample:
     key: str
 
 
+@dataclass(frozen=True, eq=False)
+class Conversation:
+    """Turns of user and assistant, of which every answer is learned. `pictures`, (height, width, 3) uint8 RGB, stand at the
+    places `Picture()` of the messages, in order; there may be none. `key` names it within its data set.
+
+    Raises `BeholderError` where places and pictures differ in number.
+    """
+
+    messages: tuple[Message, ...]
+    pictures: tuple[np.ndarray, ...] = ()
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        places = len(pictures_of(self.messages))
+        if places != len(self.pictures):
+            raise BeholderError(
+                f"conversation {self.key}: {places} places for pictures but {len(self.pictures)} pictures; give one for each"
+            )
+
+
+Item = Sample | Conversation
+
+
 class Dataset(Protocol):
-    """A list of samples. Item `i` is a pure function of the data set's settings and `i`."""
+    """A list of samples or conversations. Item `i` is a pure function of the data set's settings and `i`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Item: ...
+
+
+class Samples(Protocol):
+    """A data set that has nothing but samples."""
 
     def __len__(self) -> int: ...
 
@@ -38,35 +74,48 @@ class Dataset(Protocol):
 class Mixture:
     """Draws every sample from one of several data sets, chosen with fixed odds by the sample's own number.
 
-    `length` is how many samples the mixture has; the default is the sum of its parts. Raises ValueError when
-    the weights are not one positive number per data set.
+    weights: of the data sets; None: their sizes to the power 1 / temperature, so that 1 draws every sample alike and large
+    temperatures every data set. length: how many samples the mixture has; the default is the sum of its parts.
+    Raises `BeholderError` for an empty data set, and when the weights are not one positive number per data set.
     """
 
     def __init__(
         self,
         datasets: Sequence[Dataset],
-        weights: Sequence[float],
+        weights: Sequence[float] | None = None,
         seed: int = 0,
         *,
+        temperature: float = 1.0,
         length: int | None = None,
     ) -> None:
+        sizes = [len(part) for part in datasets]
+        if temperature <= 0:
+            raise BeholderError(f"temperature {temperature:g} of a mixture is not positive; 1 is by size")
+        if 0 in sizes:
+            raise BeholderError(f"data set {sizes.index(0) + 1} of the mixture is empty; leave it out")
+        weights = [size ** (1 / temperature) for size in sizes] if weights is None else weights
         if not datasets or len(datasets) != len(weights) or min(weights) <= 0:
-            raise ValueError(
+            raise BeholderError(
                 f"{len(datasets)} data sets but weights {list(weights)}: give one positive weight for each"
             )
         self.datasets = tuple(datasets)
         self.odds = np.asarray(weights, dtype=float) / sum(weights)
         self.seed = seed
-        self.length = sum(len(part) for part in datasets) if length is None else length
+        self.length = sum(sizes) if length is None else length
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Item:
+        part, number = self.drawn(index)
+        return self.datasets[part][number]
+
+    def drawn(self, index: int) -> tuple[int, int]:
+        """Which data set a sample is drawn from, and its number there."""
         index = checked_index(index, self.length)
         rng = np.random.default_rng([self.seed, index])
-        part = self.datasets[int(rng.choice(len(self.datasets), p=self.odds))]
-        return part[int(rng.integers(len(part)))]
+        part = int(rng.choice(len(self.datasets), p=self.odds))
+        return part, int(rng.integers(len(self.datasets[part])))
 
 
 def checked_index(index: int, length: int) -> int:

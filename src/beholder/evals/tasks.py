@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beholder.data.samples import Dataset
+from beholder.data.samples import Samples
 
 # Tasks answered yes or no, scored by balanced accuracy: always saying yes scores a half.
 BALANCED = frozenset({"presence", "easy-vqa/yes-no"})
@@ -29,7 +29,7 @@ class EvalSet:
     """The first `limit` samples of a data set, all where None. leave_out: tasks that exact match cannot score."""
 
     name: str
-    dataset: Dataset
+    dataset: Samples
     limit: int | None = 400
     leave_out: frozenset[str] = frozenset({"caption"})
 
