@@ -22,6 +22,7 @@ class Layout(StrEnum):
 
     BEHOLDER = "beholder"
     OFFICIAL = "official"
+    SAFETENSORS = "safetensors"
 
 
 def pull(
@@ -46,10 +47,10 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            help="A folder in an official layout, a beholder folder, a GGUF file, a card or a hub id."
+            help="A folder in an official layout, a beholder folder, a GGUF file, a card, a hub id, or a pickle (.pth, .bin)."
         ),
     ],
-    target: Annotated[Path, typer.Argument(help="Folder to write.")],
+    target: Annotated[Path, typer.Argument(help="Folder to write; of a pickle a .safetensors file.")],
     to: Annotated[Layout, typer.Option("--to", help="Layout to write.")] = Layout.BEHOLDER,
     dtype: options.Dtype = None,
     as_json: Json = False,
@@ -57,10 +58,14 @@ def convert(
     """Read weights in one layout and write them in another, values unchanged unless --dtype is given.
 
     A beholder folder holds the whole card as data and always opens again; the official layout is what the
-    publisher's library opens. The folder appears whole or not at all.
+    publisher's library opens. A pickle's tensors are read by a child process that loads nothing else, and written under
+    their own names; `--to safetensors` does so for all pickles of a folder. What is written appears whole or not at all.
     """
     if target.exists() and Path(source).exists() and target.samefile(source):
         raise BeholderError(f"{target} is both source and target; choose another folder to write")
+    if to is Layout.SAFETENSORS or _is_pickle(Path(source)):
+        _take_tensors(Path(source), target, dtype, as_json)
+        return
     check_model(source)
     with working(f"reading {source}"):
         import torch
@@ -75,6 +80,44 @@ def convert(
     count = sum(parameter.numel() for parameter in pipeline.model.parameters())
     found = {"card": pipeline.card.name, "layout": to.value, "parameters": count, **_written(folder)}
     _tell(found, as_json, f"{pipeline.card.name}, {amount(count)} parameters, {to.value} layout, in")
+
+
+def _is_pickle(source: Path) -> bool:
+    from beholder.weights.files import PICKLES
+
+    return source.suffix in PICKLES and source.is_file()
+
+
+def _take_tensors(source: Path, target: Path, dtype: str | None, as_json: bool) -> None:
+    """Pickles to safetensors, their sizes and digests told."""
+    from beholder.weights.pickles import convert_folder, tensors_of_pickle
+
+    if dtype:
+        raise BeholderError(
+            "--dtype is not for pickles, whose tensors are written as they are; convert again"
+        )
+    if source.is_dir():
+        with working(f"reading {source}"):
+            found = convert_folder(source, target)
+    elif not _is_pickle(source):
+        raise BeholderError(f"{source}: no folder and no pickle; name a .pth, .pt, .bin or .ckpt file")
+    elif target.suffix != ".safetensors":
+        raise BeholderError(
+            f"{target}: tensors of a pickle are written to one file; name a .safetensors file"
+        )
+    elif target.exists():
+        raise BeholderError(f"{target} exists; choose another file to write")
+    else:
+        with working(f"reading {source}"):
+            found = [tensors_of_pickle(source, target)]
+    rows = [each._asdict() | {"source": str(each.source), "target": str(each.target)} for each in found]
+    if as_json:
+        print_json({"target": target, "layout": Layout.SAFETENSORS.value, "converted": rows})
+        return
+    for each in found:
+        print(f"{each.source}: {bytes_text(each.size)}, sha256 {each.sha256}")
+        besides = f"; left out: {', '.join(each.left_out)}" if each.left_out else ""
+        print(f"  {each.tensors} tensors in {each.target}{besides}")
 
 
 def _written(folder: Path) -> dict[str, Any]:

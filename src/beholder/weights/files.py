@@ -325,6 +325,6 @@ def _damaged(path: Path, what: str) -> WeightsError:
 
 def _pickle_refused(path: Path) -> WeightsError:
     return WeightsError(
-        f"{path}: pickle files can run code and are not opened; use the .safetensors release, or convert it "
-        "with the safetensors package where you trust its origin"
+        f"{path}: pickle files can run code and are not opened; use the .safetensors release, or take its tensors out: "
+        f"beholder convert {path.name} {path.stem}.safetensors (a whole folder: beholder convert FOLDER NEW --to safetensors)"
     )
