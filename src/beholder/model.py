@@ -5,7 +5,7 @@ B rows, T positions, N feature tokens, D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -317,8 +317,9 @@ class Model(nn.Module):
         branches: Mapping[str, BranchOutput],
         language: LanguageOutput | None,
         state: State | None = None,
+        outputs: Collection[str] | None = None,
     ) -> dict[str, Any]:
-        """Every head's output by name."""
+        """Every head's output by name, of those that `outputs` names where it is given."""
         inputs = HeadInputs(
             hidden_BTD=None if language is None else language.hidden_BTD,
             pooled_BD=None if language is None else language.pooled_BD,
@@ -332,15 +333,15 @@ class Model(nn.Module):
             taps={} if language is None else language.taps,
             regions=batch.regions,
         )
-        outputs = {}
+        found = {}
         for config, head in zip(self.card.heads, self.heads, strict=True):
             assert isinstance(head, Head)
-            if language is None and config.reads_text:
+            if (language is None and config.reads_text) or config.output not in (outputs or (config.output,)):
                 continue
             given = head(inputs, state)
             if given is not None:
-                outputs[config.output] = given
-        return outputs
+                found[config.output] = given
+        return found
 
 
 def token_spans(batch: Batch, card: Card) -> tuple[TokenSpan, ...]:
