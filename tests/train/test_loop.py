@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +18,19 @@ import torch
 
 from beholder.cards.schema import Stage, Trains
 from beholder.data.samples import Sample, Turn
-from beholder.errors import BeholderError, WeightsError
+from beholder.errors import BeholderError, UnknownName, WeightsError
 from beholder.model import Model, build
 from beholder.parts.blocks.moe import Experts, Routing
-from beholder.train.checkpoints import Progress
-from beholder.train.collate import Collator
-from beholder.train.loop import Settings, closing_feed, done, learning_rate_factor, train_stage
+from beholder.train.checkpoints import Progress, checkpoints
+from beholder.train.collate import Collator, TrainBatch
+from beholder.train.feed import ByNumber, closing_feed
+from beholder.train.guards import Guard
+from beholder.train.loop import Settings, Watch, done, train_stage
 from beholder.train.objectives import Grounded, Words, next_token
+from beholder.train.recompute import recomputed
+from beholder.train.reports import Answered
 from beholder.train.run import TRAINED, Task, run
+from beholder.train.schedules import learning_rate_factor
 from beholder.weights.files import open_weights
 from beholder.weights.pull import with_trained
 from tests.toys import SEES, byte_tokenizer
@@ -163,18 +172,37 @@ def test_an_error_in_the_data_reaches_the_caller_and_leaves_no_thread(tmp_path: 
 
 
 def test_batches_come_in_order_from_any_step() -> None:
-    stage = STAGE.but(batch=3, accumulate=2)
-    seen = []
-    with closing_feed(Plain(), lambda samples: seen.append([s.key for s in samples]), stage, 2, 1) as batches:
-        next(batches), next(batches)
-    assert seen[:2] == [["plain/12", "plain/13", "plain/14"], ["plain/15", "plain/16", "plain/17"]]
+    def taken(**share: int) -> list[list[str]]:
+        with closing_feed(
+            Plain(), lambda samples: [s.key for s in samples], ByNumber(64, 3), 4, 1, **share
+        ) as feed:
+            return feed.take(2)
+
+    assert taken() == [["plain/12", "plain/13", "plain/14"], ["plain/15", "plain/16", "plain/17"]]
+    assert taken(every=2, offset=1) == [
+        ["plain/15", "plain/16", "plain/17"],
+        ["plain/21", "plain/22", "plain/23"],
+    ]
 
 
 def test_the_rate_rises_and_falls_to_nothing() -> None:
-    factors = [learning_rate_factor(step, step / 100, warmup=10) for step in range(101)]
+    stage = STAGE.but(warmup=10)
+    factors = [learning_rate_factor(stage, step, step / 100) for step in range(101)]
     assert factors[0] == pytest.approx(0.1, rel=0.01) and factors[-1] == 0
     assert max(factors) == factors[9] and factors[9:] == sorted(factors[9:], reverse=True)
-    assert learning_rate_factor(50, 0.5, warmup=10) == pytest.approx(0.5)
+    assert learning_rate_factor(stage, 50, 0.5) == pytest.approx(0.5)
+    assert learning_rate_factor(stage.but(floor=0.2), 50, 0.5) == pytest.approx(0.6)
+
+
+def test_schedules() -> None:
+    def factors(**changes: object) -> list[float]:
+        return [learning_rate_factor(STAGE.but(warmup=1, **changes), step, step / 10) for step in range(11)]
+
+    assert factors(schedule="constant") == [1.0] * 11
+    assert factors(schedule="linear") == pytest.approx([1 - step / 10 for step in range(11)])
+    assert factors(schedule="wsd", decay=0.2) == pytest.approx([1.0] * 9 + [0.5, 0.0])
+    with pytest.raises(UnknownName, match="schedule of stage join"):
+        STAGE.but(schedule="cosin")
 
 
 def test_time_can_end_the_schedule_early() -> None:
@@ -235,3 +263,167 @@ def test_trained_tensors_put_on_base_weights_give_the_trained_model(tmp_path: Pa
         one, other = (each.float()(item.batch).heads["text"] for each in (model, again))
     keep = item.batch.visibility.segments_BT >= 0
     torch.testing.assert_close(one[keep], other[keep], atol=0.05, rtol=0.05)
+
+
+def test_an_average_of_the_weights_is_what_an_averaged_stage_gives(tmp_path: Path) -> None:
+    stage = STAGE.but(ema=0.5, accumulate=1)
+    model, seen = fresh(), []
+    name = "branches.image.vision.positions"
+    before = model.get_parameter(name).detach().clone()
+
+    class Watching:
+        def __call__(self, model: Model, item: TrainBatch) -> torch.Tensor:
+            return next_token(model, item)
+
+        def after_step(self, model: Model) -> None:
+            seen.append(model.get_parameter(name).detach().clone())
+
+    train_stage(model, stage, Plain(), COLLATE, settings(tmp_path), objective=Watching())
+    average = before
+    for step, value in enumerate(seen):
+        average = average.lerp(value, 1 - min(0.5, (1 + step) / (10 + step)))
+    assert len(seen) == stage.steps
+    torch.testing.assert_close(model.get_parameter(name), average)
+    again = fresh()
+    train_stage(again, stage, Plain(), COLLATE, settings(tmp_path, closed=True))
+    torch.testing.assert_close(again.get_parameter(name), average)
+
+
+def test_recomputed_layers_give_the_same_run(tmp_path: Path) -> None:
+    plain, thrifty = fresh(), fresh()
+    train_stage(plain, STAGE, Plain(), COLLATE, settings(tmp_path / "plain"))
+    train_stage(thrifty, STAGE, Plain(), COLLATE, settings(tmp_path / "thrifty", recompute=True))
+    assert metrics(tmp_path / "plain")[-1]["loss"] == metrics(tmp_path / "thrifty")[-1]["loss"]
+    with recomputed(thrifty) as layers:
+        assert layers == len(thrifty.get_submodule("languages.main.blocks")) + len(
+            thrifty.get_submodule("branches.image.vision.blocks")
+        )
+        kept: list[torch.Size] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
+            next_token(thrifty.train(), COLLATE([Plain()[0]]))
+        thrifty_count = len(kept)
+    kept.clear()
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
+        next_token(thrifty, COLLATE([Plain()[0]]))
+    assert thrifty_count < 0.6 * len(kept)
+
+
+def test_steps_without_numbers_are_left_out_and_five_stop_the_run(tmp_path: Path) -> None:
+    class Sick:
+        """Loses its numbers in the calls of `sick`."""
+
+        def __init__(self, *sick: int) -> None:
+            self.sick, self.calls = sick, 0
+
+        def __call__(self, model: Model, item: TrainBatch) -> torch.Tensor:
+            self.calls += 1
+            return next_token(model, item) * (torch.nan if self.calls - 1 in self.sick else 1.0)
+
+    stage = STAGE.but(accumulate=1, steps=8)
+    model = fresh()
+    result = train_stage(
+        model, stage, Plain(), COLLATE, settings(tmp_path / "one", workers=1), objective=Sick(3)
+    )
+    assert result.progress.skipped == 1 and result.finished
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    with pytest.raises(BeholderError, match="step 6: the loss is nan .* lower the learning rate"):
+        train_stage(
+            fresh(),
+            stage,
+            Plain(),
+            COLLATE,
+            settings(tmp_path / "two", workers=1),
+            objective=Sick(*range(2, 9)),
+        )
+
+
+def test_a_loss_that_leaves_for_good_stops_the_run() -> None:
+    guard = Guard(divergence=3.0)
+    for step in range(60):
+        assert guard.admits(step, 1.0, 1.0)
+    with pytest.raises(BeholderError, match="the run diverges"):
+        for step in range(60, 200):
+            guard.admits(step, 9.0, 1.0)
+
+
+def test_the_last_checkpoints_stay_and_a_damaged_one_is_passed_over(tmp_path: Path) -> None:
+    train_stage(fresh(), STAGE, Plain(), COLLATE, settings(tmp_path, checkpoint=0.0))
+    newest, before = checkpoints(tmp_path)
+    assert (newest.name, before.name) == ("checkpoint-00000006", "checkpoint-00000005")
+    (newest / "trained.safetensors").write_bytes(b"torn")
+    again = fresh()
+    result = train_stage(again, STAGE, Plain(), COLLATE, settings(tmp_path))
+    assert result.taken == 1 and result.finished
+    (checkpoints(tmp_path)[0] / "trained.safetensors").write_bytes(b"torn")
+    (checkpoints(tmp_path)[1] / "trained.safetensors").write_bytes(b"torn")
+    with pytest.raises(WeightsError, match="no checkpoint of .* opens"):
+        train_stage(fresh(), STAGE, Plain(), COLLATE, settings(tmp_path))
+
+
+def test_a_checkpoint_of_other_samples_is_refused(tmp_path: Path) -> None:
+    train_stage(fresh(), STAGE, Plain(), COLLATE, settings(tmp_path))
+    with pytest.raises(WeightsError, match="was made with batch=4, this run has batch=2"):
+        train_stage(fresh(), STAGE.but(batch=2), Plain(), COLLATE, settings(tmp_path))
+
+
+def test_an_empty_data_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BeholderError, match="the data set is empty"):
+        train_stage(fresh(), STAGE, [], COLLATE, settings(tmp_path))
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_stage(fresh(), STAGE.but(steps=3), Plain(), COLLATE, settings(tmp_path))
+
+    def full(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("beholder.train.checkpoints.write_safetensors", full)
+    with pytest.raises(BeholderError, match="no space left"):
+        train_stage(fresh(), STAGE, Plain(), COLLATE, settings(tmp_path))
+    monkeypatch.undo()
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-00000003"]
+    assert train_stage(fresh(), STAGE, Plain(), COLLATE, settings(tmp_path)).finished
+
+
+def test_held_out_samples_choose_the_best_checkpoint(tmp_path: Path) -> None:
+    def answer(model: Model) -> list[Answered]:
+        return [Answered(Plain()[0].pixels, "c?", "red", "Red")]
+
+    watch = Watch(Plain(), every=2, count=8, answer=answer)
+    stage = STAGE.but(rules=(Trains("*", lr=3e-3),), steps=6)
+    result = train_stage(fresh(), stage, Plain(), COLLATE, settings(tmp_path, watch=watch, board=True))
+    looked = [record for record in metrics(tmp_path) if "held_out" in record]
+    assert [record["step"] for record in looked] == [2, 4, 6]
+    lowest = min(looked, key=lambda record: record["held_out"])
+    state = json.loads((tmp_path / "best" / "state.json").read_text())
+    assert state["step"] == lowest["step"] and result.progress.best == lowest["held_out"]
+    assert list((tmp_path / "board").glob("events.*"))
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    """kill -9 at a random step, then the same command again."""
+    program = "import sys; from pathlib import Path; from tests.train.test_loop import slow_run; slow_run(Path(sys.argv[1]))"
+    run = [sys.executable, "-c", program, str(tmp_path / "killed")]
+    child = subprocess.Popen(run)
+    until = time.monotonic() + 120
+    while not checkpoints(tmp_path / "killed") and time.monotonic() < until:
+        time.sleep(0.05)
+    child.kill()
+    child.wait()
+    assert 0 < json.loads((checkpoints(tmp_path / "killed")[0] / "state.json").read_text())["step"] < 12
+    killed, whole = slow_run(tmp_path / "killed", pause=0.0), slow_run(tmp_path / "whole", pause=0.0)
+    for (name, one), other in zip(whole.named_parameters(), killed.parameters(), strict=True):
+        assert torch.equal(one, other), name
+
+
+def slow_run(folder: Path, pause: float = 0.2) -> Model:
+    """Twelve steps with a checkpoint after each."""
+
+    class Slow(Plain):
+        def __getitem__(self, index: int) -> Sample:
+            time.sleep(pause / 8)
+            return super().__getitem__(index)
+
+    model = fresh()
+    train_stage(model, STAGE.but(steps=12), Slow(), COLLATE, settings(folder, checkpoint=0.0, ahead=1))
+    return model

@@ -117,11 +117,19 @@ class Trains(Config):
         return self.but(above=min(self.above, 1))
 
 
+SCHEDULES = ("cosine", "linear", "constant", "wsd")
+
+
 @dataclass(frozen=True)
 class Stage(Config):
     """One stage of training. rules: the first that matches a parameter decides; what none matches is frozen.
 
-    steps, batch (samples a step), warmup (steps of linear rise before the cosine fall), clip (largest gradient norm).
+    steps, batch (samples of a batch), accumulate (batches a step), clip (largest gradient norm), seed (of the order of samples and of
+    random draws). side: pixels per side of pictures in this stage, 0 for the card's own.
+    schedule: how learning rates go after `warmup` steps of linear rise: `cosine` and `linear` fall from the first step on to
+    `floor` of the rates, `constant` stays, `wsd` (warm-up, stable, decay: 2404.06395, section 4) stays and falls linearly in
+    the last `decay` of the schedule. betas, eps: of AdamW. ema: decay of an exponential moving average of what trains, which
+    then is what the stage gives; 0 for none.
     """
 
     name: str
@@ -133,6 +141,27 @@ class Stage(Config):
     accumulate: int = 1
     warmup: int = 100
     clip: float = 1.0
+    schedule: str = "cosine"
+    decay: float = 0.1
+    floor: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-8
+    ema: float = 0.0
+    side: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise UnknownName(f"schedule of stage {self.name}", self.schedule, SCHEDULES)
+        for field in ("steps", "batch", "accumulate"):
+            if getattr(self, field) < 1:
+                raise BeholderError(
+                    f"stage {self.name}: {field} {getattr(self, field)}; it must be at least 1"
+                )
+        if not 0 <= self.ema < 1 or not 0 < self.decay <= 1:
+            raise BeholderError(
+                f"stage {self.name}: ema {self.ema} must be in [0, 1) and decay {self.decay} in (0, 1]"
+            )
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,16 @@
-"""Checkpoints of a run, and the file of what was trained."""
+"""Checkpoints of a run, and the file of what was trained.
+
+A stage's folder holds `checkpoint-STEP` folders: the newest ones, and `best`, which had the lowest held-out loss.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,60 +23,148 @@ from beholder.train.stages import Plan, trains
 from beholder.weights.files import open_weights, write_safetensors
 
 CHECKPOINT = "checkpoint"
+BEST = "best"
 STATE = "state.json"
+KEPT = 2  # newest checkpoints that stay
+SAME = ("batch", "accumulate", "seed")  # of a stage, without which the samples would be others
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """What a run carries along beside parameters: an average, a queue of an objective."""
+
+    def state_dict(self) -> Mapping[str, Tensor]: ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> object: ...
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Steps taken, training seconds spent, samples seen."""
+    """Steps taken, training seconds spent, samples seen, steps left out as their gradients were no numbers, seconds spent
+    waiting for data, and the lowest held-out loss so far.
+    """
 
     step: int = 0
     seconds: float = 0.0
     samples: int = 0
+    skipped: int = 0
+    waited: float = 0.0
+    best: float | None = None
 
-    def after(self, seconds: float, samples: int) -> Progress:
+    def after(self, seconds: float, samples: int, *, waited: float = 0.0, skipped: bool = False) -> Progress:
         """One step later."""
         return replace(
-            self, step=self.step + 1, seconds=self.seconds + seconds, samples=self.samples + samples
+            self,
+            step=self.step + 1,
+            seconds=self.seconds + seconds,
+            samples=self.samples + samples,
+            skipped=self.skipped + skipped,
+            waited=self.waited + waited,
         )
 
 
-def save_checkpoint(folder: Path, plan: Plan, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    """Replace the run's checkpoint; a reader sees the old one or the new one."""
-    moments = {}
+@dataclass(frozen=True)
+class Carried:
+    """All that a checkpoint holds but its progress. others: name -> what else has a state. samples: of the data set."""
+
+    plan: Plan
+    optimizer: torch.optim.Optimizer
+    samples: int
+    others: Mapping[str, Stateful]
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The whole checkpoints of a stage's folder, the newest first."""
+    found = [path for path in folder.glob(f"{CHECKPOINT}*") if (path / STATE).exists()]
+    return sorted(found, key=lambda path: _state(path)["step"], reverse=True)
+
+
+def save_checkpoint(folder: Path, carried: Carried, progress: Progress, *, best: bool = False) -> None:
+    """Add a checkpoint and remove those before the last two; a reader sees each whole or not at all. best: also keep it as
+    `best`. Raises `DiskError` where it cannot be written; those there are stay as they are.
+    """
+    moments, plan = {}, carried.plan
     for name, parameter in plan.trained.items():
-        for key, value in optimizer.state.get(parameter, {}).items():
+        for key, value in carried.optimizer.state.get(parameter, {}).items():
             moments[f"{name}:{key}"] = torch.as_tensor(value).contiguous()
-    with atomic_folder(folder / CHECKPOINT, may_replace=lambda path: (path / STATE).exists()) as target:
+    path = folder / f"{CHECKPOINT}-{progress.step:08d}"
+    with atomic_folder(path, may_replace=lambda path: (path / STATE).exists()) as target:
         write_safetensors(target / "trained.safetensors", {n: p.detach() for n, p in plan.trained.items()})
         write_safetensors(target / "optimizer.safetensors", moments)
-        state = {"stage": plan.stage.name, **asdict(progress)}
+        for name, other in carried.others.items():
+            tensors = {key: value.contiguous() for key, value in other.state_dict().items()}
+            write_safetensors(target / f"{name}.safetensors", tensors)
+        same = {field: getattr(plan.stage, field) for field in SAME}
+        state = {"stage": plan.stage.name, "same": {**same, "samples": carried.samples}, **asdict(progress)}
         (target / STATE).write_text(json.dumps(state) + "\n", encoding="utf-8")
+    if best:
+        with atomic_folder(folder / BEST, may_replace=lambda path: (path / STATE).exists()) as target:
+            shutil.copytree(path, target, dirs_exist_ok=True)
+    for old in checkpoints(folder)[KEPT:]:
+        shutil.rmtree(old)
 
 
-def load_checkpoint(folder: Path, plan: Plan, optimizer: torch.optim.Optimizer) -> Progress | None:
-    """Put a run's checkpoint into the model's parameters and the optimizer; None where there is none.
+def load_checkpoint(folder: Path, carried: Carried) -> Progress | None:
+    """Put a run's newest checkpoint into the model's parameters, the optimizer and what else is carried; None where there is
+    none. One that is damaged is passed over for the one before.
 
-    Raises `WeightsError` for a checkpoint of another stage or model.
+    Raises `WeightsError` for a checkpoint of another stage, model or data set, and where all are damaged.
     """
-    source = folder / CHECKPOINT
-    if not (source / STATE).exists():
-        return None
-    state = json.loads((source / STATE).read_text(encoding="utf-8"))
-    if state.pop("stage") != plan.stage.name:
-        raise WeightsError(f"{source} is not of stage {plan.stage.name}; choose another folder")
-    saved = open_weights(source / "trained.safetensors")
-    trained = plan.trained
+    found = checkpoints(folder)
+    damaged: list[str] = []
+    for source in found:
+        _check_same(source, carried)
+        try:
+            tensors = {path.stem: _read(path) for path in sorted(source.glob("*.safetensors"))}
+        except WeightsError as error:
+            damaged.append(str(error))
+            continue
+        _put(source, carried, tensors)
+        state = _state(source)
+        return Progress(**{name: state[name] for name in Progress.__dataclass_fields__ if name in state})
+    if damaged:
+        raise WeightsError(f"no checkpoint of {folder} opens: {'; '.join(damaged)}; choose another folder")
+    return None
+
+
+def _check_same(source: Path, carried: Carried) -> None:
+    stage, state = carried.plan.stage, _state(source)
+    if state["stage"] != stage.name:
+        raise WeightsError(f"{source} is not of stage {stage.name}; choose another folder")
+    now = {**{field: getattr(stage, field) for field in SAME}, "samples": carried.samples}
+    for field, value in state.get("same", {}).items():
+        if now[field] != value:
+            raise WeightsError(
+                f"{source} was made with {field}={value}, this run has {field}={now[field]}, so it would go on with other "
+                "samples; set it back or choose another folder"
+            )
+
+
+def _put(source: Path, carried: Carried, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    saved, trained = tensors["trained"], carried.plan.trained
     if saved.keys() != trained.keys():
         differ = sorted(saved.keys() ^ trained.keys())
         raise WeightsError(f"{source} does not fit: {len(differ)} names differ, first {differ[0]}")
     with torch.no_grad():
         for name, parameter in trained.items():
-            parameter.copy_(saved[name].load())
-    for key, value in open_weights(source / "optimizer.safetensors").items():
+            parameter.copy_(saved[name])
+    for key, value in tensors["optimizer"].items():
         name, _, moment = key.rpartition(":")
-        optimizer.state[trained[name]][moment] = value.load().clone()
-    return Progress(**state)
+        like = trained[name]
+        carried.optimizer.state[like][moment] = value.to(like.device) if value.dim() else value
+    for name, other in carried.others.items():
+        if name not in tensors:
+            raise WeightsError(f"{source} has no {name}; it is of a run without one: choose another folder")
+        other.load_state_dict(tensors[name])
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    return {name: value.load().clone() for name, value in open_weights(path).items()}
+
+
+def _state(path: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
+    return state
 
 
 def trained_tensors(

@@ -1,34 +1,57 @@
-"""The one training loop. A run's folder holds metrics, the last checkpoint, and at the end the trained tensors."""
+"""The one training loop. A run's folder holds metrics, the last checkpoints, and at the end the trained tensors."""
 
 from __future__ import annotations
 
-import math
-import os
-import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from beholder.cards.schema import Stage
-from beholder.data.samples import Dataset, Sample
+from beholder.data.samples import Dataset
 from beholder.errors import BeholderError
 from beholder.model import Model
-from beholder.train.checkpoints import Progress, load_checkpoint, save_checkpoint
-from beholder.train.collate import TrainBatch
+from beholder.train.averages import Average
+from beholder.train.checkpoints import (
+    Carried,
+    Progress,
+    Stateful,
+    load_checkpoint,
+    save_checkpoint,
+)
+from beholder.train.feed import ByNumber, Collate, Feed, Order, closing_feed
+from beholder.train.gradients import Gradients, draws, gradients_of
+from beholder.train.guards import Guard
 from beholder.train.objectives import Objective, next_token
-from beholder.train.reports import Reporter
+from beholder.train.processes import ALONE, World
+from beholder.train.recompute import recomputed
+from beholder.train.reports import Look, Reading, Reporter
+from beholder.train.schedules import learning_rate_factor
 from beholder.train.stages import Plan, prepare_stage, store_frozen
 
-Collate = Callable[[Sequence[Sample]], TrainBatch]
+LARGE_PRIME = 2_147_483_629  # random draws of step s are seeded by (seed * this + s)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is looked at between steps, and never trained on.
+
+    dataset:  whose loss is measured, its first `count` samples; the checkpoint with the lowest is kept as `best`
+    every:    steps between looks
+    answer:   what the model says about some of them, for people to read; None asks nothing
+    """
+
+    dataset: Dataset
+    every: int = 200
+    count: int = 64
+    answer: Callable[[Model], Look] | None = None
 
 
 @dataclass(frozen=True)
@@ -41,9 +64,14 @@ class Settings:
     precision:  dtype of products; frozen language weights are kept in it
     checkpoint: seconds between checkpoints
     ahead:      batches prepared ahead of use
-    workers:    threads that work on a step's batches, each on one core; None is one per core. Gradients are added in
-                the batches' order, so their number changes no result
+    workers:    threads that work on a step's batches, each on one core; None is one per core
     closed:     only take up what the checkpoint holds, as a later stage has begun
+    recompute:  layers compute again in the backward pass instead of keeping what they computed
+    divergence: stop where the mean loss is so many times the lowest before; 0 never
+    order:      which samples each batch has; by number where None
+    watch:      held-out samples to look at; None looks at none
+    board:      also write curves and looks for TensorBoard
+    world:      the processes that train together
     """
 
     folder: Path
@@ -53,6 +81,12 @@ class Settings:
     ahead: int = 24
     workers: int | None = None
     closed: bool = False
+    recompute: bool = False
+    divergence: float = 0.0
+    order: Order | None = None
+    watch: Watch | None = None
+    board: bool = False
+    world: World = ALONE
 
 
 @dataclass(frozen=True)
@@ -77,64 +111,183 @@ def train_stage(
 ) -> Result:
     """Train `model` in place through one stage. SIGTERM and SIGINT end it after the step at hand, with a checkpoint.
 
-    Step s takes samples s * batch * accumulate and so on, so a run that was stopped goes on with the next ones.
+    A batch's samples follow from its number, so a run that was stopped goes on with the next ones. Raises `BeholderError` for
+    an empty data set, a rule that decides nothing, losses that are no numbers or diverge, and data that cannot be made batches
+    of; the last checkpoint stays.
     """
-    with sole_run(settings.folder):
-        return _train(model, stage, dataset, collate, settings, objective, on_checkpoint)
+    if not len(dataset):
+        raise BeholderError(f"stage {stage.name}: the data set is empty; give one with samples")
+    settings.world.check_share(stage.name, stage.accumulate)
+    with sole_run(settings.folder, settings.world):
+        return _Loop(model, stage, dataset, collate, settings, objective, on_checkpoint).run()
 
 
-def _train(
-    model: Model,
-    stage: Stage,
-    dataset: Dataset,
-    collate: Collate,
-    settings: Settings,
-    objective: Objective,
-    on_checkpoint: Callable[[Model, Progress], None] | None,
-) -> Result:
-    plan = prepare_stage(model, stage)
-    if settings.precision != torch.float32:
-        store_frozen(model, settings.precision)
-    optimizer = torch.optim.AdamW(plan.optimizer_groups(), betas=(0.9, 0.98), fused=True)
-    progress = load_checkpoint(settings.folder, plan, optimizer) or Progress()
-    reporter = Reporter(settings.folder, stage, progress)
-    reporter.start(plan, progress)
-    first = progress.step
-    model.train()
-    saved = time.monotonic()
-    with (
-        stop_requested() as stopping,
-        one_core_each(settings.workers) as pool,
-        closing_feed(dataset, collate, stage, progress.step, settings.ahead) as batches,
-    ):
-        while not settings.closed and not stopping.is_set():
-            if (share := done(progress, stage, settings.seconds)) >= 1:
-                break
-            began = time.monotonic()
-            factor = learning_rate_factor(progress.step, share, stage.warmup)
-            for group, rule in zip(optimizer.param_groups, plan.groups, strict=True):
-                group["lr"] = rule.rule.lr * factor
-            items = [next(batches) for _ in range(stage.accumulate)]
-            loss, norm = _step(model, items, plan, optimizer, objective, settings.precision, pool)
-            progress = progress.after(time.monotonic() - began, stage.batch * stage.accumulate)
-            reporter.step(
-                progress, loss=loss, norm=norm, factor=factor, share=done(progress, stage, settings.seconds)
+class _Loop:
+    """One call of `train_stage`."""
+
+    def __init__(
+        self,
+        model: Model,
+        stage: Stage,
+        dataset: Dataset,
+        collate: Collate,
+        settings: Settings,
+        objective: Objective,
+        on_checkpoint: Callable[[Model, Progress], None] | None,
+    ) -> None:
+        self.model, self.stage, self.settings, self.world = model, stage, settings, settings.world
+        self.dataset, self.collate, self.objective = dataset, collate, objective
+        self.on_checkpoint = on_checkpoint
+        with torch.random.fork_rng():  # new adapters start the same in every run
+            torch.manual_seed(stage.seed)
+            self.plan = prepare_stage(model, stage)
+        if settings.precision != torch.float32:
+            store_frozen(model, settings.precision)
+        self.parameters = list(self.plan.trained.values())
+        _call(objective, "prepare", model)
+        self.optimizer = torch.optim.AdamW(
+            self.plan.optimizer_groups(), betas=stage.betas, eps=stage.eps, fused=True
+        )
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.average = Average(self.plan.trained, stage.ema) if stage.ema else None
+        others: dict[str, Stateful] = {} if self.average is None else {"average": self.average}
+        if isinstance(objective, Stateful):
+            others["objective"] = objective
+        self.carried = Carried(self.plan, self.optimizer, len(dataset), others)
+        self.progress = load_checkpoint(settings.folder, self.carried) or Progress()
+        self.guard = Guard(settings.divergence)
+
+    def run(self) -> Result:
+        """Take the steps that are left."""
+        first = self.progress.step
+        with Reporter(
+            self.settings.folder,
+            self.stage,
+            self.progress,
+            board=self.settings.board,
+            quiet=not self.world.leads,
+        ) as self.reporter:
+            self.reporter.start(self.plan, self.progress)
+            if not self.settings.closed:
+                self._steps()
+            self.reporter.end(self.progress)
+        if self.average is not None:
+            self.average.put()
+        self.model.eval()
+        finished = self.settings.closed or self._done() >= 1
+        return Result(self.plan, self.progress, finished, self.progress.step - first)
+
+    def _steps(self) -> None:
+        stage, settings, world = self.stage, self.settings, self.world
+        order = settings.order or ByNumber(len(self.dataset), stage.batch)
+        first = self.progress.step * stage.accumulate
+        self.model.train()
+        with ExitStack() as stack:
+            stopping = stack.enter_context(stop_requested())
+            stack.enter_context(recomputed(self.model, settings.recompute))
+            gradients = stack.enter_context(
+                gradients_of(
+                    self.model, self.parameters, self.objective, settings.precision, settings.workers
+                )
             )
-            if time.monotonic() - saved > settings.checkpoint:
-                save_checkpoint(settings.folder, plan, optimizer, progress)
-                saved = time.monotonic()
-                if on_checkpoint is not None:
-                    on_checkpoint(model, progress)
-    if not settings.closed:
-        save_checkpoint(settings.folder, plan, optimizer, progress)
-    model.eval()
-    reporter.end(progress)
-    return Result(
-        plan,
-        progress,
-        finished=settings.closed or done(progress, stage, settings.seconds) >= 1,
-        taken=progress.step - first,
-    )
+            feed = stack.enter_context(
+                closing_feed(
+                    self.dataset,
+                    self.collate,
+                    order,
+                    first,
+                    settings.ahead,
+                    every=world.size,
+                    offset=world.rank,
+                )
+            )
+            self.saved = time.monotonic()
+            while self._done() < 1 and not any(world.total(stopping.is_set())):
+                self._step(feed, gradients)
+                self._between()
+            if self.progress.step > first // stage.accumulate:
+                self._save()
+
+    def _step(self, feed: Feed, gradients: Gradients) -> None:
+        stage, world = self.stage, self.world
+        began, waited = time.monotonic(), feed.waited
+        factor = learning_rate_factor(stage, self.progress.step, self._done())
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        items = feed.take(stage.accumulate // world.size)
+        waited = feed.waited - waited
+        if draws(self.model):
+            torch.manual_seed((stage.seed * LARGE_PRIME + self.progress.step) * world.size + world.rank)
+        (loss,) = world.total(gradients(items, stage.accumulate))
+        world.sum_gradients(self.parameters)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, stage.clip or float("inf")))
+        admitted = self.guard.admits(self.progress.step, loss, norm)
+        if admitted:
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update()
+            _call(self.objective, "after_step", self.model)
+        self.optimizer.zero_grad(set_to_none=True)
+        seconds = time.monotonic() - began
+        samples = stage.batch * stage.accumulate
+        self.progress = self.progress.after(seconds, samples, waited=waited, skipped=not admitted)
+        self.reporter.step(self.progress, Reading(loss, norm, factor, self._done()))
+
+    def _between(self) -> None:
+        """Look at held-out samples and save, where it is time."""
+        watch = self.settings.watch
+        best = False
+        if watch is not None and self.progress.step % watch.every == 0:
+            best = self._look(watch)
+        due = time.monotonic() - self.saved > self.settings.checkpoint
+        if best or any(self.world.total(due)):
+            self._save(best)
+
+    def _look(self, watch: Watch) -> bool:
+        """Whether the held-out loss is the lowest so far."""
+        self.model.eval()
+        with ExitStack() as stack:
+            if self.average is not None:
+                stack.enter_context(self.average.shown())
+            loss = self._held_out_loss(watch)
+            look = None if watch.answer is None or not self.world.leads else watch.answer(self.model)
+        self.model.train()
+        self.reporter.look(self.progress, loss, look)
+        better = self.progress.best is None or loss < self.progress.best
+        if better:
+            self.progress = replace(self.progress, best=loss)
+        return better
+
+    @torch.no_grad()
+    def _held_out_loss(self, watch: Watch) -> float:
+        count, size = min(watch.count, len(watch.dataset)), self.stage.batch
+        starts = range(0, count, size)[self.world.rank :: self.world.size]
+        total = weight = 0.0
+        for start in starts:
+            samples = [watch.dataset[index] for index in range(start, min(count, start + size))]
+            with torch.autocast(
+                self.model.device.type,
+                self.settings.precision,
+                enabled=self.settings.precision != torch.float32,
+            ):
+                total += float(self.objective(self.model, self.collate(samples))) * len(samples)
+            weight += len(samples)
+        total, weight = self.world.total(total, weight)
+        return total / weight
+
+    def _save(self, best: bool = False) -> None:
+        if self.world.leads:
+            save_checkpoint(self.settings.folder, self.carried, self.progress, best=best)
+            if self.on_checkpoint is not None:
+                with ExitStack() as stack:
+                    if self.average is not None:
+                        stack.enter_context(self.average.shown())
+                    self.on_checkpoint(self.model, self.progress)
+        self.world.wait()
+        self.saved = time.monotonic()
+
+    def _done(self) -> float:
+        return done(self.progress, self.stage, self.settings.seconds)
 
 
 def done(progress: Progress, stage: Stage, seconds: float | None) -> float:
@@ -143,53 +296,22 @@ def done(progress: Progress, stage: Stage, seconds: float | None) -> float:
     return share if seconds is None else max(share, progress.seconds / seconds)
 
 
-def learning_rate_factor(step: int, share: float, warmup: int) -> float:
-    """Linear rise over `warmup` steps, times a cosine that falls from 1 to 0 over the schedule."""
-    return min(1.0, (step + 1) / max(1, warmup)) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
-
-
-def _step(
-    model: Model,
-    items: Sequence[TrainBatch],
-    plan: Plan,
-    optimizer: torch.optim.Optimizer,
-    objective: Objective,
-    precision: torch.dtype,
-    pool: ThreadPoolExecutor,
-) -> tuple[float, float]:
-    """One optimizer step on the batches; its mean loss and gradient norm before clipping.
-
-    Batches go to whichever thread is free, each on one core: as quick as one large batch on all cores, in less memory.
-    """
-    parameters = list(plan.trained.values())
-
-    def work(item: TrainBatch) -> tuple[float, tuple[Tensor | None, ...]]:
-        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-            loss = objective(model, item) / len(items)
-        return loss.item(), torch.autograd.grad(loss, parameters, allow_unused=True)
-
-    total = 0.0
-    for loss, gradients in pool.map(work, items):
-        total += loss
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-    norm = torch.nn.utils.clip_grad_norm_(parameters, plan.stage.clip)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return total, float(norm)
+def _call(objective: Any, name: str, model: Model) -> None:
+    method = getattr(objective, name, None)
+    if method is not None:
+        method(model)
 
 
 @contextmanager
-def sole_run(folder: Path) -> Iterator[None]:
-    """Raises `BeholderError` where another process trains in this folder; two would overwrite each other's checkpoints."""
+def sole_run(folder: Path, world: World = ALONE) -> Iterator[None]:
+    """Raises `BeholderError` where another run trains in this folder; two would overwrite each other's checkpoints."""
     try:
         import fcntl
     except ImportError:  # not on Windows
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    with (folder / f"lock{world.rank or ''}").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -197,20 +319,6 @@ def sole_run(folder: Path) -> Iterator[None]:
                 f"another run is training in {folder}; wait for it or choose another folder"
             ) from None
         yield
-
-
-@contextmanager
-def one_core_each(workers: int | None) -> Iterator[ThreadPoolExecutor]:
-    """Threads of which each computes on one core. So does the calling thread meanwhile: a product it shared among cores
-    that are all busy would wait for them at every barrier.
-    """
-    count, threads = workers or max(1, len(os.sched_getaffinity(0))), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(count, "train", initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -230,48 +338,3 @@ def stop_requested() -> Iterator[threading.Event]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def closing_feed(
-    dataset: Dataset, collate: Collate, stage: Stage, first_step: int, ahead: int
-) -> Iterator[Iterator[TrainBatch]]:
-    """Batches from `first_step` on, made in a thread up to `ahead` before they are asked for. An error of the thread is
-    raised where its batch is taken.
-    """
-    ready: queue.Queue[TrainBatch | BaseException] = queue.Queue(maxsize=ahead)
-    closed = threading.Event()
-
-    def put(item: TrainBatch | BaseException) -> None:
-        while not closed.is_set():
-            try:
-                ready.put(item, timeout=0.2)
-            except queue.Full:
-                continue
-            return
-
-    def work() -> None:
-        number = first_step * stage.accumulate
-        while not closed.is_set():
-            try:
-                indices = range(number * stage.batch, (number + 1) * stage.batch)
-                put(collate([dataset[index % len(dataset)] for index in indices]))
-            except BaseException as error:  # noqa: BLE001  (handed to the training thread)
-                put(error)
-                return
-            number += 1
-
-    def take() -> Iterator[TrainBatch]:
-        while True:
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-    thread = threading.Thread(target=work, daemon=True, name="batches")
-    thread.start()
-    try:
-        yield take()
-    finally:
-        closed.set()
-        thread.join()

@@ -9,7 +9,7 @@ from pathlib import Path
 from beholder.cards.schema import Stage
 from beholder.data.samples import Dataset
 from beholder.model import Model
-from beholder.train.checkpoints import CHECKPOINT, Progress, trained_tensors
+from beholder.train.checkpoints import Progress, checkpoints, trained_tensors
 from beholder.train.collate import Collator
 from beholder.train.loop import Settings, train_stage
 from beholder.train.objectives import Objective, next_token
@@ -42,14 +42,12 @@ def run(
 
     total = sum(task.share for task in tasks)
     for number, task in enumerate(tasks):
-        later_began = any((folder / later.stage.name / CHECKPOINT).exists() for later in tasks[number + 1 :])
+        later_began = any(checkpoints(folder / later.stage.name) for later in tasks[number + 1 :])
         seconds = None if minutes is None else 60 * minutes * task.share / total
         settings = Settings(folder / task.stage.name, seconds=seconds, closed=later_began)
         result = train_stage(
             model, task.stage, task.dataset, collate, settings, objective=task.objective, on_checkpoint=save
         )
-        if result.taken:
-            save(model, result.progress)
         if not result.finished:
             return False
     return True

@@ -1,0 +1,77 @@
+"""A step's loss and gradients, from one or several batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from beholder.model import Model
+from beholder.train.collate import TrainBatch
+
+if TYPE_CHECKING:
+    from beholder.train.objectives import Objective
+
+Gradients = Callable[[Sequence[TrainBatch], int], float]
+
+
+@contextmanager
+def gradients_of(
+    model: Model,
+    parameters: Sequence[nn.Parameter],
+    objective: Objective,
+    precision: torch.dtype,
+    workers: int | None,
+) -> Iterator[Gradients]:
+    """A function that takes batches and how many the whole step has, adds to each parameter's `grad` what they contribute to
+    the gradient of the step's mean loss, and gives what they contribute to that loss.
+
+    On a processor each batch goes to whichever thread is free, each on one core: as quick as one large batch on all cores,
+    in less memory. Gradients are added in the batches' order, so the number of threads changes no result. Models that
+    draw random numbers while they train (dropout) take one batch at a time.
+    """
+    device = model.device.type
+
+    def work(item: TrainBatch, count: int) -> tuple[float, tuple[Tensor | None, ...]]:
+        with torch.autocast(device, precision, enabled=precision != torch.float32):
+            loss = objective(model, item) / count
+        return loss.item(), torch.autograd.grad(loss, parameters, allow_unused=True)
+
+    def add(parts: Iterator[tuple[float, tuple[Tensor | None, ...]]]) -> float:
+        total = 0.0
+        for loss, gradients in parts:
+            total += loss
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        return total
+
+    if device != "cpu" or draws(model):
+        yield lambda items, count: add(work(item, count) for item in items)
+        return
+    with one_core_each(workers) as pool:
+        yield lambda items, count: add(pool.map(work, items, [count] * len(items)))
+
+
+def draws(model: nn.Module) -> bool:
+    """Whether the model draws random numbers while it trains."""
+    return any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
+
+
+@contextmanager
+def one_core_each(workers: int | None) -> Iterator[ThreadPoolExecutor]:
+    """Threads of which each computes on one core. So does the calling thread meanwhile: a product it shared among cores
+    that are all busy would wait for them at every barrier.
+    """
+    count, threads = workers or max(1, len(os.sched_getaffinity(0))), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(count, "train", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
