@@ -22,7 +22,7 @@ from beholder.media.pixels import load_views
 from beholder.media.plan import Box, PicturePlan, Tag
 from beholder.media.regions import Region
 from beholder.media.stretches import load_sound
-from beholder.model import Batch, Model, build
+from beholder.model import Batch, Model, Output, build
 from beholder.parts.contracts import AudioConfig
 from beholder.parts.language.state import State
 from beholder.planning import branch_plan, image_branches, placeholders, prompt_plan
@@ -212,6 +212,46 @@ def test_cached_equals_uncached(card_name: str, photo: Path) -> None:
             whole = dataclasses.replace(tiny.batch(), **{field: torch.tensor([ids])}, prompts=prompts)
             uncached = tiny.model(whole).heads["text"][0, -1]
             assert torch.allclose(logits, uncached, atol=1e-4)
+
+
+@pytest.mark.evidence("runs")
+@pytest.mark.parametrize("card_name", NAMES)
+def test_runs_with_weights_of_two_bytes(card_name: str, photo: Path) -> None:
+    """In bfloat16 and float16: what is float32 in `Tiny.batch` (pixels, sounds, masks) meets such weights, what comes out has
+    the direction that float32 gives, and a few tokens are generated behind it.
+    """
+    tiny = Tiny(card_name, photo)
+    generates = "text" in {head.output for head in tiny.card.heads}
+    with torch.inference_mode():
+        wanted = _floats(tiny.model(tiny.batch(), State(1) if generates else None))
+        for kind in (torch.bfloat16, torch.float16):
+            tiny.model.to(kind)
+            state = State(1) if generates else None
+            output = tiny.model(tiny.batch(), state)
+            given = _floats(output)
+            assert wanted.keys() == given.keys()
+            for name, want in wanted.items():
+                if want.abs().max() < torch.finfo(kind).smallest_normal:  # of tiny random weights
+                    break
+                assert given[name].isfinite().eq(want.isfinite()).all(), f"{name} in {kind}"
+                finite = want.isfinite()
+                like = torch.cosine_similarity(want[finite], given[name][finite].float(), dim=0)
+                assert like > 0.97, f"{name} in {kind}: {like:.4f}"
+            for _ in range(2 if state else 0):
+                word = output.heads["text"][:, -1:].argmax(-1)
+                output = tiny.model(Batch(word), state)
+                assert output.heads["text"].isfinite().any(), kind
+
+
+def _floats(output: Output) -> dict[str, Tensor]:
+    """The numbers of a forward, flat, by where they come from: branches first, then the language part and the heads."""
+    found = {f"branch {name}": branch.packed.tokens_ND for name, branch in output.branches.items()}
+    if output.language is not None:
+        found["hidden"] = output.language.hidden_BTD
+    for name, head in output.heads.items():
+        parts = [part for part in (head if isinstance(head, tuple) else (head,)) if part is not None]
+        found |= {f"{name} {i}": part for i, part in enumerate(parts) if part.is_floating_point()}
+    return {name: value.flatten() for name, value in found.items() if value.numel() > 1}
 
 
 @pytest.mark.evidence("runs")

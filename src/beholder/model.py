@@ -92,6 +92,16 @@ class BranchModule(nn.Module):
         self.connector = None
         if config.connector is not None:
             self.connector = config.connector.build_over(config.encoders, out_dim)
+        for encoder in (self.vision, *self.others):
+            encoder.register_forward_pre_hook(self._in_their_type)
+
+    def _in_their_type(self, encoder: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Views in the type of the weights that read them: an encoder's own, or the connector's behind one that has none."""
+        readers = [encoder] if self.connector is None else [encoder, self.connector]
+        weights = (parameter for reader in readers for parameter in reader.parameters())
+        dtype = next((weight.dtype for weight in weights if weight.is_floating_point()), None)
+        views, *rest = given
+        return ([view.to(dtype) if view.is_floating_point() else view for view in views], *rest)
 
     def encode(
         self,

@@ -72,4 +72,4 @@ class RegionQueryEncoder(RegionEncoder):
         rates_F = 10000 ** (2 * (torch.arange(half, device=numbers_4.device) // 2) / half)
         angles_4F = numbers_4[[1, 0, 2, 3], None] * 2 * math.pi / rates_F
         waves = torch.stack((angles_4F[:, 0::2].sin(), angles_4F[:, 1::2].cos()), -1).flatten()
-        return self.kind + self.token, self.place(waves)
+        return self.kind + self.token, self.place(waves.to(self.kind.dtype))
