@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from beholder.cards.schema import Card
+from beholder.data.samples import Conversation
 from beholder.errors import BeholderError, UnknownName
 from beholder.generate.loop import answers, generate
 from beholder.generate.sampling import Sampling
@@ -30,6 +31,7 @@ from beholder.parts.language import sizes_text as sizes
 from beholder.parts.language.embedding import TokenEmbedding
 from beholder.parts.language.encoder_decoder import EncoderDecoder
 from beholder.parts.language.state import State
+from beholder.prompts.messages import assistant, user
 from beholder.train.collate import Collator
 from tests.toys import CHAT, VIT, byte_tokenizer
 
@@ -347,9 +349,15 @@ def test_wrong_words_for_the_decoder_are_refused():
         build(card(T5))(Batch(torch.tensor([[3, 4]]), target_BT=torch.tensor([[0, 600]])))
 
 
-def test_training_says_that_it_is_for_decoders():
-    with pytest.raises(BeholderError, match="only decoders are trained"):
-        Collator(card(T5).but(prompt=CHAT), byte_tokenizer())
+def test_training_lets_the_decoder_write_the_answer():
+    tokenizer, said = byte_tokenizer(), (user("When?"), assistant("now"))
+    given = Collator(card(T5).but(prompt=CHAT), tokenizer)([Conversation(said, key="a")])
+    assert tokenizer.decode(given.batch.ids_BT[0].tolist(), skip_special=False) == "<s>U:When?</s><s>A:"
+    assert given.batch.target_BT.tolist() == [[T5.start_id, *b"now"]]
+    assert given.answers.targets_A.tolist() == [*b"now", 256]
+    model = build(card(T5).but(prompt=CHAT))
+    hidden_BTD = model.read(given.batch, {}).hidden_BTD
+    assert hidden_BTD[given.answers.rows_A, given.answers.places_A].shape == (4, T5.decoder.dim)
 
 
 def test_both_sides_must_fit():

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from beholder.errors import BeholderError
-from beholder.prompts.messages import Message, pictures_of
+from beholder.prompts.messages import Message, Text, pictures_of
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,18 @@ class Conversation:
             raise BeholderError(
                 f"conversation {self.key}: {places} places for pictures but {len(self.pictures)} pictures; give one for each"
             )
+
+
+def turns_of(messages: Sequence[Message]) -> tuple[Turn, ...]:
+    """Every answer of a conversation with the words of the user before it."""
+    turns, asked = [], ""
+    for message in messages:
+        words = " ".join(part.text for part in message.parts if isinstance(part, Text))
+        if message.role == "user":
+            asked = words
+        elif message.role == "assistant":
+            turns.append(Turn(asked, words, "all"))
+    return tuple(turns)
 
 
 Item = Sample | Conversation

@@ -312,12 +312,15 @@ class LayerPart(Protocol):
 
 
 class LanguageConfig(Config):
-    """Settings of a language part. `dim` is its width; `context`: most tokens of a sequence."""
+    """Settings of a language part. `dim` is its width; `context`: most tokens of a sequence; `start_id`: the token that answers
+    start from where `reads_apart`.
+    """
 
     dim: int
     vocab_size: int
     num_layers: int
     context: int
+    start_id: int
 
     def room(self, prompt: int) -> int:
         """Most tokens of an answer to a prompt of so many tokens."""
@@ -326,6 +329,11 @@ class LanguageConfig(Config):
     @property
     def reads_apart(self) -> bool:
         """Whether an encoder of its own reads prompts, so that answers begin at position 0 (T5)."""
+        return False
+
+    @property
+    def in_segments(self) -> bool:
+        """Whether a row may hold several texts that do not see each other, as its `Visibility` says."""
         return False
 
     @property
@@ -389,6 +397,11 @@ class FusionConfig(Config):
     @property
     def reads_prompt(self) -> bool:
         """Whether tokens of a question see each other both ways, pictures included (PaliGemma)."""
+        return False
+
+    @property
+    def in_segments(self) -> bool:
+        """Whether it does the same for a text wherever it stands in a row that holds several, as their `Visibility` says."""
         return False
 
     @property

@@ -1,47 +1,43 @@
-"""Samples to batches: the questions about a picture stand as siblings behind one prefix that holds the picture, so that
-the picture is read once, and every question sees just what it would see alone.
+"""Samples and conversations to batches, in the token layout that answering uses.
 
-B rows, T positions, A answer tokens.
+The questions about a picture stand as siblings behind one prefix that holds the picture, so that the picture is read once,
+and every question sees just what it would see alone; several items may stand side by side in one row in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from beholder.cards.schema import Branch, Card
-from beholder.data.samples import Sample, Turn
+from beholder.data.samples import Conversation, Item, Sample, Turn, turns_of
 from beholder.errors import BeholderError
 from beholder.media.pixels import load_views
-from beholder.media.plan import PicturePlan
+from beholder.media.plan import PicturePlan, Size
 from beholder.media.regions import Region
 from beholder.model import Batch
-from beholder.parts.blocks.masks import PADDING, Visibility
-from beholder.planning import branch_plan, image_branches
-from beholder.prompts.chat import render
-from beholder.prompts.messages import Picture, assistant, user
+from beholder.planning import branch_plan, check_answers, check_pictures, image_branches, place_features
+from beholder.prompts.chat import Prompt, render
+from beholder.prompts.messages import Message, Picture, assistant, pictures_of, regions_of, user
 from beholder.prompts.tokenizer import Tokenizer
-from beholder.questions import reads_questions
+from beholder.questions import question_words, reads_questions
+from beholder.referring import count_regions
+from beholder.train.rows import Answers, Piece, Tree, table
 
+__all__ = ["Answers", "Collator", "TrainBatch"]
 
-@dataclass(frozen=True)
-class Answers:
-    """Where answer tokens are predicted: at (rows_A, places_A) the token targets_A comes next. weights_A: the tokens of
-    one answer share a weight of 1, so that long answers do not drown short ones.
-    """
-
-    rows_A: Tensor
-    places_A: Tensor
-    targets_A: Tensor
-    weights_A: Tensor
+Messages = tuple[Message, ...]
 
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """A batch, where its answers stand, and the turns of each sample. regions: of each row, what its answers point to, in the
+    """A batch, where its answers stand, and the turns of each item. regions: of each row, what its answers point to, in the
     order of the tokens that stand for them; () where nothing is pointed to.
     """
 
@@ -55,133 +51,309 @@ class TrainBatch:
         return sum(len(turns) for turns in self.turns)
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A sample's tokens: a shared prefix, then per question its tokens and which of them are answer."""
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What is learned together: texts with answers that share their pictures, whose sizes these are."""
 
-    prefix: list[int]
-    questions: list[tuple[list[int], list[bool]]]
+    key: str
+    texts: tuple[Messages, ...]
+    sizes: tuple[Size, ...]
+    pictures: tuple[np.ndarray, ...] = ()
+    turns: tuple[Turn, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Planned:
+    """A part with its plans, branch by branch, and its tokens. target: what a decoder of its own writes."""
+
+    part: _Part
+    plans: tuple[tuple[PicturePlan, ...], ...]
+    tree: Tree
+    target: tuple[int, ...] = ()
 
     @property
-    def prompt(self) -> int:
-        """Tokens before the answer to the first question."""
-        return len(self.prefix) + self.questions[0][1].index(True)
-
-    @property
-    def width(self) -> int:
-        return len(self.prefix) + sum(len(ids) for ids, _ in self.questions)
+    def media(self) -> int:
+        return sum(plan.num_tokens for plan in self.plans[0]) if self.plans else 0
 
 
 class Collator:
-    """Makes batches for a card with a splice, every branch's views of each sample's picture, in the token layout that
-    answering uses.
+    """Makes batches for a card that writes text: every branch's views of all pictures, and rows of tokens.
+
+    tokens, media: what a row holds of tokens, and of feature tokens among them; the items of a batch are then packed in the
+    order in which they come, where the card can read several texts side by side. longest: what becomes of an item that is
+    longer than the card's context: an error, or `cut`, which leaves out whole turns from its end. words: the tokenizer of
+    a connector that reads questions (see `beholder.questions`).
     """
 
-    def __init__(self, card: Card, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        card: Card,
+        tokenizer: Tokenizer,
+        *,
+        tokens: int | None = None,
+        media: int | None = None,
+        longest: Literal["error", "cut"] = "error",
+        words: Tokenizer | None = None,
+    ) -> None:
         if card.prompt is None or card.main is None:
             raise BeholderError(
                 f"card {card.name} has no chat format or no language part; it cannot learn to answer"
             )
-        if card.main.reads_apart:
+        check_answers(card)
+        if reads_questions(card) and words is None:
             raise BeholderError(
-                f"card {card.name} reads prompts with an encoder; only decoders are trained so far"
+                f"card {card.name} reads each question with the picture, in words of its own; give their tokenizer as words="
             )
-        if reads_questions(card):
-            raise BeholderError(
-                f"card {card.name} reads each question with the picture; samples share one picture among several so far"
-            )
-        self.card, self.tokenizer, self.chat = card, tokenizer, card.prompt
+        if longest not in ("error", "cut"):
+            raise BeholderError(f"longest={longest!r}: choose error or cut")
+        self.card, self.tokenizer, self.chat, self.main = card, tokenizer, card.prompt, card.main
+        self.tokens, self.media, self.longest, self.words = tokens, media, longest, words
         self.branches = image_branches(card)
-        placeholder = next((p for fusion in card.fusion if (p := fusion.placeholder()) is not None), None)
-        if placeholder is None or not all(branch.geometry for branch in self.branches):
+        connectors = [branch.connector for branch in self.branches if branch.connector is not None]
+        self.asked = any(fusion.reads_prompt for fusion in card.fusion) or any(
+            connector.reads_text for connector in connectors
+        )
+        self.beside = (
+            card.main.in_segments
+            and not self.asked
+            and not card.main.reads_apart
+            and all(fusion.in_segments for fusion in card.fusion)
+        )
+        if tokens is not None and not self.beside:
             raise BeholderError(
-                f"card {card.name} has no placeholders for its picture's features in the prompt"
+                f"card {card.name} cannot read several texts side by side in a row; leave tokens out"
             )
-        self.placeholder = placeholder[1]
-        self.reads_prompt = any(fusion.reads_prompt for fusion in card.fusion)
 
-    def __call__(self, samples: Sequence[Sample]) -> TrainBatch:
-        if self.reads_prompt:
-            samples = [replace(sample, turns=(turn,)) for sample in samples for turn in sample.turns]
-        plans = [tuple(self._plan(sample, branch) for branch in self.branches) for sample in samples]
-        views: dict[str, list[Tensor]] = {}
-        for number, branch in enumerate(self.branches):
-            assert branch.geometry is not None
-            pairs = zip(samples, (row[number] for row in plans), strict=True)
-            loaded = [load_views(sample.pixels, plan.views, branch.geometry) for sample, plan in pairs]
-            views[branch.name] = [view for picture in loaded for view in picture]
-        rows = [self._row(sample, row[0]) for sample, row in zip(samples, plans, strict=True)]
-        ids_BT, visibility, answers = pack(rows)
+    def __call__(self, items: Sequence[Item]) -> TrainBatch:
+        planned = [one for item in items for part in self._parts(item) for one in self._planned(part)]
+        if not planned:
+            raise BeholderError("a batch without items; give one or more")
+        rows = self._rows(planned)
+        ids_BT, visibility, answers = table([[one.tree for one in row] for row in rows])
+        lengths = tuple(sum(one.tree.width for one in row) for row in rows)
         batch = Batch(
             ids_BT=ids_BT,
-            lengths=tuple(row.width for row in rows),
-            views=views,
-            plans=tuple(plans),
+            lengths=lengths,
+            views=self._views(planned),
+            plans=tuple(tuple(_by_branch(row)) for row in rows),
             visibility=visibility,
-            prompts=tuple(row.prompt for row in rows) if self.reads_prompt else None,
+            prompts=tuple(row[0].tree.prompt for row in rows) if self.asked else None,
+            regions=_regions(rows),
+            words=question_words(self.card, self.words, [one.part.texts[0] for one in planned]),
         )
-        return TrainBatch(batch, answers, tuple(sample.turns for sample in samples))
+        if self.main.reads_apart:
+            batch, answers = _with_targets(batch, [one.target for one in planned])
+        return TrainBatch(batch, answers, tuple(one.part.turns for one in planned))
 
     def plan(self, sample: Sample) -> PicturePlan:
         """The plan of a sample's picture, as it stands in the prompt."""
-        return self._plan(sample, self.branches[0])
+        (plan,) = self._plans(self.branches[0], sample.key, [sample.pixels.shape[:2]])
+        return plan
 
-    def _plan(self, sample: Sample, branch: Branch) -> PicturePlan:
-        geometry = branch.geometry and branch.geometry.drawn(str(sample.key))
-        height, width = sample.pixels.shape[:2]
-        return branch_plan(self.card, branch.but(geometry=geometry), (height, width))
+    def measure(self, messages: Sequence[Message], sizes: Sequence[Size], key: str = "") -> tuple[int, int]:
+        """Tokens of a conversation, and how many of them are features, from the (height, width) of its pictures alone; after
+        `cut` where that is chosen.
+        """
+        part = _Part(key, (tuple(messages),), tuple(sizes))
+        planned = [one for own in self._split(part) for one in self._planned(own)]
+        return max(one.tree.width for one in planned), max(one.media for one in planned)
 
-    def _row(self, sample: Sample, plan: PicturePlan) -> _Row:
-        if not sample.turns:
-            raise BeholderError(f"sample {sample.key} has no question to learn from")
-        prefix: list[int] = []
-        questions: list[tuple[list[int], list[bool]]] = []
-        for turn in sample.turns:
-            ids, answer, start = self._conversation(turn, plan)
-            start = 0 if self.reads_prompt else start  # the picture sees its question, so nothing is shared
-            if questions and ids[:start] != prefix:
+    def _parts(self, item: Item) -> Iterator[_Part]:
+        if isinstance(item, Conversation):
+            sizes = tuple(picture.shape[:2] for picture in item.pictures)
+            part = _Part(item.key, (item.messages,), sizes, item.pictures, turns_of(item.messages))
+            yield from self._split(part)
+            return
+        if not item.turns:
+            raise BeholderError(f"sample {item.key} has no question to learn from")
+        texts = [(user(Picture(), turn.question), assistant(turn.answer)) for turn in item.turns]
+        groups = (
+            [range(len(texts))] if self.beside and self._alike(texts) else [[i] for i in range(len(texts))]
+        )
+        for group in groups:
+            own = tuple(texts[i] for i in group)
+            turns = tuple(item.turns[i] for i in group)
+            yield _Part(item.key, own, (item.pixels.shape[:2],), (item.pixels,), turns)
+
+    def _alike(self, texts: Sequence[Messages]) -> bool:
+        """Whether the questions of several texts stand behind their picture, which they can then share."""
+        return len(texts) == 1 or self.chat.image_place in ("inline", "first", "front")
+
+    def _split(self, part: _Part) -> Iterator[_Part]:
+        """A conversation by its answers, where the question is read in a way of its own."""
+        (messages,) = part.texts
+        ends = [n + 1 for n, message in enumerate(messages) if message.role == "assistant"]
+        if len(ends) < 2 or not (self.asked or self.main.reads_apart):
+            yield part
+            return
+        for number, end in enumerate(ends):
+            yield _cut(part, end, part.turns[number : number + 1])
+
+    def _plans(self, branch: Branch, key: str, sizes: Sequence[Size]) -> tuple[PicturePlan, ...]:
+        out = []
+        for number, size in enumerate(sizes):
+            geometry = branch.geometry and branch.geometry.drawn(f"{key}/{number}" if number else str(key))
+            out.append(branch_plan(self.card, branch.but(geometry=geometry), size))
+        return tuple(out)
+
+    def _planned(self, part: _Part) -> Iterator[_Planned]:
+        """With its tokens, cut to what the card can read. Raises `BeholderError` that names the item."""
+        try:
+            check_pictures(self.card, len(part.sizes))
+            plans = tuple(self._plans(branch, part.key, part.sizes) for branch in self.branches)
+            one = self._written(part, plans)
+            if one.tree.longest > self.main.context or (self.tokens and one.tree.width > self.tokens):
+                one = self._shortened(one)
+        except BeholderError as error:
+            raise BeholderError(f"sample {part.key}: {error}") from None
+        yield one
+
+    def _written(self, part: _Part, plans: tuple[tuple[PicturePlan, ...], ...]) -> _Planned:
+        own = plans[0] if plans else ()
+        if self.main.reads_apart:
+            return self._apart(part, plans, own)
+        pieces = []
+        for text in part.texts:
+            prompt = self._render(text, own)
+            end = len(prompt.ids) - prompt.answer[::-1].index(True)
+            start = prompt.spans[-1].stop if prompt.spans else 0
+            pieces.append((Piece(place_features(prompt, self.card)[:end], prompt.answer[:end]), start))
+        (first, start), *others = pieces
+        if not others:
+            return _Planned(part, plans, Tree(first))
+        trunk = Piece(first.ids[:start], first.answer[:start])
+        for text, (piece, stop) in zip(part.texts, pieces, strict=True):
+            if piece.ids[:stop] != trunk.ids:
                 raise BeholderError(
-                    f"sample {sample.key}: the tokens before {turn.question!r} depend on the question"
+                    f"the tokens before {turns_of(text)[0].question!r} depend on the question"
                 )
-            prefix = ids[:start]
-            questions.append((ids[start:], answer[start:]))
-        return _Row(prefix, questions)
+        branches = tuple(Piece(piece.ids[start:], piece.answer[start:]) for piece, _ in pieces)
+        return _Planned(part, plans, Tree(trunk, branches))
 
-    def _conversation(self, turn: Turn, plan: PicturePlan) -> tuple[list[int], list[bool], int]:
-        """Ids up to the end of the answer, which of them are answer, and where the picture ends."""
-        messages = [user(Picture(), turn.question), assistant(turn.answer)]
-        prompt = render(messages, self.chat, self.tokenizer, [plan], generate=False)
-        ids = list(prompt.ids)
-        for span in prompt.spans:
-            ids[span.start : span.stop] = [self.placeholder] * (span.stop - span.start)
-        end = len(ids) - prompt.answer[::-1].index(True)
-        return ids[:end], list(prompt.answer[:end]), prompt.spans[-1].stop
+    def _render(self, text: Messages, plans: Sequence[PicturePlan]) -> Prompt:
+        counted = count_regions(self.card, text, plans)
+        prompt = render(counted, self.chat, self.tokenizer, plans, generate=False)
+        if True not in prompt.answer:
+            raise BeholderError(
+                "no token of it is an answer, so nothing can be learned; give an assistant message"
+            )
+        if not self.asked or text[-1].role != "assistant":
+            return prompt
+        return replace(prompt, answer=_last_only(prompt.answer))
+
+    def _apart(
+        self, part: _Part, plans: tuple[tuple[PicturePlan, ...], ...], own: Sequence[PicturePlan]
+    ) -> _Planned:
+        """For a card whose encoder reads the question and whose decoder writes the answer."""
+        (text,) = part.texts
+        if text[-1].role != "assistant":
+            raise BeholderError(
+                "no token of it is an answer, so nothing can be learned; give an assistant message"
+            )
+        counted = count_regions(self.card, text, own)
+        whole = render(counted, self.chat, self.tokenizer, own, generate=False)
+        asked = render(counted[:-1], self.chat, self.tokenizer, own)
+        answer = [i for i, counts in zip(whole.ids, _last_only(whole.answer), strict=True) if counts]
+        if not answer or answer[-1] not in asked.stop_ids:
+            answer += self.tokenizer.eos_ids[:1]
+        ids = place_features(asked, self.card)
+        return _Planned(part, plans, Tree(Piece(ids, [False] * len(ids))), (self.main.start_id, *answer))
+
+    def _shortened(self, one: _Planned) -> _Planned:
+        """Without its last turns or questions, as many as need be. Nothing else is cut, least of all within a picture."""
+        most = min(self.main.context, self.tokens or self.main.context)
+        too_long = BeholderError(
+            f"{one.tree.longest:,} tokens, {one.media:,} of them of pictures; at most {most:,} can be read: shorten it, or "
+            "train with longest='cut', which leaves out turns from the end"
+        )
+        if self.longest == "error":
+            raise too_long
+        part = one.part
+        if len(part.texts) > 1:
+            shorter = [
+                replace(part, texts=part.texts[:n], turns=part.turns[:n])
+                for n in range(len(part.texts) - 1, 0, -1)
+            ]
+        else:
+            ends = [n + 1 for n, message in enumerate(part.texts[0]) if message.role == "assistant"]
+            shorter = [_cut(part, ends[n], part.turns[: n + 1]) for n in range(len(ends) - 2, -1, -1)]
+        for less in shorter:
+            plans = tuple(own[: len(less.sizes)] for own in one.plans)
+            cut = self._written(less, plans)
+            if cut.tree.longest <= most and (len(cut.part.texts) == 1 or cut.tree.width <= most):
+                return cut
+        raise BeholderError(f"{too_long}; even its first turn alone is too long")
+
+    def _rows(self, planned: Sequence[_Planned]) -> list[list[_Planned]]:
+        """Items in rows, each row filled before the next one is begun."""
+        rows: list[list[_Planned]] = []
+        left = seen = 0
+        for one in planned:
+            fits = one.tree.width <= left and (self.media is None or one.media <= seen)
+            if not rows or not fits:
+                rows.append([])
+                left, seen = self.tokens or 0, self.media or 0
+            rows[-1].append(one)
+            left, seen = left - one.tree.width, seen - one.media
+        return rows
+
+    def _views(self, planned: Sequence[_Planned]) -> dict[str, list[Tensor]]:
+        views: dict[str, list[Tensor]] = {}
+        for number, branch in enumerate(self.branches):
+            made = views.setdefault(branch.name, [])
+            for one in planned:
+                for pixels, plan in zip(one.part.pictures, one.plans[number], strict=True):
+                    assert branch.geometry is not None, "checked by the plan"
+                    made += load_views(pixels, plan.views, branch.geometry)
+        return views
 
 
-def pack(rows: Sequence[_Row]) -> tuple[Tensor, Visibility, Answers]:
-    """Ids (B, T), who sees whom, and the answers' places. Segment 0 is a row's prefix, 1, 2, ... its questions; blocks
-    are positions, which go on from the prefix's end in every question.
-    """
-    width = max(row.width for row in rows)
-    ids_BT = torch.zeros(len(rows), width, dtype=torch.long)
-    segments_BT = torch.full_like(ids_BT, PADDING)
-    blocks_BT = torch.zeros_like(ids_BT)
-    places: list[tuple[int, int, int]] = []
-    weights: list[float] = []
-    for b, row in enumerate(rows):
-        at = 0
-        for segment, (ids, answer) in enumerate([(row.prefix, [False] * len(row.prefix)), *row.questions]):
-            first, stop = len(row.prefix) if segment else 0, at + len(ids)
-            ids_BT[b, at:stop] = torch.tensor(ids)
-            segments_BT[b, at:stop] = segment
-            blocks_BT[b, at:stop] = torch.arange(first, first + len(ids))
-            places += [(b, at + i - 1, ids[i]) for i, counts in enumerate(answer) if counts]
-            weights += [1 / num_answer] * num_answer if (num_answer := sum(answer)) else []
-            at = stop
-    parents = (PADDING,) + (0,) * max(len(row.questions) for row in rows)
-    rows_A, places_A, targets_A = torch.tensor(places).unbind(1)
-    return (
-        ids_BT,
-        Visibility(segments_BT, blocks_BT, parents),
-        Answers(rows_A, places_A, targets_A, torch.tensor(weights)),
+def _cut(part: _Part, end: int, turns: tuple[Turn, ...]) -> _Part:
+    """The first `end` messages, with the pictures that stand there."""
+    messages = part.texts[0][:end]
+    count = len(pictures_of(messages))
+    return replace(
+        part, texts=(messages,), sizes=part.sizes[:count], pictures=part.pictures[:count], turns=turns
     )
+
+
+def _last_only(answer: Sequence[bool]) -> tuple[bool, ...]:
+    """Of several answers the last one."""
+    end = len(answer) - list(answer)[::-1].index(True) if True in answer else 0
+    start = end
+    while start and answer[start - 1]:
+        start -= 1
+    return tuple(start <= place < end for place in range(len(answer)))
+
+
+def _by_branch(row: Sequence[_Planned]) -> Iterator[PicturePlan]:
+    """The plans of a row: those of all its pictures in the first branch, in the second, and so on."""
+    return chain.from_iterable(
+        chain.from_iterable(column) for column in zip(*(one.plans for one in row), strict=True)
+    )
+
+
+def _regions(rows: Sequence[Sequence[_Planned]]) -> tuple[tuple[Region, ...], ...]:
+    """What each row speaks of, pictures being counted through the row; () where nothing is spoken of."""
+    out = []
+    for row in rows:
+        found: list[Region] = []
+        before = 0
+        for one in row:
+            found += [
+                replace(region, picture=region.picture + before) for region in regions_of(one.part.texts[0])
+            ]
+            before += len(one.part.sizes)
+        out.append(tuple(found))
+    return tuple(out) if any(out) else ()
+
+
+def _with_targets(batch: Batch, targets: Sequence[Sequence[int]]) -> tuple[Batch, Answers]:
+    """A batch whose decoder reads (B, T) targets but their last token, and where it is to write them."""
+    lengths = tuple(len(target) - 1 for target in targets)
+    target_BT = torch.zeros(len(targets), max(lengths), dtype=torch.long)
+    found = []
+    for b, target in enumerate(targets):
+        target_BT[b, : lengths[b]] = torch.tensor(target[:-1])
+        found += [(b, place, token, 1 / lengths[b]) for place, token in enumerate(target[1:])]
+    return replace(batch, target_BT=target_BT, target_lengths=lengths), Answers.of(found)

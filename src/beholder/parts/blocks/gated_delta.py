@@ -17,8 +17,16 @@ from beholder.errors import BeholderError
 from beholder.parts.blocks.activations import activation
 from beholder.parts.blocks.attention import Attention, SelfAttention
 from beholder.parts.blocks.norms import Norm
-from beholder.parts.blocks.recurrence import CHUNK, CausalConv, RecurrentMixer, step_bias, wide, zero_padding
-from beholder.parts.blocks.step import NO_PARTS, MixerConfig, Step
+from beholder.parts.blocks.recurrence import (
+    CHUNK,
+    CausalConv,
+    RecurrentConfig,
+    RecurrentMixer,
+    step_bias,
+    wide,
+    zero_padding,
+)
+from beholder.parts.blocks.step import NO_PARTS, Step
 
 EPS = 1e-6  # official `l2norm`
 
@@ -43,7 +51,7 @@ class GatedHeadSelfAttention(SelfAttention):
 
 
 @dataclass(frozen=True)
-class GatedDelta(MixerConfig):
+class GatedDelta(RecurrentConfig):
     """num_heads: of values, in groups of neighbours that share one of num_key_heads. norm: of each head before its gate.
     by_head: projections have the rows of one key head after the other (Qwen3-Next), or else those of queries, keys, values and
     gates, and of both rates, one after the other (Qwen3.5).

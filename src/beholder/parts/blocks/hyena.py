@@ -13,14 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from beholder.errors import BeholderError
-from beholder.parts.blocks.recurrence import CausalConv, RecurrentMixer, real_tokens, scan, wide
-from beholder.parts.blocks.step import NO_PARTS, MixerConfig, Step
+from beholder.parts.blocks.recurrence import (
+    CausalConv,
+    RecurrentConfig,
+    RecurrentMixer,
+    real_tokens,
+    scan,
+    wide,
+)
+from beholder.parts.blocks.step import NO_PARTS, Step
 
 SEGMENT = 256  # positions whose states (B, T, D, N) are held at once
 
 
 @dataclass(frozen=True)
-class Hyena(MixerConfig):
+class Hyena(RecurrentConfig):
     """num_blocks: the projections come as that many blocks of both gates and the value, one after the other.
     poles: complex exponentials in each channel's filter. conv: width of the short convolution.
     """

@@ -13,12 +13,18 @@ from torch import Tensor, nn
 
 from beholder.parts.blocks.activations import activation
 from beholder.parts.blocks.norms import Norm
-from beholder.parts.blocks.recurrence import RecurrentMixer, decayed_attention, wide, zero_padding
-from beholder.parts.blocks.step import NO_PARTS, MixerConfig, Step
+from beholder.parts.blocks.recurrence import (
+    RecurrentConfig,
+    RecurrentMixer,
+    decayed_attention,
+    wide,
+    zero_padding,
+)
+from beholder.parts.blocks.step import NO_PARTS, Step
 
 
 @dataclass(frozen=True)
-class Lightning(MixerConfig):
+class Lightning(RecurrentConfig):
     """depth: layers of the whole model; heads of late layers decay more slowly. tables: the block length for which a
     checkpoint holds tables of decays; they follow from the rest, and are kept only to be written out again.
     """

@@ -14,14 +14,22 @@ from torch.nn import functional as F
 
 from beholder.parts.blocks.activations import activation
 from beholder.parts.blocks.norms import Norm
-from beholder.parts.blocks.recurrence import CausalConv, RecurrentMixer, scan, step_bias, wide, zero_padding
-from beholder.parts.blocks.step import NO_PARTS, MixerConfig, Step
+from beholder.parts.blocks.recurrence import (
+    CausalConv,
+    RecurrentConfig,
+    RecurrentMixer,
+    scan,
+    step_bias,
+    wide,
+    zero_padding,
+)
+from beholder.parts.blocks.step import NO_PARTS, Step
 
 SEGMENT = 256  # positions whose states (B, T, C, N) are held at once
 
 
 @dataclass(frozen=True)
-class Mamba(MixerConfig):
+class Mamba(RecurrentConfig):
     """inner: channels that have a state of `state` numbers each. rank: of the map that gives each channel's step size.
     conv: width of the causal convolution. inner_norm: of step sizes, input and output maps (Falcon Mamba 2410.05355,
     Jamba 2403.19887).

@@ -18,17 +18,18 @@ from beholder.parts.blocks.activations import activation
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.recurrence import (
     CausalConv,
+    RecurrentConfig,
     RecurrentMixer,
     decayed_attention,
     step_bias,
     wide,
     zero_padding,
 )
-from beholder.parts.blocks.step import NO_PARTS, MixerConfig, Step
+from beholder.parts.blocks.step import NO_PARTS, Step
 
 
 @dataclass(frozen=True)
-class Mamba2(MixerConfig):
+class Mamba2(RecurrentConfig):
     """num_groups: heads that share input and output maps, as query heads share keys. smallest, largest: bounds of step
     sizes. norm: of the gated output, in as many groups.
     """

@@ -17,12 +17,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from beholder.errors import BeholderError
-from beholder.parts.blocks.step import Mixer, Step
+from beholder.parts.blocks.step import Mixer, MixerConfig, Step
 
 CHUNK = 64  # positions that `decayed_attention` takes at a time
 ENDLESS = (
     2**20
 )  # tokens: the context of models that name no longest one and whose memory does not grow with the text
+
+
+class RecurrentConfig(MixerConfig):
+    """Settings of a mixer that reads each row from its first token to its last."""
+
+    @property
+    def in_segments(self) -> bool:
+        return False
 
 
 class RecurrentMixer(Mixer):

@@ -14,15 +14,22 @@ from torch.nn import functional as F
 
 from beholder.errors import BeholderError
 from beholder.parts.blocks.activations import activation
-from beholder.parts.blocks.recurrence import CausalConv, RecurrentMixer, real_tokens, scan, wide
-from beholder.parts.blocks.step import NO_PARTS, MixerConfig, Step
+from beholder.parts.blocks.recurrence import (
+    CausalConv,
+    RecurrentConfig,
+    RecurrentMixer,
+    real_tokens,
+    scan,
+    wide,
+)
+from beholder.parts.blocks.step import NO_PARTS, Step
 
 SHARPNESS = 8.0  # the constant c of section 2.4
 SMALLEST = 1e-12  # of 1 - a^2, whose square root has an unbounded slope at 0
 
 
 @dataclass(frozen=True)
-class RgLru(MixerConfig):
+class RgLru(RecurrentConfig):
     """inner: channels. num_blocks: of the gates' block-diagonal maps. conv: width of the causal convolution."""
 
     inner: int

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from beholder.parts.blocks.recurrence import RecurrentMixer, real_tokens, wide
-from beholder.parts.blocks.step import NO_PARTS, MixerConfig, Step
+from beholder.parts.blocks.recurrence import RecurrentConfig, RecurrentMixer, real_tokens, wide
+from beholder.parts.blocks.step import NO_PARTS, Step
 
 NOTHING = -1e38  # the largest exponent before the first token
 
 
 @dataclass(frozen=True)
-class TimeMix(MixerConfig):
+class TimeMix(RecurrentConfig):
     """inner: channels that remember."""
 
     inner: int
@@ -33,7 +33,7 @@ class TimeMix(MixerConfig):
 
 
 @dataclass(frozen=True)
-class ChannelMix(MixerConfig):
+class ChannelMix(RecurrentConfig):
     """hidden: inner width."""
 
     hidden: int

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from beholder.parts.blocks.recurrence import CausalConv, RecurrentMixer
-from beholder.parts.blocks.step import NO_PARTS, MixerConfig, Step
+from beholder.parts.blocks.recurrence import CausalConv, RecurrentConfig, RecurrentMixer
+from beholder.parts.blocks.step import NO_PARTS, Step
 
 
 @dataclass(frozen=True)
-class ShortConv(MixerConfig):
+class ShortConv(RecurrentConfig):
     """conv: width of the convolution. bias: of all its maps."""
 
     conv: int = 3

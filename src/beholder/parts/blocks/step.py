@@ -164,6 +164,11 @@ class Step:
 class MixerConfig(Config):
     """Settings of the half of a layer that lets tokens see each other."""
 
+    @property
+    def in_segments(self) -> bool:
+        """Whether a row may hold several texts that do not see each other."""
+        return True
+
     def build(self, dim: int, index: int = 0) -> Mixer:
         """The module for layer `index`, under which generation's state keeps what it needs."""
         raise NotImplementedError

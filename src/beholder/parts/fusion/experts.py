@@ -45,6 +45,10 @@ class VisualExpert(FusionConfig):
     last_is_text: bool = False
     one_position: bool = False
 
+    @property
+    def in_segments(self) -> bool:
+        return not self.one_position
+
     def build(self, language: LanguageConfig | None) -> Fusion:
         if not isinstance(language, Decoder):
             raise BeholderError("VisualExpert needs a decoder whose layers it can double")

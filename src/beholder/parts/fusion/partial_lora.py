@@ -41,6 +41,10 @@ class PartialLora(FusionConfig):
         if self.rank < 1:
             raise BeholderError(f"partial LoRA of rank {self.rank}; it must be at least 1")
 
+    @property
+    def in_segments(self) -> bool:
+        return True
+
     def tiny(self) -> PartialLora:
         return self.but(rank=4, alpha=4.0)
 

@@ -54,6 +54,10 @@ class Splice(FusionConfig):
     def reads_prompt(self) -> bool:
         return self.sees in ("prompt", "pictures")
 
+    @property
+    def in_segments(self) -> bool:
+        return self.sees in ("causal", "picture") and not self.apart
+
     def placeholder(self) -> tuple[str, int]:
         return self.branch, self.token_id
 

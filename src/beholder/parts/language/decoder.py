@@ -105,6 +105,11 @@ class Decoder(LanguageConfig):
         usual = LayerKind(self.attention, self.mlp, self.arrangement)
         return layer_kinds(usual, self.others, self.pattern, self.num_layers)
 
+    @property
+    def in_segments(self) -> bool:
+        mixers = (kind.mixer for kind in self.layers)
+        return self.cross is None and all(mixer is not None and mixer.in_segments for mixer in mixers)
+
     def tiny(self) -> Decoder:
         """As many layers as there are kinds, two at least where there were two."""
         small = super().tiny()
