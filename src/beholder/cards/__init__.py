@@ -31,6 +31,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "sphinx-2k-13b",
         "sphinx-plus-13b",
         "sphinx-tiny-1.1b",
+        "sphinx-tiny-1k-1.1b",
         "sphinx-intern2-7b",
         "sphinx-moe-8x7b",
         "sphinx-moe-1k-8x7b",

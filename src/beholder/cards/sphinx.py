@@ -1,9 +1,11 @@
 """SPHINX (2311.07575) and SPHINX-X (2402.05935): features of several encoders, joined by channels and in sequence, of a picture
 and of its quarters.
 
-Numbers: accessory/model/LLM/{llama_ens,llama_ens5,llama_ens10,llama_ens5_light}.py of Alpha-VLLM/LLaMA2-Accessory and the
-papers. Learned vectors stand around each view. Not compared with files: how boxes are written, SPHINX-X's skip token, which the
-released code lacks, and its prompts, which are SPHINX's here. Word 32000 and others behind vocabularies stand for pictures.
+Numbers: accessory/model/LLM/{llama_ens,llama_ens5,llama_ens10,llama_ens5_light,mixtral_sparse_ens5}.py of
+Alpha-VLLM/LLaMA2-Accessory and the papers. Learned vectors stand around each view. The code that opens released files makes
+CLIP by open_clip's settings, whose activation is the exact GELU, unlike OpenAI's. What was released before SPHINX-X's paper
+(SPHINX-Tiny-1k, SPHINX-MoE-1k) looks at all quarters; the paper's skip token is in no released code. Not compared with files:
+how boxes are written, and SPHINX-X's prompts, which are SPHINX's here. Words behind vocabularies stand for pictures.
 """
 
 from beholder.cards.schema import Branch, Card, Source, Stage, Trains
@@ -38,10 +40,10 @@ DINO = Rescaled(
 )
 FOUR = Branch(
     encoders=(
-        vision.CLIP_L_14.but(pool=None, take=FRONT),
+        vision.OPEN_CLIP_L_14.but(pool=None, take=FRONT),
         Rescaled(hierarchical.CLIP_CONVNEXT_XXL, 256, "nearest"),
         DINO,
-        vision.EVA_CLIP_G_14_BLIP2.but(post_norm=True, take=FRONT),
+        vision.EVA_CLIP_G_14_BLIP2.but(post_norm=True, take=FRONT, **{"attention.k_bias": None}),
     ),
     geometry=Fixed(size=(224, 224), fit="pad", mean=CLIP_MEAN, std=CLIP_STD, background=(122, 116, 104)),
     connector=Concat(
@@ -61,6 +63,16 @@ TWO = Branch(
         along="sequence",
         ends=True,
     ),
+)
+# mixtral_sparse_ens5.py: quarters of 512 pixels, which all but ConvNeXt see as 224
+WIDE = FOUR.but(
+    encoders=(
+        Rescaled(FOUR.encoders[0], 224, "bicubic"),
+        TWO.encoders[0],
+        DINO,
+        Rescaled(FOUR.encoders[3], 224, "bicubic"),
+    ),
+    geometry=QUARTERS.but(tile=512),
 )
 TRAINED = (Trains("branches.image.connector.*", lr=2e-5), Trains("languages.main.*", lr=2e-5))
 
@@ -120,6 +132,11 @@ SPHINX_TINY = SPHINX_PLUS_13B.but(
     name="sphinx-tiny-1.1b",
     licence="Apache-2.0",
     language=sizes_llama.TINYLLAMA_1_1B,
+)
+SPHINX_TINY_1K = SPHINX_TINY.but(
+    name="sphinx-tiny-1k-1.1b",
+    branches=(TWO.but(geometry=QUARTERS.but(tile=512)),),
+    fusion=(Splice(token_id=32000),),
     weights=(Source("hub", "Alpha-VLLM/LLaMA2-Accessory", "finetune/mm/SPHINX/SPHINX-Tiny-1k"),),
 )
 SPHINX_INTERN2 = SPHINX_PLUS_13B.but(
@@ -133,9 +150,9 @@ SPHINX_MOE = SPHINX_PLUS_13B.but(
     licence="Apache-2.0",
     language=sizes_experts.MIXTRAL_8X7B,
 )
-# mixtral_sparse_ens5.py: what was released before the paper has SPHINX's four encoders
 SPHINX_MOE_1K = SPHINX_1K_13B.but(
     name="sphinx-moe-1k-8x7b",
+    branches=(WIDE,),
     system="sphinx-x",
     paper="2402.05935",
     licence="Apache-2.0",

@@ -22,6 +22,7 @@ from beholder.model import Model, build
 from beholder.parts.language.decoder import Decoder
 from beholder.prompts.tokenizer import Tokenizer
 from beholder.questions import FOLDER
+from beholder.weights.accessory import accessory_config, accessory_weights, has_shards
 from beholder.weights.beside import (
     APART,
     COMPOSED,
@@ -246,6 +247,7 @@ def slow_half_to_float(model: Model) -> dict[str, torch.dtype]:
 
 
 OPEN_CLIP = "open_clip_config.json"
+META = "meta.json"  # of LLaMA2-Accessory
 
 
 def folder_config(folder: Path) -> dict[str, Any]:
@@ -256,6 +258,9 @@ def folder_config(folder: Path) -> dict[str, Any]:
     if other.is_file() and not (own.is_file() and "model_type" in read_json(own)):
         return {"model_type": "open_clip", **read_json(other)}
     config = read_json(own)
+    if "model_type" not in config and (folder / META).is_file():
+        meta = read_json(folder / META)
+        return accessory_config(folder, config, meta) if "llama_type" in meta else config
     beside = COMPOSED.get(str(config.get("model_type")))
     if beside is None:
         return config
@@ -269,6 +274,8 @@ def folder_weights(folder: Path, config: Mapping[str, Any]) -> LazyTensors:
         return composed_weights(folder, config)
     if set(APART) <= set(config):
         return weights_apart(folder)
+    if has_shards(folder):
+        return accessory_weights(folder, config)
     own = folder / "open_clip_model.safetensors"
     return with_encoders(
         folder, config, open_weights(own if "model_cfg" in config and own.is_file() else folder)

@@ -174,7 +174,7 @@ def main(source: str, target: str) -> None:
         write_safetensors(target, tensors)
     except BeholderError as error:
         raise SystemExit(str(error)) from None
-    print(json.dumps({"tensors": len(tensors), "left_out": left_out}))
+    sys.stdout.write(json.dumps({"tensors": len(tensors), "left_out": left_out}) + "\n")
 
 
 if __name__ == "__main__":

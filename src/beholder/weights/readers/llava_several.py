@@ -50,7 +50,7 @@ def _system(name: str, branch: Branch, language: Decoder, *fusion: Any) -> Card:
     return Card(name=name, branches=(branch,), fusion=fusion, language=language, heads=(NextToken(),))
 
 
-def _prefix(encoder: EncoderConfig, number: int) -> str:
+def encoder_prefix(encoder: EncoderConfig, number: int) -> str:
     """Where an encoder's parameters stand: those that another config holds are its `encoder`."""
     place = VISION if number == 0 else f"{OTHERS}{number - 1}."
     while not isinstance(encoder, (ViT, VitDet)) and hasattr(encoder, "encoder"):
@@ -98,7 +98,9 @@ def _cambrian(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
     place = Splice(token_id=IMAGE_TOKEN, newline=True)
     naming: Naming = (
         *(
-            Binding(f"model.vision_tower_aux_list.{n}.vision_tower.{inner}", _prefix(encoder, n), layout)
+            Binding(
+                f"model.vision_tower_aux_list.{n}.vision_tower.{inner}", encoder_prefix(encoder, n), layout
+            )
             for n, (encoder, (inner, layout)) in enumerate(
                 zip(branch.encoders, CAMBRIAN_TOWERS.values(), strict=True)
             )
@@ -146,7 +148,7 @@ def _eagle(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
         *(
             Binding(
                 f"model.vision_tower.vision_towers.{n}.vision_tower.{inner}",
-                _prefix(encoder, n),
+                encoder_prefix(encoder, n),
                 layout,
                 _numbers(encoder),
             )
@@ -209,7 +211,7 @@ def _mgm(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
     own = ("optimize_vision_tower", "optimize_vision_tower_aux", "drop_path")
     language = read_decoder(language_of(fields, MGM[str(fields.raw("model_type"))], *own))
     branch = known.but(geometry=geometry or known.geometry, **{"connector.then": projector})
-    eyes, fine = (_prefix(encoder, n) for n, encoder in enumerate(branch.encoders))
+    eyes, fine = (encoder_prefix(encoder, n) for n, encoder in enumerate(branch.encoders))
     naming: Naming = (
         Binding("model.vision_tower.vision_tower.vision_model.", eyes, VIT),
         Binding("model.vision_tower_aux.", fine, layouts.MGM_DETAILS),
