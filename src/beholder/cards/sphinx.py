@@ -38,12 +38,15 @@ DINO = Rescaled(
     seen_mean=CLIP_MEAN,
     seen_std=CLIP_STD,
 )
+CLIP = vision.OPEN_CLIP_L_14.but(pool=None, take=FRONT)
+EVA = vision.EVA_CLIP_G_14_BLIP2.but(post_norm=True, take=FRONT, **{"attention.k_bias": None})
+CONVNEXT = Rescaled(hierarchical.CLIP_CONVNEXT_XXL, 512, "bicubic")
 FOUR = Branch(
     encoders=(
-        vision.OPEN_CLIP_L_14.but(pool=None, take=FRONT),
+        CLIP,
         Rescaled(hierarchical.CLIP_CONVNEXT_XXL, 256, "nearest"),
         DINO,
-        vision.EVA_CLIP_G_14_BLIP2.but(post_norm=True, take=FRONT, **{"attention.k_bias": None}),
+        EVA,
     ),
     geometry=Fixed(size=(224, 224), fit="pad", mean=CLIP_MEAN, std=CLIP_STD, background=(122, 116, 104)),
     connector=Concat(
@@ -56,7 +59,7 @@ FOUR = Branch(
     ),
 )
 TWO = Branch(
-    encoders=(Rescaled(hierarchical.CLIP_CONVNEXT_XXL, 512, "bicubic"), DINO),
+    encoders=(CONVNEXT, DINO),
     geometry=QUARTERS.but(tile=512, skips=True),
     connector=Concat(
         ways=(Way((0, 1), Concat(ways=(Way((0,), MeanFirst()), Way((1,))), then=Linear()), norm=NORM),),
@@ -66,12 +69,7 @@ TWO = Branch(
 )
 # mixtral_sparse_ens5.py: quarters of 512 pixels, which all but ConvNeXt see as 224
 WIDE = FOUR.but(
-    encoders=(
-        Rescaled(FOUR.encoders[0], 224, "bicubic"),
-        TWO.encoders[0],
-        DINO,
-        Rescaled(FOUR.encoders[3], 224, "bicubic"),
-    ),
+    encoders=(Rescaled(CLIP, 224, "bicubic"), CONVNEXT, DINO, Rescaled(EVA, 224, "bicubic")),
     geometry=QUARTERS.but(tile=512),
 )
 TRAINED = (Trains("branches.image.connector.*", lr=2e-5), Trains("languages.main.*", lr=2e-5))

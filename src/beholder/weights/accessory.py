@@ -1,5 +1,5 @@
-"""Folders of Alpha-VLLM/LLaMA2-Accessory (SPHINX): shards, each with a share of every large matrix of the language model and with
-all of the encoders, once they are converted (`beholder convert FOLDER NEW --to safetensors`).
+"""Folders of Alpha-VLLM/LLaMA2-Accessory (SPHINX): shards, each with a share of every large matrix of the language model and
+with all of the encoders, once they are converted (`beholder convert FOLDER NEW --to safetensors`).
 
     meta.json            {"llama_type": "llama_ens5"}: the module that has the model's class
     config.json          what that class takes; the size of the vocabulary is the tokenizer's, and not in it
@@ -23,6 +23,7 @@ from beholder.weights.files import open_weights
 from beholder.weights.lazy import LazyTensor
 
 SHARD = re.compile(r"consolidated\.(\d\d)-of-(\d\d)\.model\.safetensors")
+KIND = "llama_type"
 WORDS = "llma.tok_embeddings.weight"
 # names of what is shared out -> along which axis
 SHARES: tuple[tuple[re.Pattern[str], int], ...] = (
@@ -33,11 +34,15 @@ OF_EXPERTS = re.compile(r"llma\.layers\.\d+\.feed_forward\.w[123]")  # (experts 
 
 
 def accessory_config(folder: Path, config: Mapping[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with the kind of the model as `model_type` and the size of its vocabulary, which only weights tell."""
+    """Settings with the kind of the model, which `meta.json` has, as `model_type`, and with the size of its vocabulary, which
+    only weights tell; as they are where it has none.
+    """
+    if KIND not in meta:
+        return dict(config)
     shards = _shards(folder)
     if WORDS not in shards[0]:
         raise WeightsError(f"{folder}: no {WORDS} in the first shard; download it again")
-    return {**config, "model_type": str(meta["llama_type"]), "vocab_size": shards[0][WORDS].shape[0]}
+    return {**config, "model_type": str(meta[KIND]), "vocab_size": shards[0][WORDS].shape[0]}
 
 
 def has_shards(folder: Path) -> bool:

@@ -259,8 +259,7 @@ def folder_config(folder: Path) -> dict[str, Any]:
         return {"model_type": "open_clip", **read_json(other)}
     config = read_json(own)
     if "model_type" not in config and (folder / META).is_file():
-        meta = read_json(folder / META)
-        return accessory_config(folder, config, meta) if "llama_type" in meta else config
+        return accessory_config(folder, config, read_json(folder / META))
     beside = COMPOSED.get(str(config.get("model_type")))
     if beside is None:
         return config
