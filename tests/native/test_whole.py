@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from beholder.cards import card
@@ -44,6 +47,25 @@ def test_keys_of_another_length() -> None:
     assert (given - wanted).abs().max() < 0.01
 
 
+@settings(deadline=None, max_examples=60)
+@drawn(
+    st.integers(32, 90),
+    st.integers(0, 200),
+    st.none() | st.integers(1, 300),
+    st.sampled_from([10, 64, 80]),
+)
+def test_queries_behind_earlier_keys(queries: int, before: int, window: int | None, width: int) -> None:
+    """Pieces of a prompt, with windows and without, equal the table of who sees whom."""
+    mask = AttentionMask(causal=True, window=window)
+    q, k, v = (made(1, h, before + queries, width, seed) for seed, h in enumerate((4, 2, 2)))
+    q = q[:, :, before:]
+    allowed = AttentionMask(allowed_B1TS=mask.allowed(queries, before + queries, q.device))
+    with torch.inference_mode():
+        given, wanted = attend_whole(q, k, v, mask, None), attend(q.float(), k.float(), v.float(), allowed)
+    assert given is not None
+    assert (given - wanted).abs().max() < 0.02
+
+
 def test_large_scores_and_many_threads_change_nothing() -> None:
     q, k, v = 30 * made(1, 8, 200, 64), made(1, 8, 200, 64, 1), made(1, 8, 200, 64, 2)
     threads = torch.get_num_threads()
@@ -73,7 +95,7 @@ def test_what_is_not_covered_is_declined() -> None:
         assert attend_whole(q.float(), k.float(), v.float(), ALL, None) is None
         assert attend_whole(q[:, :, :8], k, v, ALL, None) is None
         assert attend_whole(q, k, v[..., :32], ALL, None) is None
-        assert attend_whole(q[:, :, :35], k, v, CAUSAL, None) is None
+        assert attend_whole(q, k[:, :, :35], v[:, :, :35], CAUSAL, None) is None
         assert attend_whole(q, k, v, AttentionMask(segments=(20, 20)), None) is None
         dense = AttentionMask(allowed_B1TS=torch.ones(1, 1, 40, 40, dtype=torch.bool))
         assert attend_whole(q, k, v, dense, None) is None

@@ -6,8 +6,11 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from beholder.errors import BeholderError, UnknownName
+from beholder.parts.blocks import attention
 from beholder.parts.blocks.activations import ACTIVATIONS, activation
 from beholder.parts.blocks.attention import Attention, attend, prepend
 from beholder.parts.blocks.masks import AttentionMask
@@ -49,6 +52,20 @@ def test_masks_reach_the_scores(kv_heads):
     allowed |= torch.eye(5).bool()
     got = attend(q, k, v, AttentionMask(allowed_B1TS=allowed))
     assert torch.allclose(got, plain_attention(q, *repeated, allowed), atol=1e-6)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 9), st.integers(0, 9), st.none() | st.integers(1, 20), st.sampled_from([1, 2, 4]))
+def test_queries_behind_earlier_keys(queries, before, window, kv_heads):
+    """Pieces of queries give what the table of all gives."""
+    mask = AttentionMask(causal=True, window=window)
+    q, (k, v) = torch.randn(2, 4, queries, 8), torch.randn(2, 2, kv_heads, before + queries, 8)
+    allowed = mask.allowed(queries, before + queries, q.device)
+    want = attend(q, k, v, AttentionMask(allowed_B1TS=allowed))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "QUERIES_AT_ONCE", 4)
+        assert torch.allclose(attend(q, k, v, mask), want, atol=1e-6)
+    assert torch.allclose(attend(q, k, v, mask.plus(torch.zeros(1))), want, atol=1e-6)
 
 
 @pytest.mark.parametrize("mask", ["none", "causal", "dense"])

@@ -150,20 +150,17 @@ def test_with_a_state_the_mask_is_the_last_rows_of_the_whole(prompts, steps, win
     assert state.lengths == [length + total for length in prompts]
 
 
-@pytest.mark.parametrize("window", [None, 2, 5, 9])
-def test_cheapest_mask_says_the_same_as_the_dense_one(window):
-    for num_queries in (1, 5):
-        keys = Visibility.causal(1, 5)
-        queries = Visibility.causal(1, num_queries, start=5 - num_queries)
-        mask = AttentionMask.of(queries, keys, window)
-        want = dense_mask(queries, keys.segments_BT, keys.blocks_BT, window)
-        if mask.allowed_B1TS is not None:
-            assert torch.equal(mask.allowed_B1TS[:, 0], want)
-        elif mask.causal:
-            assert torch.equal(torch.ones(5, 5).tril().bool()[None], want)
-        else:
-            assert want.all()
-        assert (mask.allowed_B1TS is None) == (window is None or window >= 5)
+@settings(deadline=None, max_examples=100)
+@given(st.integers(1, 12), st.integers(0, 12), st.none() | st.integers(1, 30), st.booleans())
+def test_cheapest_mask_says_the_same_as_the_dense_one(num_queries, before, window, chunked):
+    keys = Visibility.causal(1, before + num_queries)
+    queries = Visibility.causal(1, num_queries, start=before)
+    mask = AttentionMask.of(queries, keys, window, chunked)
+    want = dense_mask(queries, keys.segments_BT, keys.blocks_BT, window, chunked=chunked)
+    allowed = mask.allowed(num_queries, before + num_queries, torch.device("cpu"))
+    assert want.all() if allowed is None else torch.equal(allowed.expand_as(want[:, None])[:, 0], want)
+    cut = window is not None and window < before + num_queries
+    assert (mask.allowed_B1TS is None) == (not (cut and chunked))
 
 
 @pytest.mark.parametrize("objective", GROUP_TABLES)

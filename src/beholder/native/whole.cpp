@@ -79,16 +79,20 @@ void score(const uint16_t* queries, int64_t channels, const uint8_t* panel, floa
     }
 }
 
-// Scores to weights in bf16, whose sum is given. seen: keys that count, the others weigh nothing.
-float weigh(float* scores, int64_t seen, int64_t keys, uint16_t* weights) {
+// Scores to weights in bf16, whose sum is given. first .. seen - 1: keys that count, the others weigh nothing.
+float weigh(float* scores, int64_t first, int64_t seen, int64_t keys, uint16_t* weights) {
+    const int64_t begin = first / 16 * 16;
+    for (int64_t s = begin; s < first; ++s) scores[s] = -INFINITY;
     for (int64_t s = seen; s < padded(seen, 16); ++s) scores[s] = -INFINITY;
     F most = all(-INFINITY);
-    for (int64_t s = 0; s < seen; s += 16) most = larger(most, load(scores + s));
+    for (int64_t s = begin; s < seen; s += 16) most = larger(most, load(scores + s));
     const F shift = all(-largest(most));
     F total = zero();
     int64_t s = 0;
+    for (; s < begin; s += 16) store_ready(weights + s, zero());
     for (; s < seen; s += 16) {
         F x = exponential(add(load(scores + s), shift));
+        if (s < first) x = _mm512_mask_mov_ps(x, first_lanes(int(first - s)), zero());
         if (s + 16 > seen) x = _mm512_maskz_mov_ps(first_lanes(int(seen - s)), x);
         store_ready(weights + s, x);
         total = add(total, x);
@@ -138,15 +142,19 @@ public:
         }
         const int64_t shared = h / (w.heads / w.kv_heads);
         const uint8_t* kept = w.scratch + 2 * sizes.kept * (b * w.kv_heads + shared);
-        const int64_t last = w.causal ? w.keys - w.queries + first + count : w.keys;  // keys that any of them sees
-        const int64_t keys = padded(last, kKeysInPanel);
+        const int64_t before = w.keys - w.queries + first + 1;  // keys up to the first query's own
+        const int64_t last = w.causal ? before - 1 + count : w.keys;  // that any of them sees
+        const int64_t begin = w.causal && before > w.window ? (before - w.window) / kKeysInPanel * kKeysInPanel : 0;
+        kept += 2 * begin * sizes.channels;
+        const int64_t keys = padded(last - begin, kKeysInPanel);
         for (int64_t key = 0; key < keys; key += kKeysInPanel) {
             score(queries, sizes.channels, kept + 2 * key * sizes.channels, w.scale, scores + key, sizes.keys);
         }
         float totals[kQueries];
         for (int64_t q = 0; q < kQueries; ++q) {
-            const int64_t seen = w.causal && q < count ? w.keys - w.queries + first + q + 1 : last;
-            totals[q] = weigh(scores + q * sizes.keys, seen, keys, weights + q * sizes.keys);
+            const int64_t seen = w.causal && q < count ? before + q : last;
+            const int64_t from = w.causal && q < count && seen - w.window > begin ? seen - w.window - begin : 0;
+            totals[q] = weigh(scores + q * sizes.keys, from, seen - begin, keys, weights + q * sizes.keys);
         }
         for (int64_t four = 0; four < count; four += 4) {
             for (int64_t c = 0; c < sizes.channels; c += 64) put(b, h, first, four, count, c, keys, kept, totals);

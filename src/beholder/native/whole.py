@@ -26,7 +26,7 @@ class Whole(ctypes.Structure):
     _fields_ = (
         *((name, _POINTER) for name in ("q", "k", "v", "y")),
         *((f"{name}_strides", _LONG * 3) for name in ("q", "k", "v", "y")),
-        *((name, _LONG) for name in ("batch", "heads", "kv_heads", "queries", "keys", "width")),
+        *((name, _LONG) for name in ("batch", "heads", "kv_heads", "queries", "keys", "width", "window")),
         *((name, _POINTER) for name in ("scratch", "parallel")),
         *((name, ctypes.c_int32) for name in ("threads", "causal")),
         ("scale", ctypes.c_float),
@@ -59,7 +59,7 @@ def attend_whole(
         and min(queries, keys) >= FEWEST
         and keys <= MOST_KEYS
         and v_BJSK.shape[-1] == width
-        and (queries == keys or not mask.causal)
+        and (queries <= keys or not mask.causal)
         and not (torch.is_grad_enabled() and any(x.requires_grad for x in given))
     )
     if not covered:
@@ -72,6 +72,7 @@ def attend_whole(
         queries=queries,
         keys=keys,
         width=width,
+        window=keys if mask.window is None else mask.window,
         threads=torch.get_num_threads(),
         causal=mask.causal,
         scale=width**-0.5 if scale is None else scale,

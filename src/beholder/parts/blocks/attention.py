@@ -94,6 +94,9 @@ class Attention(MixerConfig):
         return SelfAttention(self, dim, index)
 
 
+QUERIES_AT_ONCE = 256  # behind earlier keys, or with a window; none of their masks is larger
+
+
 @dataclass(frozen=True)
 class ChunkedAttention(Attention):
     """Of the keys in the window those in the query's chunk of so many blocks alone (Llama 4)."""
@@ -118,6 +121,8 @@ def attend(
     trained = q_BHTK.requires_grad and q_BHTK.device.type == "cpu"
     if softcap is not None or sinks_H is not None or (mask.dense and trained):
         return _attend_plainly(q_BHTK, k_BJSK, v_BJSK, mask, scale, softcap, sinks_H)
+    if mask.causal and not mask.dense and (mask.window is not None or q_BHTK.shape[2] < k_BJSK.shape[2]):
+        return _attend_behind(q_BHTK, k_BJSK, v_BJSK, mask, scale)
     if group > 1 and q_BHTK.shape[2] == 1 and mask.bias_BHTS is None:
         # One query per head: the group's heads become queries of the shared keys, and nothing is copied.
         grouped_BJGK = q_BHTK.view(q_BHTK.shape[0], k_BJSK.shape[1], group, -1)
@@ -135,6 +140,23 @@ def attend(
         is_causal=mask.causal and not mask.dense,
         scale=scale,
     )
+
+
+def _attend_behind(
+    q_BHTK: Tensor, k_BJSK: Tensor, v_BJSK: Tensor, mask: AttentionMask, scale: float | None
+) -> Tensor:
+    """`attend` causally where a kernel's own causal flag means something else: some queries after the other, each with the
+    keys that any of them sees.
+    """
+    before = k_BJSK.shape[2] - q_BHTK.shape[2]
+    pieces = []
+    for number, q in enumerate(q_BHTK.split(QUERIES_AT_ONCE, 2)):
+        end = before + number * QUERIES_AT_ONCE + q.shape[2]
+        start = 0 if mask.window is None else max(0, end - q.shape[2] - mask.window + 1)
+        allowed = mask.allowed(q.shape[2], end - start, q.device)
+        seen = AttentionMask(allowed_B1TS=None if q.shape[2] == 1 else allowed)
+        pieces.append(attend(q, k_BJSK[:, :, start:end], v_BJSK[:, :, start:end], seen, scale=scale))
+    return torch.cat(pieces, 2)
 
 
 def _attend_by_segment(
@@ -244,9 +266,7 @@ class SelfAttention(Mixer):
             q_BHTK = q_BHTK * self.config.query_scale.factors(step.positions).to(q_BHTK.dtype)
         k_BJTK, v_BJTK, mask = self._kept(k_BJTK, v_BJTK, step)
         if "prefix" in parts:
-            k_BJTK, v_BJTK, mask = prepend(
-                k_BJTK, v_BJTK, parts["prefix"](step.inputs), mask, q_BHTK.shape[2]
-            )
+            k_BJTK, v_BJTK, mask = prepend(k_BJTK, v_BJTK, parts["prefix"](step), mask, q_BHTK.shape[2])
         y_BHTK = self.attend(q_BHTK, k_BJTK, v_BJTK, mask)
         return parts["heads"](y_BHTK, q_BHTK, x_BTD, step) if "heads" in parts else y_BHTK
 

@@ -93,12 +93,14 @@ class Visibility:
 
 @dataclass(frozen=True)
 class AttentionMask:
-    """How one attention masks: no mask at all, the causal flag of the kernel, or (B, 1, T, S) booleans; and what is added
-    to its scores, (B or 1, H or 1, T, S). segments: the one row is sequences of so many tokens, one after the other, that
-    see only themselves, and gets nothing else.
+    """How one attention masks: no mask at all, causally, or by (B, 1, T, S) booleans; and what is added to its scores,
+    (B or 1, H or 1, T, S). causal: queries stand at the end of the keys, query i sees those up to S - T + i, with a window
+    the last so many of them. segments: the one row is sequences of so many tokens, one after the other, that see only
+    themselves, and gets nothing else.
     """
 
     causal: bool = False
+    window: int | None = None
     allowed_B1TS: Tensor | None = None
     bias_BHTS: Tensor | None = None
     segments: tuple[int, ...] = ()
@@ -109,11 +111,11 @@ class AttentionMask:
     ) -> AttentionMask:
         """The cheapest mask that is right for queries that stand at the end of `keys`."""
         num_queries, num_keys = queries.blocks_BT.shape[1], keys.blocks_BT.shape[1]
-        if keys.plain and (window is None or num_keys <= window):
-            if num_queries == 1 or queries.both_ways:
-                return cls()
-            if num_queries == num_keys:
-                return cls(causal=True)
+        within = window is None or num_keys <= window
+        if keys.plain and within and (num_queries == 1 or queries.both_ways):
+            return cls()
+        if keys.plain and not (queries.both_ways or (chunked and not within)):
+            return cls(causal=True, window=None if within else window)
         allowed_BTS = dense_mask(queries, keys.segments_BT, keys.blocks_BT, window, keys.places_BT, chunked)
         if queries.groups_BT is not None and keys.groups_BT is not None:
             query_BT1, key_B1S = queries.groups_BT[:, :, None], keys.groups_BT[:, None]
@@ -131,14 +133,17 @@ class AttentionMask:
             return self
         assert not self.segments, "nothing can be added to the scores of packed sequences"
         total = bias_BHTS if self.bias_BHTS is None else self.bias_BHTS + bias_BHTS
-        return AttentionMask(self.causal, self.allowed_B1TS, total)
+        return AttentionMask(self.causal, self.window, self.allowed_B1TS, total)
 
     def allowed(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor | None:
         """Booleans that broadcast to (B, H, T, S); None where all keys may be seen."""
         if self.allowed_B1TS is not None or not self.causal:
             return self.allowed_B1TS
         ones = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
-        return ones.tril(num_keys - num_queries)[None, None]
+        allowed = ones.tril(num_keys - num_queries)
+        if self.window is not None:
+            allowed = allowed.triu(num_keys - num_queries - self.window + 1)
+        return allowed[None, None]
 
     def additive(self, q_BHTK: Tensor, k_BJSK: Tensor) -> Tensor:
         """Bias and mask as one table in the type of the queries, (B or 1, H or 1, T, S)."""
