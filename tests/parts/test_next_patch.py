@@ -17,7 +17,8 @@ from beholder.parts.heads.next_patch import NextPatch, NextPatchHead, normed_pat
 from beholder.parts.vision import vit as vision
 from beholder.parts.vision.positions import GridTable
 from beholder.planning import prompt_plan
-from beholder.train.pixels import PixelsAndText
+from beholder.train.objectives import Answered, Sum, pixels_and_text
+from beholder.train.objectives.pictures import next_patch
 from tests.toys import TEXT, VIT
 
 SEEN = VIT.but(prefix=True, image_size=42, positions=GridTable("bicubic"))
@@ -127,11 +128,11 @@ def test_a_patch_is_foretold_from_those_before_it_and_words_from_all() -> None:
 
 def test_both_losses_fall_together() -> None:
     model = build(CARD, seed=1).train()
-    item, objective = example(model), PixelsAndText()
+    item, objective = example(model), pixels_and_text
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(25):
-        parts = [PixelsAndText(share)(model, item).item() for share in (0.0, 1.0)]
+        parts = [Sum((Answered(), next_patch), (1.0, share))(model, item).item() for share in (0.0, 1.0)]
         loss = objective(model, item)
         optimizer.zero_grad()
         loss.backward()
@@ -139,5 +140,5 @@ def test_both_losses_fall_together() -> None:
         losses.append((parts[0], parts[1] - parts[0]))
     (text, pixels), (last_text, last_pixels) = losses[0], losses[-1]
     assert last_text < text / 2 and last_pixels < pixels
-    with pytest.raises(BeholderError, match="foretells no patches"):
-        objective(build(TEXT), item)
+    with pytest.raises(BeholderError, match="no head NextPatch"):
+        objective(build(CARD.but(heads=CARD.heads[:1])), item)

@@ -12,7 +12,9 @@ from beholder.data.samples import Sample, Turn
 from beholder.errors import BeholderError
 from beholder.model import Model, build
 from beholder.train.collate import TrainBatch
-from beholder.train.pairs import PairCollator, represented, wrong_pairs
+from beholder.train.objectives.pairs import wrong_pairs
+from beholder.train.objectives.reading import generator_of
+from beholder.train.pairs import PairCollator, represented
 from tests.toys import byte_tokenizer
 
 TITLES = ("a cat", "two", "the sea")
@@ -45,7 +47,7 @@ def test_the_first_stage_adds_contrast_matching_and_captions() -> None:
         ids, lengths, scores = item.batch.ids_BT, item.batch.lengths, output.scores_VB
         own = torch.arange(3)
         contrast = sum(F.cross_entropy(s, own, label_smoothing=0.1) for s in (scores, scores.T)) / 2
-        texts, pictures = wrong_pairs(scores, int(ids.sum()))
+        texts, pictures = wrong_pairs(scores, generator_of(item.batch))
         views, rows = item.batch.views["image"], []
         for view, text in (
             [(i, i) for i in range(3)]

@@ -23,7 +23,7 @@ ALPHA_CLIP_B_16 = clip.CLIP_B_16.but(
                 Trains("branches.image.vision.patch.mask.*", lr=4e-5, weight_decay=0.01),
                 Trains("branches.image.*", lr=4e-7, weight_decay=0.01),
             ),
-            objective="contrastive",
+            objective="contrast",
         ),
     ),
 )

@@ -54,7 +54,7 @@ COSMO_2B = Card(
                 Trains("fusion.*", 5e-4),
                 Trains("heads.*", 5e-4),
             ),
-            objective="next token and contrast",
+            objective="next-token, contrast",
             warmup=500,
         ),
     ),

@@ -61,8 +61,18 @@ EVE_7B_ALIGNING = EVE_7B.but(
     ),
     heads=(NextToken(), TeacherAlignment()),
     stages=(
-        Stage("prealign", rules=(BRANCH, Trains("heads.1.*", lr=4e-4)), batch=512),
-        Stage("pretrain", rules=(Trains("branches.teacher.*"), Trains("*", lr=4e-5)), batch=512),
+        Stage(
+            "prealign",
+            rules=(BRANCH, Trains("heads.1.*", lr=4e-4)),
+            objective="next-token, teacher",
+            batch=512,
+        ),
+        Stage(
+            "pretrain",
+            rules=(Trains("branches.teacher.*"), Trains("*", lr=4e-5)),
+            objective="next-token, teacher",
+            batch=512,
+        ),
     ),
     weights=(),
 )

@@ -46,7 +46,7 @@ IMAGEBIND_HUGE = Card(
         Stage(
             "bind",
             rules=(Trains("branches.image.*"), Trains("branches.*", lr=1e-3)),
-            objective="contrastive",
+            objective="contrast, bound",
         ),
     ),
 )

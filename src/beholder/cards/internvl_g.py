@@ -54,7 +54,7 @@ INTERNVL_C_14B = Card(
     ),
     heads=(Similarity(),),
     prompt=INTERNVL_C,
-    stages=(Stage("contrast", rules=(Trains("*", 1e-3),), objective="contrastive"),),
+    stages=(Stage("contrast", rules=(Trains("*", 1e-3),), objective="contrast"),),
     weights=RELEASE,
 )
 INTERNVL_G_14B = Card(

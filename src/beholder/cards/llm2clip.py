@@ -29,7 +29,7 @@ LLM2CLIP_OPENAI_L_14_336 = Card(
         Stage(
             "captions",
             rules=(Trains("languages.main.decoder.blocks.*", lr=2e-4, rank=16),),
-            objective="text-contrastive",
+            objective="contrast, texts",
         ),
         Stage(
             "pictures",
@@ -37,7 +37,7 @@ LLM2CLIP_OPENAI_L_14_336 = Card(
                 Trains("languages.main.decoder.*"),
                 Trains("*", lr=1e-5, weight_decay=0.05),
             ),
-            objective="contrastive",
+            objective="contrast",
         ),
     ),
 )

@@ -37,7 +37,7 @@ MINI_SEARCH = Card(
                 Trains("heads.0.*", lr=3e-3),
             ),
             data="clip art and icons",
-            objective="pairs",
+            objective="sigmoids",
             steps=1500,
             batch=128,
             accumulate=2,

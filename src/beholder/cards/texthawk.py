@@ -50,6 +50,7 @@ TEXTHAWK_7B = Card(
                 Trains("heads.1.*", lr=2e-5),
                 Trains("languages.main.blocks.*", lr=2e-5, rank=64),
             ),
+            objective="next-token, boxes",
         ),
     ),
 )

@@ -99,7 +99,11 @@ AIMV2_L_14_PROBE = AIMV2_L_14.but(
     vision=vision.AIMV2_L_14.but(pool="query"),
     heads=(Labels(dim=1024, count=1000),),
     stages=(
-        Stage("probe", rules=(Trains("branches.image.vision.pool.*", lr=1e-3), Trains("heads.*", lr=1e-3))),
+        Stage(
+            "probe",
+            rules=(Trains("branches.image.vision.pool.*", lr=1e-3), Trains("heads.*", lr=1e-3)),
+            objective="labels",
+        ),
     ),
     weights=(),
 )
@@ -121,7 +125,7 @@ AIMV2_L_14_PRETRAINING = AIMV2_L_14.but(
     languages=(LanguagePart(AIMV2_DECODER),),
     heads=(NextToken(), NextPatch(patch=14)),
     prompt=formats.PLAIN,
-    stages=(Stage("pretraining", rules=(Trains("*", lr=1e-3),), objective="pixels and text"),),
+    stages=(Stage("pretraining", rules=(Trains("*", lr=1e-3),), objective="next-token, patches"),),
     weights=(),
 )
 AIMV2_WORDS = TextEncoder(
