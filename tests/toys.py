@@ -17,8 +17,8 @@ from beholder.parts.language.decoder import Decoder
 from beholder.parts.language.text_encoder import TextEncoder
 from beholder.parts.vision.positions import GridTable
 from beholder.parts.vision.vit import ViT
+from beholder.prompts.byte_level import byte_tokenizer as byte_tokenizer
 from beholder.prompts.chat import ChatFormat, Turn
-from beholder.prompts.tokenizer import Tokenizer
 
 DECODER = Decoder(
     vocab_size=300,
@@ -84,13 +84,3 @@ DUAL = Card(
     prompt=ChatFormat("toy-dual", user=Turn("", "</s>")),
 )
 ALL = (TEXT, SEES, TILES, DUAL)
-
-
-def byte_tokenizer(controls: tuple[str, ...] = ("</s>", "<s>", "<image>")) -> Tokenizer:
-    """One token per byte, and control tokens: the first (256) is the end, the second the beginning."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    spare = iter(range(256, 512))
-    letters = [chr(byte if byte in printable else next(spare)) for byte in range(256)]
-    tokens = [*letters, *controls]
-    types = [1] * 256 + [3] * len(controls)
-    return Tokenizer.from_gguf_fields(tokens, [], types, pre="gpt-2", bos_id=257, eos_id=256)

@@ -9,15 +9,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import json
 import pkgutil
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from beholder.errors import BeholderError, UnknownName
 
+C = TypeVar("C", bound="Config")
 CONFIG_PACKAGES = ("beholder.parts", "beholder.media", "beholder.prompts", "beholder.cards.schema")
 
 
@@ -51,6 +53,13 @@ class Config:
                 value = inner.but(**{rest: value})
             direct[name] = value
         return dataclasses.replace(self, **direct)
+
+    def entry(self, name: str) -> tuple[Any, Any]:
+        """The value and the declared type of what `but` changes under `name`. Raises `UnknownName`."""
+        names = [field.name for field in dataclasses.fields(self) if field.init]
+        if name not in names:
+            raise UnknownName(f"field of {type(self).__name__}", name, names)
+        return getattr(self, name), _type_hints(type(self))[name]
 
     def tiny(self) -> Self:
         """The same thing at a size that runs in milliseconds: every config field made tiny."""
@@ -95,6 +104,52 @@ def from_data(data: Mapping[str, Any], *, at: str = "") -> Any:
         return cls(**values)
     except TypeError as error:
         raise BeholderError(f"{at or kind}: incomplete {kind} ({error})") from None
+
+
+def set_from_text(config: C, path: str, text: str) -> C:
+    """A copy with the field at `path` set to what `text` says, as on a command line: `steps` "20", `rules.0.lr` "1e-4". Parts
+    of a path are fields, and numbers or names of a tuple's items. Text is JSON where the field takes what it says, else a
+    string.
+
+    Raises `UnknownName` for a path that there is not, `BeholderError` for a value that the field does not take.
+    """
+    return typing.cast(C, _set(config, path.split("."), text, path))
+
+
+def _set(value: Any, names: Sequence[str], text: str, path: str) -> Any:
+    if isinstance(value, tuple):
+        place = _place(value, names[0], path)
+        item = _set(value[place], names[1:], text, path) if len(names) > 1 else None
+        if item is None:
+            raise BeholderError(f"{path}: names an item of a list; name a field of it")
+        return (*value[:place], item, *value[place + 1 :])
+    if not isinstance(value, Config):
+        raise BeholderError(f"{path}: {value!r} has no fields of its own")
+    inner, hint = value.entry(names[0])
+    new = _set(inner, names[1:], text, path) if len(names) > 1 else _from_text(text, hint, path)
+    return value.but(**{names[0]: new})
+
+
+def _place(items: Sequence[Any], name: str, path: str) -> int:
+    names = [str(getattr(item, "name", number)) for number, item in enumerate(items)]
+    if name in names:
+        return names.index(name)
+    if name.isdigit() and int(name) < len(items):
+        return int(name)
+    raise UnknownName(f"{path}: item", name, names)
+
+
+def _from_text(text: str, hint: Any, path: str) -> Any:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    try:
+        return _decode(value, hint, path)
+    except BeholderError:
+        if str not in _alternatives(hint):
+            raise
+        return text
 
 
 _hints: dict[str, dict[str, Any]] = {}

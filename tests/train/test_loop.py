@@ -17,13 +17,14 @@ import pytest
 import torch
 
 from beholder.cards.schema import Stage, Trains
+from beholder.data.order import Order
 from beholder.data.samples import Sample, Turn
 from beholder.errors import BeholderError, UnknownName, WeightsError
 from beholder.model import Model, build
 from beholder.parts.blocks.moe import Experts, Routing
 from beholder.train.checkpoints import Progress, checkpoints
 from beholder.train.collate import Collator, TrainBatch
-from beholder.train.feed import ByNumber, closing_feed
+from beholder.train.feed import closing_feed
 from beholder.train.guards import Guard
 from beholder.train.loop import Settings, Watch, done, train_stage
 from beholder.train.objectives import Grounded, Words, next_token
@@ -174,7 +175,7 @@ def test_an_error_in_the_data_reaches_the_caller_and_leaves_no_thread(tmp_path: 
 def test_batches_come_in_order_from_any_step() -> None:
     def taken(**share: int) -> list[list[str]]:
         with closing_feed(
-            Plain(), lambda samples: [s.key for s in samples], ByNumber(64, 3), 4, 1, **share
+            Plain(), lambda samples: [s.key for s in samples], Order(Plain(), None, 3), 4, 1, **share
         ) as feed:
             return feed.take(2)
 
@@ -240,9 +241,9 @@ def test_grounding_adds_a_share_of_the_words_loss() -> None:
 
 def test_a_longer_run_goes_on_with_the_last_stage_alone(tmp_path: Path) -> None:
     first, second = STAGE.but(name="one", rules=STAGE.rules[:1], steps=2), STAGE.but(steps=2)
-    assert run(fresh(), COLLATE, [Task(first, Plain()), Task(second, Plain())], tmp_path)
+    assert run(fresh(), COLLATE, [Task(first, Plain()), Task(second, Plain())], tmp_path).finished
     longer = [Task(first.but(steps=4), Plain()), Task(second.but(steps=4), Plain())]
-    assert run(fresh(), COLLATE, longer, tmp_path)
+    assert run(fresh(), COLLATE, longer, tmp_path).finished
     assert [len(metrics(tmp_path / name)) for name in ("one", "join")] == [2, 4]
 
 
@@ -251,11 +252,13 @@ def test_trained_tensors_put_on_base_weights_give_the_trained_model(tmp_path: Pa
     model = fresh()
     base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     tasks = [Task(STAGE.but(name="one", rules=STAGE.rules[:1]), Plain()), Task(STAGE, Plain())]
-    assert run(model, COLLATE, tasks, tmp_path)
+    assert run(model, COLLATE, tasks, tmp_path).finished
     trained = {name: tensor.load() for name, tensor in open_weights(tmp_path / TRAINED).items()}
     assert all(tensor.dtype == torch.bfloat16 for tensor in trained.values())
     written = (tmp_path / TRAINED).stat().st_mtime_ns
-    assert run(fresh(), COLLATE, tasks, tmp_path) and (tmp_path / TRAINED).stat().st_mtime_ns == written
+    assert (
+        run(fresh(), COLLATE, tasks, tmp_path).finished and (tmp_path / TRAINED).stat().st_mtime_ns == written
+    )
     again = build(SEES)
     again.load_state_dict(with_trained(base, trained))
     item = COLLATE([Plain()[0], Plain()[1]])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import InitVar, dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Self
@@ -14,6 +13,7 @@ from beholder.media.geometry import Geometry
 from beholder.media.plan import Grid, View
 from beholder.media.sound import SoundFront
 from beholder.media.stretches import Stretches
+from beholder.parts.adapters.base import Adapter, deep_enough
 from beholder.parts.codecs.contract import CodecConfig
 from beholder.parts.contracts import (
     AudioConfig,
@@ -96,9 +96,13 @@ class CodecPart(Config):
 
 @dataclass(frozen=True)
 class Trains(Config):
-    """How parameters whose name matches `pattern` (as in `fnmatch`) train. lr 0 freezes them. rank: a low-rank
-    adapter of that rank trains in place of each matching matrix (LoRA, 2106.09685), with alpha = 2 * rank. above: of layers
-    (`blocks.{}`), those from this number on alone.
+    """How parameters whose name matches `pattern` (as in `fnmatch`) train. lr 0 freezes them. above: of layers (`blocks.{}`),
+    those from this number on alone. layer_decay: a layer's rate is lr times this to the power of the number of layers
+    above it in its stack; what stands in front of all layers counts as one layer more (2106.08254, section 3.2).
+
+    adapter: what trains in place of what matches, by name (`lora`, `rslora`, `dora`, `mixture`, `ia3`, `bottleneck`, `prefix`,
+    `prompt`, `p-tuning`, `zero-init`) or as a config of `parts.adapters`; `lora` where there is a rank and no name. rank: of
+    an adapter that is given by name, or its number of channels or tokens; of LoRA alpha is twice the rank.
     """
 
     pattern: str
@@ -106,12 +110,18 @@ class Trains(Config):
     weight_decay: float = 0.0
     rank: int = 0
     above: int = 0
+    adapter: str | Adapter = ""
+    layer_decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.layer_decay <= 1:
+            raise BeholderError(
+                f"rule {self.pattern!r}: layer_decay {self.layer_decay}; it must be above 0 and at most 1"
+            )
 
     def matches(self, name: str) -> bool:
         """Whether the rule speaks of the parameter called `name`."""
-        layer = re.search(r"\.blocks\.(\d+)\.", name) if self.above else None
-        deep = not self.above or (layer is not None and int(layer[1]) >= self.above)
-        return deep and fnmatchcase(name, self.pattern)
+        return deep_enough(name, self.above) and fnmatchcase(name, self.pattern)
 
     def tiny(self) -> Trains:
         return self.but(above=min(self.above, 1))
@@ -180,7 +190,7 @@ class Card(Config):
     """A system as data. `vision`, `connector`, `images` and `language` are short for the one-branch, one-language case.
 
     system: the exact id in the catalogue; paper: arXiv number. tasks: what fixed prompts select. drawing: prompts for another
-    model that its answers hold.
+    model that its answers hold. adapters: what is put on the built parts.
     """
 
     name: str
@@ -197,6 +207,7 @@ class Card(Config):
     drawing: Drawing | None = None
     stages: tuple[Stage, ...] = ()
     weights: tuple[Source, ...] = ()
+    adapters: tuple[Adapter, ...] = ()
     vision: InitVar[EncoderConfig | None] = None
     connector: InitVar[ConnectorConfig | None] = None
     images: InitVar[Geometry | None] = None
@@ -241,6 +252,11 @@ class Card(Config):
         """The language part that answers, None where a card has none."""
         return next((part.config for part in self.languages if part.name == "main"), None)
 
+    @property
+    def virtual_tokens(self) -> int:
+        """Places that adapters take in front of every text."""
+        return sum(adapter.virtual_tokens for adapter in self.adapters)
+
     def but(self, **changes: Any) -> Self:
         """A variant. Besides the fields, the short names change the one branch (`vision`, `connector`, `images`) or the
         main language part (`language`).
@@ -267,6 +283,16 @@ class Card(Config):
                 for part in changes.get("languages", self.languages)
             )
         return super().but(**changes)
+
+    def entry(self, name: str) -> tuple[Any, Any]:
+        """Of a field, or of the part that a short name stands for."""
+        if name == "vision":
+            return self._only_branch().encoders[0], EncoderConfig
+        if name in ("connector", "images"):
+            return self._only_branch().entry("connector" if name == "connector" else "geometry")
+        if name == "language":
+            return self.main, LanguageConfig
+        return super().entry(name)
 
     def _only_branch(self) -> Branch:
         if len(self.branches) != 1:

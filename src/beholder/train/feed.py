@@ -23,20 +23,6 @@ class Order(Protocol):
         ...
 
 
-class ByNumber:
-    """Batch n has samples n * batch and so on, from the start again after the last one."""
-
-    def __init__(self, length: int, batch: int) -> None:
-        self.length, self.batch = length, batch
-
-    def batches(self, first: int) -> Iterator[Sequence[int]]:
-        """Numbers of the samples of batch `first` and of all later ones."""
-        number = first
-        while True:
-            yield [index % self.length for index in range(number * self.batch, (number + 1) * self.batch)]
-            number += 1
-
-
 class Feed:
     """Batches in order; `waited` counts the seconds that were spent waiting for them."""
 

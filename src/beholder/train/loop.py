@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from beholder.cards.schema import Stage
+from beholder.data.order import Order as Numbers
 from beholder.data.samples import Dataset
 from beholder.errors import BeholderError
 from beholder.model import Model
@@ -26,7 +27,7 @@ from beholder.train.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from beholder.train.feed import ByNumber, Collate, Feed, Order, closing_feed
+from beholder.train.feed import Collate, Feed, Order, closing_feed
 from beholder.train.gradients import Gradients, draws, gradients_of
 from beholder.train.guards import Guard
 from beholder.train.objectives import Objective, next_token
@@ -151,8 +152,9 @@ class _Loop:
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.average = Average(self.plan.trained, stage.ema) if stage.ema else None
         others: dict[str, Stateful] = {} if self.average is None else {"average": self.average}
-        if isinstance(objective, Stateful):
-            others["objective"] = objective
+        carried: object = objective
+        if isinstance(carried, Stateful):
+            others["objective"] = carried
         self.carried = Carried(self.plan, self.optimizer, len(dataset), others)
         self.progress = load_checkpoint(settings.folder, self.carried) or Progress()
         self.guard = Guard(settings.divergence)
@@ -179,7 +181,7 @@ class _Loop:
 
     def _steps(self) -> None:
         stage, settings, world = self.stage, self.settings, self.world
-        order = settings.order or ByNumber(len(self.dataset), stage.batch)
+        order = settings.order or Numbers(self.dataset, None, stage.batch)
         first = self.progress.step * stage.accumulate
         self.model.train()
         with ExitStack() as stack:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from beholder.cards.schema import Stage
+from beholder.cards.schema import Card, Stage
 from beholder.data.samples import Dataset
 from beholder.model import Model
 from beholder.train.checkpoints import Progress, checkpoints, trained_tensors
-from beholder.train.collate import Collator
-from beholder.train.loop import Settings, train_stage
+from beholder.train.feed import Collate, Order
+from beholder.train.loop import Settings, Watch, train_stage
 from beholder.train.objectives import Objective, next_token
+from beholder.train.resolution import at_side
 from beholder.weights.files import write_safetensors
 
 TRAINED = "trained.safetensors"
@@ -20,21 +21,47 @@ TRAINED = "trained.safetensors"
 
 @dataclass(frozen=True)
 class Task:
-    """A stage with its data. share: of the run's time, where that is limited."""
+    """A stage with its data. share: of the run's time, where that is limited. collate: what makes the stage's batches out of
+    the card at its side, the run's own where None; order: which samples they have, by number where None; watch: what is
+    looked at meanwhile.
+    """
 
     stage: Stage
     dataset: Dataset
     objective: Objective = next_token
     share: float = 1.0
+    collate: Callable[[Card], Collate] | None = None
+    order: Order | None = None
+    watch: Watch | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """model: the one that was given, or its successor where a stage sees pictures of another side. finished: False where a
+    signal stopped the run.
+    """
+
+    model: Model
+    finished: bool
 
 
 def run(
-    model: Model, collate: Collator, tasks: Sequence[Task], folder: Path, *, minutes: float | None = None
-) -> bool:
-    """Train through all tasks. False where a signal stopped the run; the same call then goes on with the stage that was
-    begun last. What has been trained so far is written to `trained.safetensors` in `folder` at every checkpoint.
+    model: Model,
+    collate: Collate,
+    tasks: Sequence[Task],
+    folder: Path,
+    *,
+    minutes: float | None = None,
+    settings: Settings | None = None,
+) -> Outcome:
+    """Train through all tasks. The same call goes on with the stage that was begun last. What has been trained so far is
+    written to `trained.safetensors` in `folder` at every checkpoint.
+
+    minutes: of training in all; the schedules end with them. settings: of every stage, but for folder, seconds, and what its
+    task says.
     """
     stages = tuple(task.stage for task in tasks)
+    common = settings or Settings(folder)
 
     def save(model: Model, progress: Progress) -> None:
         metadata = {"card": model.card.name, "step": str(progress.step), "samples": str(progress.samples)}
@@ -42,12 +69,25 @@ def run(
 
     total = sum(task.share for task in tasks)
     for number, task in enumerate(tasks):
-        later_began = any(checkpoints(folder / later.stage.name) for later in tasks[number + 1 :])
-        seconds = None if minutes is None else 60 * minutes * task.share / total
-        settings = Settings(folder / task.stage.name, seconds=seconds, closed=later_began)
+        if task.stage.side:
+            model = at_side(model, task.stage.side)
+        chosen = replace(
+            common,
+            folder=folder / task.stage.name,
+            seconds=None if minutes is None else 60 * minutes * task.share / total,
+            closed=any(checkpoints(folder / later.stage.name) for later in tasks[number + 1 :]),
+            order=task.order,
+            watch=task.watch,
+        )
         result = train_stage(
-            model, task.stage, task.dataset, collate, settings, objective=task.objective, on_checkpoint=save
+            model,
+            task.stage,
+            task.dataset,
+            collate if task.collate is None else task.collate(model.card),
+            chosen,
+            objective=task.objective,
+            on_checkpoint=save,
         )
         if not result.finished:
-            return False
-    return True
+            return Outcome(model, finished=False)
+    return Outcome(model, finished=True)
