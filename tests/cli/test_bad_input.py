@@ -256,7 +256,7 @@ def test_drawing_goes_nowhere_it_should_not(run: Run, bad_pictures: dict[str, Pa
     [
         ("not json", ("questions.jsonl line 2", "not JSON")),
         ('{"picture": "cat.jpg", "question": "What?"}', ("line 2", "answer")),
-        ("[]", ("line 2", "picture")),
+        ("[]", ("line 2", "a list, not an object")),
     ],
 )
 def test_file_of_questions_is_checked(run: Run, tmp_path: Path, line: str, said: tuple[str, ...]) -> None:

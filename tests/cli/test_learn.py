@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from beholder.cli.learn import QuestionFile
+from beholder.data.question_file import QuestionFile
 from tests.cli.conftest import Run
 
 

@@ -1,4 +1,4 @@
-"""Training and evaluation data: pictures with questions and answers. Modules load when they are first asked for."""
+"""Training and evaluation data: pictures with questions and answers, and conversations. Modules load when first asked for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,36 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from beholder.data.easy_vqa import EasyVQA
-    from beholder.data.samples import Dataset, Mixture, Sample, Turn
+    from beholder.data.order import Buckets, Near, Order, Packed
+    from beholder.data.question_file import QuestionFile
+    from beholder.data.readers.open import open_data
+    from beholder.data.samples import Conversation, Dataset, Mixture, Sample, Turn
     from beholder.data.scenes import Scenes
 
-__all__ = ["Dataset", "EasyVQA", "Mixture", "Sample", "Scenes", "Turn", "tasks"]
+__all__ = [
+    "Buckets",
+    "Conversation",
+    "Dataset",
+    "EasyVQA",
+    "Mixture",
+    "Near",
+    "Order",
+    "Packed",
+    "QuestionFile",
+    "Sample",
+    "Scenes",
+    "Turn",
+    "open_data",
+    "tasks",
+]
 
-_HOMES = {"EasyVQA": "easy_vqa", "Scenes": "scenes"}  # the others are at home in `samples`
+_HOMES = {
+    "EasyVQA": "easy_vqa",
+    "QuestionFile": "question_file",
+    "Scenes": "scenes",
+    "open_data": "readers.open",
+    **dict.fromkeys(("Buckets", "Near", "Order", "Packed"), "order"),
+}  # the others are at home in `samples`
 
 
 def tasks() -> tuple[str, ...]:

@@ -1,0 +1,149 @@
+"""What all readers give: rows by number, each at a place that errors name."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from beholder.errors import BeholderError, MediaError
+from beholder.prompts.messages import Message
+
+
+class Place(NamedTuple):
+    """A row of a file, counted from 1; `unit` is what the file counts (row, line, sample)."""
+
+    file: str
+    number: int
+    unit: str = "row"
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.unit} {self.number}"
+
+
+class RowError(BeholderError):
+    """A row that cannot be used: what is wrong with which field, and what to do. `kind` groups alike problems."""
+
+    def __init__(self, place: Place, field: str, kind: str, what: str, remedy: str) -> None:
+        self.place, self.field, self.kind, self.what, self.remedy = place, field, kind, what, remedy
+        super().__init__(f"{place}{', ' + field if field else ''}: {what}; {remedy}")
+
+
+class Rows(Protocol):
+    """Rows of a file, by number. root: the folder that paths of pictures begin at."""
+
+    root: Path
+
+    def __len__(self) -> int: ...
+
+    def place(self, index: int) -> Place: ...
+
+    def row(self, index: int) -> Mapping[str, Any]:
+        """The fields of a row. Raises `RowError` where it cannot be read."""
+        ...
+
+    def sizes(self) -> Any:
+        """Bytes of each row as an array, as a guess of its length; None where only reading would tell."""
+        ...
+
+    @property
+    def run(self) -> int | None:
+        """How many neighbours are quickest read together; None where any row is as near as the next."""
+        ...
+
+
+class Slice(NamedTuple):
+    """`size` bytes of a file from `offset` on: a picture within a shard."""
+
+    path: Path
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """A row as a conversation whose pictures are not decoded yet. sources: paths, bytes, slices of files, arrays or Pillow
+    pictures, one for each place `Picture()`, in order; fields: the field that names each.
+    """
+
+    messages: tuple[Message, ...]
+    sources: tuple[Any, ...]
+    key: str
+    place: Place
+    fields: tuple[str, ...] = ()
+
+
+def source_of(value: Any, place: Place, field: str, root: Path) -> Any:
+    """What stands in a row for a picture as something `media.decode` reads: a path below `root`, bytes, an array, ...
+
+    Raises `RowError` for what is no picture.
+    """
+    if isinstance(value, Mapping):  # an Image feature of Hugging Face's datasets, or {"url": ...}
+        value = next((value[name] for name in ("bytes", "path", "url") if value.get(name) is not None), None)
+    if isinstance(value, str):
+        return _path(value, place, field, root)
+    if isinstance(value, (bytes, bytearray, memoryview, Slice, Path)) or hasattr(
+        value, "__array_interface__"
+    ):
+        return value
+    got = "nothing" if value is None else f"a {type(value).__name__}"
+    raise RowError(
+        place, field, "wrong type", f"{got} where a picture belongs", "give a path or the bytes of a file"
+    )
+
+
+def _path(text: str, place: Place, field: str, root: Path) -> Any:
+    if text.startswith("data:"):
+        head, _, body = text.partition(",")
+        if not head.endswith(";base64"):
+            raise RowError(
+                place, field, "wrong type", "a data: address that is not base64", "encode it as base64"
+            )
+        try:
+            return base64.b64decode(body, validate=True)
+        except binascii.Error:
+            raise RowError(
+                place, field, "broken picture", "base64 that cannot be decoded", "encode it again"
+            ) from None
+    if "://" in text[:12]:
+        raise RowError(
+            place,
+            field,
+            "wrong type",
+            f"an address ({text[:60]}), which is not fetched",
+            "save the picture and name its file",
+        )
+    if not text or "\0" in text:
+        raise RowError(
+            place, field, "wrong type", "an empty path", "name the picture's file, or leave the field out"
+        )
+    return root / text
+
+
+def loaded(source: Any) -> Any:
+    """A source as `media.decode` takes it."""
+    return source.read() if isinstance(source, Slice) else source
+
+
+def named(reader: Callable[[], Any], what: str) -> Any:
+    """What `reader` gives; system errors become one line that says what could not be read."""
+    try:
+        return reader()
+    except FileNotFoundError:
+        raise BeholderError(f"{what}: no such file; check the path") from None
+    except IsADirectoryError:
+        raise BeholderError(f"{what}: is a folder where a file belongs; name a file in it") from None
+    except PermissionError:
+        raise BeholderError(f"{what}: may not be read; check its permissions") from None
+    except MediaError:
+        raise
+    except OSError as error:
+        raise BeholderError(f"{what}: cannot be read ({error.strerror or error}); check the file") from None
