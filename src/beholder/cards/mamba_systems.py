@@ -1,9 +1,9 @@
 """Cobra (2403.14520), VL-Mamba (2403.13600) and LongLLaVA (2409.02889): systems whose language models are state spaces.
 
-Cobra: h-zhao1997/cobra cobra/conf/models.py, cobra/models/vlms/cobra.py (pictures in front of all
-words), cobra/models/backbones/vision/dinosiglip_vit.py (both see 384 pixels); mamba-2.8b-zephyr's vocabulary is
-padded to 50280. VL-Mamba: two and four directions of scans in front of an MLP; nothing was released, and the width of scans is
-ours. LongLLaVA: FreedomIntelligence/LongLLaVA llava/model (bilinear pooling to 12 x 12, the `2d` of resamplePooling), cli.py
+Cobra: h-zhao1997/cobra cobra/conf/models.py, cobra/models/vlms/cobra.py (pictures in front of all words),
+cobra/models/backbones/vision/dinosiglip_vit.py (timm's encoders: both see 384 pixels, DINOv2's table is of 518, SigLIP has the
+exact GELU); mamba-2.8b-zephyr's vocabulary is padded to 50280. VL-Mamba: two and four directions of scans in front of an MLP;
+nothing was released, and the width of scans is ours. LongLLaVA: FreedomIntelligence/LongLLaVA llava/model (bilinear pooling to 12 x 12, the `2d` of resamplePooling), cli.py
 (marks; the one behind the last frame is left out there) and utils/dense_downcycling.py (the 9B has one expert, an MLP).
 """
 
@@ -20,11 +20,12 @@ from beholder.parts.fusion.splice import Splice
 from beholder.parts.heads.next_token import NextToken
 from beholder.parts.language import sizes_recurrent as language
 from beholder.parts.vision import sizes as vision
-from beholder.parts.vision.positions import BICUBIC
+from beholder.parts.vision.positions import GridTable
 from beholder.parts.vision.rescaled import Rescaled
 from beholder.parts.vision.vit import Take
 from beholder.prompts import formats, formats_adapters
 
+OF_PATCHES = GridTable("bicubic", antialias=True, patches=True)
 LAST_BUT_ONE = Take((-2,), norm=False)
 ALIGN = Stage("align", rules=(Trains("branches.image.connector.*", lr=1e-3),), batch=256)
 BOTH = (Trains("branches.image.connector.*", lr=2e-5), Trains("languages.main.*", lr=2e-5))
@@ -41,14 +42,16 @@ COBRA = Card(
             encoders=(
                 Rescaled(
                     vision.DINOV2_L_14_REGISTERS.but(
-                        image_size=384, pool=None, positions=BICUBIC, take=LAST_BUT_ONE
+                        pool=None, mask_token=False, positions=OF_PATCHES, take=LAST_BUT_ONE
                     ),
                     mean=IMAGENET_MEAN,
                     std=IMAGENET_STD,
                     seen_mean=HALF,
                     seen_std=HALF,
                 ),
-                vision.SIGLIP_SO400M_14.but(image_size=384, pool=None, take=LAST_BUT_ONE),
+                vision.SIGLIP_SO400M_14.but(
+                    image_size=384, pool=None, take=LAST_BUT_ONE, **{"mlp.act": "gelu"}
+                ),
             ),
             geometry=Fixed(size=(384, 384)),
             connector=Concat((Way((0,)), Way((1,))), then=Mlp(depth=3, first=4)),

@@ -1,7 +1,8 @@
 """Video-ChatGPT (2306.05424): means over space and over time of CLIP's patches, one matrix, LLaVA's language model.
 
-video_chatgpt/inference.py and model/video_chatgpt.py of mbzuai-oryx/Video-ChatGPT. Its words for patches and marks stand behind
-the 32,003 of LLaVA-Lightning-7B-v1-1.
+video_chatgpt/inference.py, eval/model_utils.py (frames are stretched to squares by their nearest pixels) and
+model/video_chatgpt.py of mbzuai-oryx/Video-ChatGPT. Its words for patches and marks stand behind the 32,003 of
+LLaVA-Lightning-7B-v1-1.
 """
 
 from beholder.cards.schema import Branch, Card, Source, Stage, Trains
@@ -25,7 +26,7 @@ VIDEO_CHATGPT_7B = Card(
         Branch(
             encoders=(vision.CLIP_L_14.but(pool=None, take=Take(layers=(-2,), norm=False)),),
             connector=SpaceAndTime(Linear()),
-            geometry=Fixed(size=(224, 224), fit="crop", mean=CLIP_MEAN, std=CLIP_STD),
+            geometry=Fixed(size=(224, 224), filter="nearest", mean=CLIP_MEAN, std=CLIP_STD),
             frames=Frames(100, apart=False),
         ),
     ),
@@ -35,6 +36,8 @@ VIDEO_CHATGPT_7B = Card(
     prompt=formats.VIDEO_CHATGPT,
     stages=(Stage("instruct", rules=(Trains("branches.image.connector.*", lr=2e-5),), batch=32),),
     weights=(
-        Source("hub", "MBZUAI/Video-ChatGPT-7B", note="the matrix alone, beside LLaVA-Lightning-7B-v1-1"),
+        Source(
+            "hub", "MBZUAI/Video-ChatGPT-7B", note="the matrix and the words, beside LLaVA-Lightning-7B-v1-1"
+        ),
     ),
 )

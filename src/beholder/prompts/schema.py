@@ -78,6 +78,17 @@ def vocabulary(data: Mapping[str, Any]) -> dict[str, int]:
     return dict(vocab) if isinstance(vocab, Mapping) else {name: i for i, (name, _) in enumerate(vocab)}
 
 
+def with_words(data: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """The same tokenizer with those of `words` that it lacks as special tokens behind all others, in order."""
+    added = added_tokens(data)
+    ids = {**vocabulary(data), **{entry["content"]: entry["id"] for entry in added}}
+    new = [word for word in words if word not in ids]
+    first = max(ids.values(), default=-1) + 1
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    further = [{"id": first + number, "content": word, **plain} for number, word in enumerate(new)]
+    return {**data, "added_tokens": [*added, *further]} if new else dict(data)
+
+
 def with_hidden(data: Mapping[str, Any], hidden: Mapping[str, str]) -> dict[str, Any]:
     """The same tokenizer with tokens renamed, ids unchanged, so that no text leads to them. Nothing is put
     around a text any more.

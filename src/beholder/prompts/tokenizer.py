@@ -102,13 +102,14 @@ class Tokenizer:
         return cls(_read_tokenizer(Path(path)), bos=bos, eos=eos, pad=pad)
 
     @classmethod
-    def from_folder(cls, folder: str | Path) -> Tokenizer:
+    def from_folder(cls, folder: str | Path, *, words: Sequence[str] = ()) -> Tokenizer:
         """The tokenizer of an official or beholder folder: `tokenizer.json`, with the roles of tokens from
-        `tokenizer_config.json`, `special_tokens_map.json` and `generation_config.json` where they exist.
+        `tokenizer_config.json`, `special_tokens_map.json` and `generation_config.json` where they exist. words: what official
+        code adds behind its vocabulary.
         """
         folder = Path(folder)
         try:
-            return cls._read(folder)
+            return cls._read(folder, words)
         except BeholderError:
             raise
         except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -117,7 +118,7 @@ class Tokenizer:
             ) from None
 
     @classmethod
-    def _read(cls, folder: Path) -> Tokenizer:
+    def _read(cls, folder: Path, words: Sequence[str]) -> Tokenizer:
         path = folder / TOKENIZER_FILE
         if not path.is_file():
             raise BeholderError(
@@ -127,7 +128,7 @@ class Tokenizer:
         for name in ("special_tokens_map.json", CONFIG_FILE):
             if (folder / name).is_file():
                 config |= _read_json(folder / name)
-        data = schema.with_config(_read_tokenizer(path), config)
+        data = schema.with_words(schema.with_config(_read_tokenizer(path), config), words)
         ids = {entry["id"]: entry["content"] for entry in schema.added_tokens(data)}
         ends = [schema.name_of(config.get("eos_token")), *config.get("eos_tokens", ())]
         if (folder / "generation_config.json").is_file():

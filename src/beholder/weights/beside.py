@@ -44,7 +44,7 @@ COMPOSED: Mapping[str, Composition] = {
     "bliva_vicuna": Composition("llm_model", "llm_proj", patches=True),
     "bliva_flant5": Composition("t5_model", "t5_proj", patches=True),
 }
-LANGUAGES = (*sorted({composition.language for composition in COMPOSED.values()}), "llm")
+LANGUAGES = (*sorted({composition.language for composition in COMPOSED.values()}), "llm", "language_model")
 ENCODER, QUERIES = "visual_encoder", "q_former_model"
 OF_QUERIES = ("Qformer.", "query_tokens", "ln_vision.")  # what is taken of BLIP-2's first stage
 ADAPTER = re.compile(r"(\w+\.)base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight")
@@ -86,11 +86,11 @@ def with_encoders(folder: Path, config: Mapping[str, Any], weights: LazyTensors)
     for name in towers if "mm_vision_tower" in config or count else ():
         prefix = f"model.{name}.vision_tower."
         if (folder / name).is_dir() and not any(key.startswith(prefix) for key in weights):
-            found |= {prefix + key: tensor for key, tensor in _seeing(folder / name).items()}
+            found |= {prefix + key: tensor for key, tensor in seeing(folder / name).items()}
     return found
 
 
-def _seeing(folder: Path) -> dict[str, LazyTensor]:
+def seeing(folder: Path) -> dict[str, LazyTensor]:
     """What a folder's encoder of pictures has, without the text tower that it was trained with."""
     own = folder / "open_clip_model.safetensors"
     weights = open_weights(own if own.is_file() else folder)
@@ -98,11 +98,12 @@ def _seeing(folder: Path) -> dict[str, LazyTensor]:
     return {key.removeprefix(TRUNK): weights[key] for key in weights if key.startswith(inside)}
 
 
-def with_settings(folder: Path, config: dict[str, Any], language: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A composed folder's settings with those of its language model, where they are not in them already. language: what its
-    folder's `config.json` holds, None where there is no such folder. Raises `WeightsError` where neither has them.
+def with_settings(
+    folder: Path, config: dict[str, Any], key: str, language: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """A folder's settings with those of its language model under `key`, where they are not in them already. language: what the
+    `config.json` in its folder `key` holds, None where there is none. Raises `WeightsError` where neither has them.
     """
-    key = COMPOSED[str(config["model_type"])].language
     if isinstance(config.get(key), Mapping):
         return config
     if language is None:

@@ -33,6 +33,7 @@ from beholder.weights.beside import (
     with_settings,
 )
 from beholder.weights.files import open_weights
+from beholder.weights.gathered import GATHERED, further_words, gathered_weights, kind_of
 from beholder.weights.gguf_files import read_metadata
 from beholder.weights.layout import Binding, Layout, to_own
 from beholder.weights.lazy import LazyTensor, LazyTensors, Shape, lazy
@@ -201,7 +202,8 @@ def open_named(
         opened = replace(opened, widened=slow_half_to_float(opened.model))
     places = (folder, *(folder / name for name in LANGUAGES))
     words = next((place for place in places if (place / "tokenizer.json").is_file()), None)
-    return opened, None if words is None else Tokenizer.from_folder(words)
+    added = further_words(opened.published.config) if opened.published else ()
+    return opened, None if words is None else Tokenizer.from_folder(words, words=added)
 
 
 def labelled(read: Card, chosen: Card) -> Card:
@@ -260,17 +262,22 @@ def folder_config(folder: Path) -> dict[str, Any]:
     config = read_json(own)
     if "model_type" not in config and (folder / META).is_file():
         return accessory_config(folder, config, read_json(folder / META))
-    beside = COMPOSED.get(str(config.get("model_type")))
-    if beside is None:
+    config = kind_of(config) or config
+    kind = str(config.get("model_type"))
+    known = COMPOSED.get(kind) or GATHERED.get(kind)
+    if known is None or known.language is None:
         return config
-    language = folder / beside.language / "config.json"
-    return with_settings(folder, config, read_json(language) if language.is_file() else None)
+    language = folder / known.language / "config.json"
+    inner = read_json(language) if language.is_file() else None
+    return with_settings(folder, config, known.language, inner)
 
 
 def folder_weights(folder: Path, config: Mapping[str, Any]) -> LazyTensors:
     """What in a folder holds its weights: open_clip's have a file of their own beside those of other libraries."""
     if str(config.get("model_type")) in COMPOSED:
         return composed_weights(folder, config)
+    if str(config.get("model_type")) in GATHERED:
+        return gathered_weights(folder, config)
     if set(APART) <= set(config):
         return weights_apart(folder)
     if has_shards(folder):

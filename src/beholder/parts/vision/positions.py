@@ -26,7 +26,7 @@ class GridTable(Config):
     `Idefics3VisionEmbeddings`); `bilinear` or `bicubic`, smoothed where `antialias`. offset: added to the new sides when
     the scale is computed (0.1 in DINO, 2104.14294, and DINOv2's first weights). corners: the outermost entries stay at the
     corners (ViLT). spare: there is a first entry that nothing reads (HunYuan-VL).
-    cls_last: the class token's entry is the last one (Llama 4).
+    cls_last: the class token's entry is the last one (Llama 4). patches: there are entries of patches alone (timm's DINOv2).
     """
 
     resize: str | None = None
@@ -36,6 +36,7 @@ class GridTable(Config):
     corners: bool = False
     spare: bool = False
     cls_last: bool = False
+    patches: bool = False
 
     def __post_init__(self) -> None:
         if self.resize not in RESIZES:

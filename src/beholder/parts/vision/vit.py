@@ -209,7 +209,8 @@ class VisionTransformer(Encoder):
         table = config.positions if isinstance(config.positions, (GridTable, FrameTable)) else None
         every = isinstance(table, GridTable) and table.registers
         spare = isinstance(table, GridTable) and table.spare
-        self.placed = 0 if table is None else config.front if every else int(config.cls or spare)
+        cls = config.cls and not (isinstance(table, GridTable) and table.patches)
+        self.placed = 0 if table is None else config.front if every else int(cls or spare)
         places = config.side**2 * (table.frames if isinstance(table, FrameTable) else 1)
         if isinstance(table, FrameTable) and not table.learned:
             table, self.placed = None, 0

@@ -1,0 +1,105 @@
+"""Releases that hold what was trained alone, and whose code fetches the rest: a folder with the authors' files as safetensors
+(`beholder convert`), and in folders inside, named as their code names them, what they took, as its own authors released it.
+
+    Cobra             config.json and checkpoints/latest-checkpoint.safetensors; dino_featurizer/, siglip_featurizer/
+    Video-ChatGPT     config.json: {"model_type": "VideoChatGPT"}; video_chatgpt-7B.safetensors; language_model/, vision_tower/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from beholder.errors import WeightsError
+from beholder.weights.beside import seeing
+from beholder.weights.files import open_weights
+from beholder.weights.lazy import LazyTensor
+
+
+class Gathered(NamedTuple):
+    """A kind of release. parts: what goes before the names of weights in each folder inside. language: that of the language
+    model, where its settings are there. trained: the file of what was trained; None: the only one. words: what the code adds
+    behind the language model's vocabulary; tables are lengthened by zeros for those that were not trained.
+    """
+
+    parts: Mapping[str, str]
+    language: str | None = None
+    trained: str | None = None
+    words: tuple[str, ...] = ()
+
+
+# by `model_type`
+GATHERED: Mapping[str, Gathered] = {
+    # h-zhao1997/cobra: cobra/models/load.py, cobra/models/backbones/vision/dinosiglip_vit.py
+    "cobra": Gathered(
+        {f"{name}_featurizer": f"vision_backbone.{name}_featurizer." for name in ("dino", "siglip")},
+        trained="checkpoints/latest-checkpoint.safetensors",
+    ),
+    # mbzuai-oryx/Video-ChatGPT: video_chatgpt/eval/model_utils.py
+    "VideoChatGPT": Gathered(
+        {"language_model": "", "vision_tower": "vision_tower."},
+        language="language_model",
+        words=("<vid_patch>", "<vid_start>", "<vid_end>"),
+    ),
+}
+# a section of `config.json`, what it holds, and the type that files lack
+SECTIONS = (("model", "vision_backbone_id", "cobra"),)
+TABLES = ("model.embed_tokens.weight", "lm_head.weight")
+
+
+def kind_of(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Settings that the authors' code keeps in a section, with their type; None for all other files."""
+    for section, key, kind in SECTIONS:
+        inner = config.get(section)
+        if "model_type" not in config and isinstance(inner, Mapping) and key in inner:
+            return {**inner, "model_type": kind}
+    return None
+
+
+def further_words(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is added behind the tokenizer's vocabulary."""
+    known = GATHERED.get(str(config.get("model_type")))
+    return known.words if known else ()
+
+
+def gathered_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, LazyTensor]:
+    """All weights under the names of the authors' whole model; what was trained stands before what it was trained on. Raises
+    `WeightsError` naming the folder that is missing.
+    """
+    kind = str(config["model_type"])
+    known = GATHERED[kind]
+    own = folder / known.trained if known.trained else folder
+    trained = open_weights(own if own.exists() else folder)
+    found: dict[str, LazyTensor] = {}
+    for name, prefix in known.parts.items():
+        if (folder / name).is_dir():
+            weights = open_weights(folder / name) if name == known.language else seeing(folder / name)
+            found |= {prefix + key: tensor for key, tensor in weights.items()}
+        elif not any(key.startswith(prefix) for key in trained if key not in TABLES):
+            raise WeightsError(
+                f"{folder}: {kind} was released without {name}; put its folder at {folder / name}"
+            )
+    found |= trained
+    language: Any = config.get(known.language) if known.language else None
+    if known.words and isinstance(language, Mapping):
+        rows = int(language.get("vocab_size", 0)) + len(known.words)
+        found |= {name: _lengthened(found[name], rows) for name in TABLES if name in found}
+    return found
+
+
+def _lengthened(table: LazyTensor, rows: int) -> LazyTensor:
+    """With rows of zeros behind its own, up to `rows`."""
+    missing = rows - table.shape[0]
+    if missing <= 0:
+        return table
+
+    def read(dtype: torch.dtype | None) -> Tensor:
+        own_ND = table.load(dtype)
+        return torch.cat((own_ND, own_ND.new_zeros(missing, *table.shape[1:])))
+
+    return replace(table, shape=(rows, *table.shape[1:]), read=read)
