@@ -1,0 +1,298 @@
+"""A recipe: a card, where its parts' weights come from, and its stages with their data. Data, not code; `train` runs it."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+
+from beholder.cards.schema import Card, Stage
+from beholder.config import Config, set_from_text
+from beholder.data.order import Order
+from beholder.data.samples import Dataset
+from beholder.errors import BeholderError, UnknownName
+from beholder.files import write_text_atomic
+from beholder.model import Model, build
+from beholder.prompts.byte_level import byte_tokenizer
+from beholder.train.looks import answering
+from beholder.train.loop import Settings, Watch
+from beholder.train.processes import ALONE, World
+from beholder.train.run import Outcome, Task, run
+
+if TYPE_CHECKING:
+    from beholder.prompts.tokenizer import Tokenizer
+    from beholder.train.feed import Collate
+
+TINY_RATE = 3e-3  # largest learning rate at tiny size; the stage's others keep their ratios to it
+TINY_STEPS = 60
+TINY_BATCH = 8
+TINY_CONTEXT = 2048
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+OF_PAIRS = (
+    "contrast",
+    "sigmoids",
+    "masked-words",
+)  # objectives of pictures and the texts that belong to them
+RECIPE = "RECIPE"  # what a recipe's file calls it
+WRITTEN = "recipe.json"
+
+
+@dataclass(frozen=True)
+class Lesson(Config):
+    """One stage with its data.
+
+    data: a file or folder that `beholder.data.open_data` reads, or several as `mix:`; small: the same at tiny size. caption:
+    what is asked about pictures that have a caption alone. held_out: data whose loss is watched. share: of the run's minutes.
+    """
+
+    stage: Stage
+    data: str = ""
+    small: str = ""
+    caption: str = ""
+    held_out: str = ""
+    share: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """The stage's."""
+        return self.stage.name
+
+    def entry(self, name: str) -> tuple[Any, Any]:
+        """Also of the stage's fields, unless the lesson has one so called."""
+        try:
+            return super().entry(name)
+        except UnknownName:
+            return self.stage.entry(name)
+
+    def but(self, **changes: Any) -> Self:
+        own = self.__dataclass_fields__
+        outer = {path: value for path, value in changes.items() if path.partition(".")[0] in own}
+        inner = {path: value for path, value in changes.items() if path not in outer}
+        if inner:
+            outer["stage"] = outer.get("stage", self.stage).but(**inner)
+        return super().but(**outer)
+
+
+@dataclass(frozen=True)
+class Start(Config):
+    """Where the weights of one part come from: `part` is its name in the model, such as `languages.main`; `source` a card's
+    name, a folder or a hub id; `of` the part's name there, where it is another.
+    """
+
+    part: str
+    source: str
+    of: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe(Config):
+    """A whole run. start: weights of parts; what none names begins at random. source: weights of the whole system, before
+    those of parts. tokenizer: a folder; else that of the language part's weights.
+
+    size: `full`, or `tiny`: a model of two narrow layers on the lessons' tiny data, to try a recipe within seconds. out: the
+    run's folder. minutes: of training in all, None for steps alone. look: steps between looks at held-out data.
+    checkpoint: minutes between checkpoints. recompute: less memory for more time, `Settings.recompute`.
+    """
+
+    card: Card
+    stages: tuple[Lesson, ...]
+    source: str = ""
+    start: tuple[Start, ...] = ()
+    tokenizer: str = ""
+    size: str = "full"
+    out: str = ""
+    precision: str = "bfloat16"
+    device: str = "cpu"
+    seed: int = 0
+    minutes: float | None = None
+    look: int = 200
+    checkpoint: float = 5.0
+    recompute: bool = False
+    divergence: float = 0.0
+    board: bool = True
+
+    def __post_init__(self) -> None:
+        for what, value, known in (
+            ("size", self.size, ("full", "tiny")),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if value not in known:
+                raise UnknownName(what, value, known)
+
+    def at_tiny_size(self) -> Recipe:
+        """The same recipe for a tiny model and tiny data, in float32; each stage's rates are raised so that the largest one
+        teaches a small random model something in its few steps.
+        """
+        card = self.card.tiny()
+        if card.main is not None and hasattr(card.main, "context"):
+            card = card.but(**{"language.context": max(TINY_CONTEXT, card.main.context)})
+        stages = tuple(
+            lesson.but(stage=tiny_stage(lesson.stage), data=lesson.small, held_out="")
+            for lesson in self.stages
+        )
+        return self.but(card=card, stages=stages, source="", start=(), tokenizer="", precision="float32")
+
+
+def tiny_stage(stage: Stage) -> Stage:
+    """The stage for a tiny model: few steps of small batches at higher rates, pictures at the tiny card's side."""
+    largest = max((rule.lr for rule in stage.rules), default=0.0)
+    factor = TINY_RATE / largest if largest else 1.0
+    rules = tuple(rule.tiny().but(lr=rule.lr * factor) for rule in stage.rules)
+    steps = min(stage.steps, TINY_STEPS)
+    return stage.but(
+        rules=rules,
+        steps=steps,
+        batch=min(stage.batch, TINY_BATCH),
+        accumulate=1,
+        warmup=min(stage.warmup, steps // 10),
+        side=0,
+    )
+
+
+def read_recipe(file: Path) -> Recipe | None:
+    """The recipe that a Python file holds as RECIPE; None where it holds none, as one that is a program of its own."""
+    if not file.is_file():
+        raise BeholderError(f"{file}: no such recipe; give a Python file, such as recipes/llava.py")
+    held = runpy.run_path(str(file), run_name="beholder.recipe").get(RECIPE)
+    if held is not None and not isinstance(held, Recipe):
+        raise BeholderError(
+            f"{file}: {RECIPE} is a {type(held).__name__}, not a beholder.train.recipe.Recipe"
+        )
+    return held
+
+
+def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """The recipe with settings such as `stages.align.steps=100` or `card.language.num_layers=2`. `size=tiny` is taken first, so
+    that others speak of the tiny one. Raises `BeholderError` for one without `=`, `UnknownName` for a path there is not.
+    """
+    pairs = []
+    for setting in settings:
+        path, given, text = setting.partition("=")
+        if not given:
+            raise BeholderError(
+                f"{setting!r} is no setting; write path=value, such as stages.align.steps=100"
+            )
+        pairs.append((path, text))
+    for path, text in sorted(pairs, key=lambda pair: pair[0] != "size"):
+        recipe = set_from_text(recipe, path, text)
+        if path == "size" and recipe.size == "tiny":
+            recipe = recipe.at_tiny_size()
+    return recipe
+
+
+def train(recipe: Recipe, world: World = ALONE) -> Outcome:
+    """Run a recipe in its folder `out`, or go on with it. Raises `BeholderError` where a stage has no data, and all that the
+    loop raises.
+    """
+    if not recipe.out:
+        raise BeholderError("the recipe has no folder; add out=runs/NAME")
+    out = Path(recipe.out)
+    model, tokenizer = starting(recipe)
+    if world.leads:
+        write_text_atomic(out / WRITTEN, recipe_text(recipe))
+    tasks = [task(lesson, recipe, tokenizer) for lesson in recipe.stages]
+    settings = Settings(
+        out,
+        precision=PRECISIONS[recipe.precision],
+        checkpoint=60 * recipe.checkpoint,
+        recompute=recipe.recompute,
+        divergence=recipe.divergence,
+        board=recipe.board,
+        world=world,
+    )
+    collate = collator(model.card, tokenizer, recipe.stages[0].stage)
+    return run(model, collate, tasks, out, minutes=recipe.minutes, settings=settings)
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The recipe as JSON."""
+    import json
+
+    return json.dumps(recipe.to_data(), indent=1) + "\n"
+
+
+def starting(recipe: Recipe) -> tuple[Model, Tokenizer]:
+    """The model as the run begins, and the tokenizer."""
+    from beholder.prompts.tokenizer import Tokenizer
+    from beholder.weights.open import open_named
+
+    tokenizer: Tokenizer | None = Tokenizer.from_folder(recipe.tokenizer) if recipe.tokenizer else None
+    if recipe.source:
+        opened, found = open_named(recipe.source, device=recipe.device, dtype=torch.float32)
+        model, tokenizer = opened.model, tokenizer or found
+    else:
+        model = build(recipe.card, device=recipe.device, seed=recipe.seed)
+    for start in recipe.start:
+        opened, found = open_named(start.source, device=recipe.device, dtype=torch.float32)
+        put_part(model, start, opened.model)
+        if start.part.startswith("languages.main"):
+            tokenizer = tokenizer or found
+    if tokenizer is None:
+        if recipe.size != "tiny":
+            raise BeholderError("no tokenizer is known; add tokenizer=FOLDER with a tokenizer.json")
+        tokenizer = byte_tokenizer()
+    return model, tokenizer
+
+
+def put_part(model: Model, start: Start, source: Model) -> None:
+    """Copy one part's weights. Raises `BeholderError` where either has no such part, or tensors do not fit: rows of words that
+    one has more of are left as they are.
+    """
+    try:
+        target, given = model.get_submodule(start.part), source.get_submodule(start.of or start.part)
+    except AttributeError as error:
+        raise BeholderError(f"start {start.part} from {start.source}: {error}") from None
+    values = dict(given.state_dict())
+    for name, tensor in target.state_dict().items():
+        value = values.pop(name, None)
+        if value is None or value.shape[1:] != tensor.shape[1:]:
+            have = "nothing" if value is None else f"a tensor of {tuple(value.shape)}"
+            raise BeholderError(
+                f"start {start.part} from {start.source}: {name} is {tuple(tensor.shape)} here, {have} there"
+            )
+        rows = min(len(value), len(tensor)) if tensor.dim() else None
+        tensor[:rows].copy_(value[:rows]) if tensor.dim() else tensor.copy_(value)
+
+
+def task(lesson: Lesson, recipe: Recipe, tokenizer: Tokenizer) -> Task:
+    """A lesson with its data opened."""
+    from beholder.data import open_data
+    from beholder.train.objectives import named
+
+    if not lesson.data:
+        what = "tiny data" if recipe.size == "tiny" else "data"
+        raise BeholderError(
+            f"stage {lesson.name} has no {what}; add stages.{lesson.name}.data=PATH ({lesson.stage.data or 'your own'})"
+        )
+    dataset: Dataset = open_data(lesson.data, caption=lesson.caption)
+    stage = lesson.stage
+
+    def collate(card: Card) -> Collate:
+        return collator(card, tokenizer, stage)
+
+    watch = None
+    if lesson.held_out:
+        held_out = open_data(lesson.held_out, caption=lesson.caption)
+        watch = Watch(held_out, recipe.look, answer=answering(held_out, tokenizer))
+    return Task(
+        stage,
+        dataset,
+        objective=named(stage.objective, tokenizer),
+        share=lesson.share,
+        collate=collate,
+        order=Order(dataset, stage.seed, stage.batch),
+        watch=watch,
+    )
+
+
+def collator(card: Card, tokenizer: Tokenizer, stage: Stage) -> Collate:
+    """What makes the batches that a stage's objective reads."""
+    from beholder.train.collate import Collator
+    from beholder.train.pairs import PairCollator
+
+    of_pairs = stage.objective.startswith(OF_PAIRS)
+    return PairCollator(card, tokenizer) if of_pairs else Collator(card, tokenizer)
