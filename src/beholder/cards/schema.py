@@ -134,8 +134,8 @@ SCHEDULES = ("cosine", "linear", "constant", "wsd")
 class Stage(Config):
     """One stage of training. rules: the first that matches a parameter decides; what none matches is frozen.
 
-    steps, batch (samples of a batch), accumulate (batches a step), clip (largest gradient norm), seed (of the order of samples and of
-    random draws). side: pixels per side of pictures in this stage, 0 for the card's own.
+    steps, batch (samples of a batch), accumulate (batches a step), clip (largest gradient norm), seed (of the order of samples
+    and of random draws). side: pixels per side of pictures in this stage, 0 for the card's own.
     schedule: how learning rates go after `warmup` steps of linear rise: `cosine` and `linear` fall from the first step on to
     `floor` of the rates, `constant` stays, `wsd` (warm-up, stable, decay: 2404.06395, section 4) stays and falls linearly in
     the last `decay` of the schedule. betas, eps: of AdamW. ema: decay of an exponential moving average of what trains, which
