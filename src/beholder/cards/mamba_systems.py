@@ -3,8 +3,9 @@
 Cobra: h-zhao1997/cobra cobra/conf/models.py, cobra/models/vlms/cobra.py (pictures in front of all words),
 cobra/models/backbones/vision/dinosiglip_vit.py (timm's encoders: both see 384 pixels, DINOv2's table is of 518, SigLIP has the
 exact GELU); mamba-2.8b-zephyr's vocabulary is padded to 50280. VL-Mamba: two and four directions of scans in front of an MLP;
-nothing was released, and the width of scans is ours. LongLLaVA: FreedomIntelligence/LongLLaVA llava/model (bilinear pooling to 12 x 12, the `2d` of resamplePooling), cli.py
-(marks; the one behind the last frame is left out there) and utils/dense_downcycling.py (the 9B has one expert, an MLP).
+nothing was released, and the width of scans is ours. LongLLaVA: FreedomIntelligence/LongLLaVA
+llava/model (bilinear pooling to 12 x 12, the `2d` of resamplePooling), cli.py (marks; the one behind the last frame is left out
+there) and utils/dense_downcycling.py (the 9B has one expert, an MLP).
 """
 
 from beholder.cards.schema import Branch, Card, LanguagePart, Source, Stage, Trains

@@ -1,7 +1,8 @@
 """PLLaVA (2404.16994): LLaVA-NeXT's frames, averaged in space and a little in time.
 
-models/pllava/modeling_pllava.py of magic-research/PLLaVA and the paper's section 4.1: 16 frames of 24 x 24 become 16 x 12 x 12.
-What trains: tasks/train/config_pllava_nframe.py. The low-rank change is scaled down when answering (section 3.4).
+models/pllava/{modeling,processing}_pllava.py of magic-research/PLLaVA and the paper's section 4.1: 16 frames of 24 x 24 become
+16 x 12 x 12. What trains: tasks/train/config_pllava_nframe.py. The low-rank change is scaled down when answering (section 3.4):
+to 4 of 128 (scripts/demo.sh), where training had 32.
 """
 
 from beholder.cards.llava import LLAVA_16_VICUNA_7B
@@ -16,7 +17,7 @@ from beholder.parts.language import sizes as language
 from beholder.prompts import formats_clips as formats
 
 EYES = LLAVA_16_VICUNA_7B.branch().encoders
-FRAME = Fixed(size=(336, 336), mean=CLIP_MEAN, std=CLIP_STD)
+FRAME = Fixed(size=(336, 336), fit="crop", mean=CLIP_MEAN, std=CLIP_STD)
 
 PLLAVA_7B = Card(
     name="pllava-7b",

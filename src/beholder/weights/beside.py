@@ -139,6 +139,26 @@ def has_queries(config: Mapping[str, Any]) -> bool:
     return COMPOSED[str(config["model_type"])].queried and config.get("has_qformer") is not False
 
 
+# peft's names of what it wraps: what it changes, and what else there is
+WRAPPED = re.compile(r"(\w+\.)base_model\.model\.(.+)")
+PLLAVA_ALPHA = 4.0  # magic-research/PLLaVA: scripts/demo.sh and eval.sh
+
+
+def with_adapters_in(config: Mapping[str, Any], weights: LazyTensors) -> LazyTensors:
+    """Weights of a file that holds adapters beside what they change (PLLaVA), under the names of the model without them, the
+    changes multiplied in. Others are as they are.
+    """
+    if "pooling_method" not in config or not any(WRAPPED.fullmatch(key) for key in weights):
+        return weights
+    adapters = {key: tensor for key, tensor in weights.items() if ADAPTER.fullmatch(key)}
+    found: dict[str, LazyTensor] = {}
+    for key, tensor in weights.items():
+        wrapped = WRAPPED.fullmatch(key)
+        if key not in adapters:
+            found[f"{wrapped[1]}{wrapped[2]}".replace(".base_layer.", ".") if wrapped else key] = tensor
+    return found | _adapted(found, adapters, float(config.get("lora_alpha") or PLLAVA_ALPHA))
+
+
 def _first_norm(config: Mapping[str, Any], found: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
     """The norm behind the encoder where there is no Q-Former with which it was trained: as it is made, and in no file."""
     first = found.get(f"{ENCODER}.cls_token")

@@ -29,6 +29,7 @@ from beholder.weights.beside import (
     LANGUAGES,
     composed_weights,
     weights_apart,
+    with_adapters_in,
     with_encoders,
     with_settings,
 )
@@ -283,9 +284,8 @@ def folder_weights(folder: Path, config: Mapping[str, Any]) -> LazyTensors:
     if has_shards(folder):
         return accessory_weights(folder, config)
     own = folder / "open_clip_model.safetensors"
-    return with_encoders(
-        folder, config, open_weights(own if "model_cfg" in config and own.is_file() else folder)
-    )
+    weights = open_weights(own if "model_cfg" in config and own.is_file() else folder)
+    return with_encoders(folder, config, with_adapters_in(config, weights))
 
 
 def read_folder_config(folder: Path, config: Mapping[str, Any]) -> Reading:

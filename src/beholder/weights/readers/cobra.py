@@ -1,5 +1,5 @@
-"""Cobra's `config.json`, its `model` section (h-zhao1997/cobra cobra/conf/models.py): names of parts that its code fetches, which
-are on the card (`weights/gathered.py`). Released: cobra/models/registry.py.
+"""Cobra's `config.json`, its `model` section (h-zhao1997/cobra cobra/conf/models.py): names of parts that its code fetches,
+which are on the card (`weights/gathered.py`). Released: cobra/models/registry.py.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from beholder.media.clips import Frames
 from beholder.media.geometry import CLIP_MEAN, CLIP_STD, AnyRes, Fixed, Geometry
 from beholder.parts.connectors.pooling import GridPool, TileCap
 from beholder.parts.connectors.projections import Mlp
+from beholder.parts.connectors.temporal import ClipPool
 from beholder.parts.contracts import ConnectorConfig
 from beholder.parts.fusion.splice import Splice
 from beholder.parts.heads.next_token import NextToken
@@ -214,10 +215,32 @@ def _video_llava_frames(side: int) -> Frames:
     return Frames(8, spread="ends", apart=False, run=0, geometry=geometry)
 
 
+def _pllava(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
+    """PLLaVA (2404.16994), whose files have LLaVA's type; magic-research/PLLaVA tasks/eval/model_utils.py sets frames and cells
+    anew. Its processor is CLIP's, whatever the file of the model that it was trained from says.
+    """
+    way = fields.get("pooling_method", "avg")
+    if way != "avg" or not fields.get("use_pooling", True):
+        raise UnknownName("config.json: pooling_method", way if way != "avg" else "none", ("avg",))
+    fields.ignore("pooling_shape", "frame_shape", "num_frames", "lora_alpha", "image_grid_pinpoints")
+    frame = geometry if isinstance(geometry, Fixed) else None
+    kin = Kin(around=lambda _, projector: ClipPool(projector), place="then.")
+    read = _llava(fields, name, frame, kin=kin)
+    branch = read.card.branch()
+    (eyes,) = branch.encoders
+    assert isinstance(eyes, ViT)
+    size = (eyes.image_size, eyes.image_size)
+    frame = frame or Fixed(size=size, fit="crop", mean=CLIP_MEAN, std=CLIP_STD)
+    branch = branch.but(geometry=frame, frames=Frames(16, apart=False))
+    return replace(read, card=read.card.but(branches=(branch,)), stages=text_stages())
+
+
 def _either(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
-    """Files of the authors' first code have the same type."""
+    """Files of the authors' first code have the same type, and so have PLLaVA's."""
     if "mm_vision_tower" in fields:
         return own_llava(fields, name, geometry)
+    if "pooling_method" in fields:
+        return _pllava(fields, name, geometry)
     return _llava(fields, name, geometry, kin=Kin())
 
 
