@@ -17,6 +17,9 @@ from beholder.cards.schema import Branch, Card
 from beholder.errors import BeholderError, UnknownName
 from beholder.media.plan import Features, PicturePlan
 from beholder.media.regions import Region
+from beholder.parts.adapters.apply import put_on
+from beholder.parts.adapters.base import Adapter
+from beholder.parts.adapters.mixtures import collecting
 from beholder.parts.blocks.masks import PADDING, Visibility
 from beholder.parts.contracts import (
     SLOTS,
@@ -167,14 +170,31 @@ class Model(nn.Module):
         self.languages = nn.ModuleDict({part.name: part.config.build() for part in card.languages})
         self.codecs = nn.ModuleDict({part.name: part.config.build() for part in card.codecs})
         self.heads = nn.ModuleList(head.build(main) for head in card.heads)
-        self.layer_parts = {}
-        if main is not None:
-            parts = [fusion.layer_parts(main) for fusion in self._fusions]
-            self.layer_parts = merge_layer_parts(parts, main.num_layers)
+        self.adapters = nn.ModuleList()
+        self.standing: tuple[Adapter, ...] = ()
+        self.layer_parts = self._layer_parts()
+        for adapter in card.adapters:
+            put_on(self, adapter)
+
+    def stand(self, adapter: Adapter, module: Fusion) -> None:
+        """Take in an adapter that stands in language layers; raises `BeholderError` where a place in a layer is taken."""
+        self.adapters.append(module)
+        try:
+            self.layer_parts = self._layer_parts()
+        except BeholderError:
+            del self.adapters[-1]
+            raise
+        self.standing = (*self.standing, adapter)
+
+    def _layer_parts(self) -> dict[int, dict[str, nn.Module]]:
+        main = self.card.main
+        if main is None:
+            return {}
+        return merge_layer_parts([fusion.layer_parts(main) for fusion in self._fusions], main.num_layers)
 
     @property
     def _fusions(self) -> list[Fusion]:
-        return [fusion for fusion in self.fusion if isinstance(fusion, Fusion)]
+        return [fusion for fusion in (*self.fusion, *self.adapters) if isinstance(fusion, Fusion)]
 
     @property
     def language(self) -> Language:
@@ -269,7 +289,13 @@ class Model(nn.Module):
         """The language part's hidden states for what `prepare` gave, or for a piece of it behind those that `state` holds."""
         layers = self.card.main.num_layers if self.card.main else 0
         taps = {depth for head in self.card.heads for depth in head.taps(layers)}
-        return self.language(inputs, state, layer_parts=self.layer_parts, taps=sorted(taps))
+        with collecting() as losses:
+            output = self.language(inputs, state, layer_parts=self.layer_parts, taps=sorted(taps))
+        if not losses:
+            return output
+        added = {name: torch.stack(each).sum() for name, each in losses.items()}
+        added = {name: loss + output.aux_losses.get(name, 0) for name, loss in added.items()}
+        return replace(output, aux_losses={**output.aux_losses, **added})
 
     def _draft(self, batch: Batch, state: State | None) -> LanguageInputs:
         ids_BT = batch.ids_BT
@@ -282,6 +308,8 @@ class Model(nn.Module):
             lengths, ids_BT.shape[1], starts=starts, device=ids_BT.device
         )
         positions = visibility.blocks_BT if batch.positions is None else batch.positions
+        if self.card.virtual_tokens:
+            positions = positions + self.card.virtual_tokens
         if state is not None and state.shift_B is not None:
             positions = positions + state.shift_B[:, None]
         no_words_BT = (ids_BT >= main.num_readable) | (ids_BT < 0)

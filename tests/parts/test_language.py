@@ -111,8 +111,8 @@ class Heads(Around):
 class Prefix(Around):
     """Three keys every query sees."""
 
-    def forward(self, inputs):
-        shape = (len(inputs.ids_BT), 2, 3, 8)
+    def forward(self, step):
+        shape = (len(step.inputs.ids_BT), 2, 3, 8)
         return torch.ones(shape), self.gate * torch.ones(shape)
 
 

@@ -8,13 +8,8 @@ from torch import nn
 
 from beholder.errors import BeholderError
 from beholder.model import build
-from beholder.parts.blocks.lora import (
-    AdaptedLinear,
-    adapter_tensors,
-    adapters,
-    apply_adapters,
-    merge_adapters,
-)
+from beholder.parts.adapters.apply import adapter_tensors, adapters, apply_adapters, merge_adapters
+from beholder.parts.adapters.low_rank import Lora, LowRankLinear
 from tests.toys import TEXT
 
 
@@ -51,7 +46,7 @@ def test_the_change_is_b_times_a_times_alpha_over_rank() -> None:
 
 def test_gradients_are_those_of_the_formula() -> None:
     x = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
-    layer = AdaptedLinear(nn.Linear(6, 4, dtype=torch.float64), rank=2, alpha=5.0)
+    layer = LowRankLinear(nn.Linear(6, 4, dtype=torch.float64), Lora(rank=2, alpha=5.0))
     layer.lora_a.data, layer.lora_b.data = layer.lora_a.data.double(), torch.randn(4, 2, dtype=torch.float64)
     target = torch.randn(2, 3, 4, dtype=torch.float64)
     wanted = []

@@ -305,7 +305,7 @@ class LayerPart(Protocol):
                    or norm of what the mixer or the MLP reads, which also take some tokens alone, (N, D)
     heads:         (heads_BHTK, queries_BHTK, x_BTD, step) -> what the heads give before they are joined
     between:       (hidden_BTD, step) -> hidden_BTD, behind the mixer's half
-    prefix:        (inputs) -> (keys, values), each (B, heads, P, K), seen by every query
+    prefix:        (step) -> (keys, values), each (B, heads, P, K), seen by every query
     """
 
     def __call__(self, *args: Any) -> Any: ...

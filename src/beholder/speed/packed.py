@@ -16,13 +16,11 @@ from torch import Tensor, nn
 from beholder.errors import BeholderError
 from beholder.model import BranchModule, Model
 from beholder.native.whole import attend_whole, usable
+from beholder.parts.adapters.base import AdaptedLinear
 from beholder.parts.blocks.attention import SelfAttention
-from beholder.parts.blocks.kind_experts import KindExpertsLayer
-from beholder.parts.blocks.latent_attention import LatentSelfAttention
-from beholder.parts.blocks.lora import AdaptedLinear
 from beholder.parts.blocks.mlp import FeedForwardLayer
-from beholder.parts.blocks.moe import ExpertsLayer
 from beholder.parts.blocks.norms import RmsNorm
+from beholder.parts.blocks.read_weights import read_elsewhere
 from beholder.parts.contracts import Context
 from beholder.parts.contracts import Packed as Features
 from beholder.parts.language.decoder import DecoderModel
@@ -40,11 +38,6 @@ from beholder.speed.norms import PackedRmsNorm, packs
 from beholder.speed.precision import Precision
 
 SMALLEST = 1 << 14  # weights of a matrix below which packing gains nothing
-WEIGHT_READ: Mapping[type[nn.Module], tuple[str, ...]] = {  # maps of which a part reads the weight itself
-    LatentSelfAttention: ("k", "v"),
-    ExpertsLayer: ("router",),
-    KindExpertsLayer: ("routers",),
-}
 LEFT_PARTS = {"heads": "a head of its own kind", "codecs": "a codec"}
 
 
@@ -220,9 +213,7 @@ class _Packer:
 
 def _reasons(modules: Mapping[str, nn.Module]) -> dict[str, str]:
     """Why linear maps stay as they are, by name."""
-    read = {
-        f"{name}.{child}" for name, module in modules.items() for child in WEIGHT_READ.get(type(module), ())
-    }
+    read = read_elsewhere(modules)
     reasons = {}
     for name, module in modules.items():
         if not isinstance(module, nn.Linear):
