@@ -104,6 +104,23 @@ def decode(source: Source, *, name: str = "image 1", limits: Limits = DEFAULT_LI
     return _from_bytes(data, name, limits)
 
 
+def picture_size(
+    source: Source, *, name: str = "image 1", limits: Limits = DEFAULT_LIMITS
+) -> tuple[int, int]:
+    """The upright (height, width) that `decode` would give, from the head of the file alone. Raises `MediaError` for what has
+    no such head; the rest may still be damaged.
+    """
+    if isinstance(source, (np.ndarray, Image.Image)):
+        return decode(source, name=name, limits=limits).shape[:2]
+    if isinstance(source, (str, Path)):
+        name, source = _read(source, name, limits)
+    _check_bytes(len(source), name, limits)
+    with _opened(bytes(source), name, limits) as image:
+        _check_size(*image.size, name, limits)
+        width, height = image.size
+        return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
+
+
 def decode_many(sources: Sequence[Source], *, limits: Limits = DEFAULT_LIMITS) -> list[np.ndarray]:
     """`decode` on every source, in threads, in order. Errors name `image 1`, `image 2`, ...; the first is raised."""
     return every(partial(_numbered, limits=limits), range(1, len(sources) + 1), sources)
@@ -189,11 +206,20 @@ def _check_size(width: int, height: int, name: str, limits: Limits) -> None:
 
 
 def _from_bytes(data: bytes, name: str, limits: Limits) -> np.ndarray:
+    with _opened(data, name, limits) as image:
+        return _from_pillow(image, name, limits, _broken(data, name))
+
+
+def _broken(data: bytes, name: str) -> str:
+    return f"{name}: the {_kind(data)} file is truncated or damaged; send the whole file"
+
+
+def _opened(data: bytes, name: str, limits: Limits) -> ImageFile:
+    """A picture whose head was read, and no pixels yet."""
     kind = _kind(data)
     opener = _OPENERS.get(kind)
     if opener is None:
         raise MediaError(f"{name}: {kind} is not a picture this reads; send {ALLOWED}")
-    broken = f"{name}: the {kind} file is truncated or damaged; send the whole file"
     try:
         image = opener(io.BytesIO(data))
         many_pages = kind == "TIFF" and _has_second_page(image)
@@ -202,11 +228,10 @@ def _from_bytes(data: bytes, name: str, limits: Limits) -> np.ndarray:
             f"{name}: more than the limit of {limits.max_pixels:,} pixels; scale it down"
         ) from None
     except DAMAGE:
-        raise MediaError(broken) from None
+        raise MediaError(_broken(data, name)) from None
     if many_pages:
         raise MediaError(f"{name}: a TIFF file of several pages; send one page")
-    with image:
-        return _from_pillow(image, name, limits, broken)
+    return image
 
 
 def _has_second_page(image: Image.Image) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from beholder.config import Config
 from beholder.media.plan import AtMost, Exact, Grid, PicturePlan, Size, View
 from beholder.media.regions import Region
+from beholder.parts.layer_parts import SLOTS as SLOTS
+from beholder.parts.layer_parts import LayerParts as LayerParts
 
 if TYPE_CHECKING:
     from beholder.parts.blocks.masks import Visibility
@@ -290,25 +292,6 @@ class LanguageOutput:
             return self.hidden_BTD[:, -1]
         rows_B = torch.arange(len(self.lengths), device=self.hidden_BTD.device)
         return self.hidden_BTD[rows_B, torch.tensor(self.lengths, device=rows_B.device) - 1]
-
-
-SLOTS = ("sees", "before", "after", "norm1", "qkv", "heads", "out", "between", "norm2", "mlp", "prefix")
-LayerParts = Mapping[int, Mapping[str, nn.Module]]
-
-
-class LayerPart(Protocol):
-    """A module that a fusion puts into a language layer.
-
-    sees:          (hidden_BTD, layer, step) -> None, before the layer: may hide tokens from it and all later ones
-    before, after: (hidden_BTD, inputs, state) -> hidden_BTD, around the layer
-    qkv, out, mlp, norm1, norm2: (x_BTD, base, inputs) -> what base(x_BTD) gives; base is the layer's own projections, MLP
-                   or norm of what the mixer or the MLP reads, which also take some tokens alone, (N, D)
-    heads:         (heads_BHTK, queries_BHTK, x_BTD, step) -> what the heads give before they are joined
-    between:       (hidden_BTD, step) -> hidden_BTD, behind the mixer's half
-    prefix:        (step) -> (keys, values), each (B, heads, P, K), seen by every query
-    """
-
-    def __call__(self, *args: Any) -> Any: ...
 
 
 class LanguageConfig(Config):

@@ -33,6 +33,8 @@ from beholder.train.rows import Answers, Piece, Tree, table
 __all__ = ["Answers", "Collator", "TrainBatch"]
 
 Messages = tuple[Message, ...]
+UNANSWERED = "no token of it is an answer, so nothing can be learned; give an assistant message"
+KEPT = 4096  # plans of pictures of one size that are kept
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,14 @@ class TrainBatch:
     @property
     def num_questions(self) -> int:
         return sum(len(turns) for turns in self.turns)
+
+
+class ItemError(BeholderError):
+    """A sample that a card cannot learn from; `kind` groups alike problems, `detail` leaves out which sample."""
+
+    def __init__(self, key: str, kind: str, detail: str) -> None:
+        self.kind, self.detail = kind, detail
+        super().__init__(f"sample {key}: {detail}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +118,7 @@ class Collator:
             raise BeholderError(f"longest={longest!r}: choose error or cut")
         self.card, self.tokenizer, self.chat, self.main = card, tokenizer, card.prompt, card.main
         self.tokens, self.media, self.longest, self.words = tokens, media, longest, words
+        self._kept: dict[tuple[str, int, int], PicturePlan] = {}
         self.branches = image_branches(card)
         connectors = [branch.connector for branch in self.branches if branch.connector is not None]
         self.asked = any(fusion.reads_prompt for fusion in card.fusion) or any(
@@ -183,18 +194,27 @@ class Collator:
         """A conversation by its answers, where the question is read in a way of its own."""
         (messages,) = part.texts
         ends = [n + 1 for n, message in enumerate(messages) if message.role == "assistant"]
-        if len(ends) < 2 or not (self.asked or self.main.reads_apart):
+        if not ends or not (self.asked or self.main.reads_apart):
             yield part
             return
         for number, end in enumerate(ends):
             yield _cut(part, end, part.turns[number : number + 1])
 
     def _plans(self, branch: Branch, key: str, sizes: Sequence[Size]) -> tuple[PicturePlan, ...]:
-        out = []
-        for number, size in enumerate(sizes):
-            geometry = branch.geometry and branch.geometry.drawn(f"{key}/{number}" if number else str(key))
-            out.append(branch_plan(self.card, branch.but(geometry=geometry), size))
-        return tuple(out)
+        return tuple(
+            self._plan(branch, f"{key}/{number}" if number else key, size)
+            for number, size in enumerate(sizes)
+        )
+
+    def _plan(self, branch: Branch, key: str, size: Size) -> PicturePlan:
+        geometry = branch.geometry and branch.geometry.drawn(str(key))
+        if geometry is not branch.geometry:
+            return branch_plan(self.card, branch.but(geometry=geometry), size)
+        if (kept := (branch.name, *size)) not in self._kept:
+            if len(self._kept) >= KEPT:
+                self._kept.clear()
+            self._kept[kept] = branch_plan(self.card, branch, size)
+        return self._kept[kept]
 
     def _planned(self, part: _Part) -> Iterator[_Planned]:
         """With its tokens, cut to what the card can read. Raises `BeholderError` that names the item."""
@@ -204,8 +224,10 @@ class Collator:
             one = self._written(part, plans)
             if one.tree.longest > self.main.context or (self.tokens and one.tree.width > self.tokens):
                 one = self._shortened(one)
+        except ItemError:
+            raise
         except BeholderError as error:
-            raise BeholderError(f"sample {part.key}: {error}") from None
+            raise ItemError(part.key, "cannot be written", str(error)) from None
         yield one
 
     def _written(self, part: _Part, plans: tuple[tuple[PicturePlan, ...], ...]) -> _Planned:
@@ -214,7 +236,7 @@ class Collator:
             return self._apart(part, plans, own)
         pieces = []
         for text in part.texts:
-            prompt = self._render(text, own)
+            prompt = self._render(part.key, text, own)
             end = len(prompt.ids) - prompt.answer[::-1].index(True)
             start = prompt.spans[-1].stop if prompt.spans else 0
             pieces.append((Piece(place_features(prompt, self.card)[:end], prompt.answer[:end]), start))
@@ -230,13 +252,11 @@ class Collator:
         branches = tuple(Piece(piece.ids[start:], piece.answer[start:]) for piece, _ in pieces)
         return _Planned(part, plans, Tree(trunk, branches))
 
-    def _render(self, text: Messages, plans: Sequence[PicturePlan]) -> Prompt:
+    def _render(self, key: str, text: Messages, plans: Sequence[PicturePlan]) -> Prompt:
         counted = count_regions(self.card, text, plans)
         prompt = render(counted, self.chat, self.tokenizer, plans, generate=False)
         if True not in prompt.answer:
-            raise BeholderError(
-                "no token of it is an answer, so nothing can be learned; give an assistant message"
-            )
+            raise ItemError(key, "no answer", UNANSWERED)
         if not self.asked or text[-1].role != "assistant":
             return prompt
         return replace(prompt, answer=_last_only(prompt.answer))
@@ -247,9 +267,7 @@ class Collator:
         """For a card whose encoder reads the question and whose decoder writes the answer."""
         (text,) = part.texts
         if text[-1].role != "assistant":
-            raise BeholderError(
-                "no token of it is an answer, so nothing can be learned; give an assistant message"
-            )
+            raise ItemError(part.key, "no answer", UNANSWERED)
         counted = count_regions(self.card, text, own)
         whole = render(counted, self.chat, self.tokenizer, own, generate=False)
         asked = render(counted[:-1], self.chat, self.tokenizer, own)
@@ -262,13 +280,13 @@ class Collator:
     def _shortened(self, one: _Planned) -> _Planned:
         """Without its last turns or questions, as many as need be. Nothing else is cut, least of all within a picture."""
         most = min(self.main.context, self.tokens or self.main.context)
-        too_long = BeholderError(
+        part = one.part
+        too_long = (
             f"{one.tree.longest:,} tokens, {one.media:,} of them of pictures; at most {most:,} can be read: shorten it, or "
             "train with longest='cut', which leaves out turns from the end"
         )
         if self.longest == "error":
-            raise too_long
-        part = one.part
+            raise ItemError(part.key, "too long", too_long)
         if len(part.texts) > 1:
             shorter = [
                 replace(part, texts=part.texts[:n], turns=part.turns[:n])
@@ -282,7 +300,7 @@ class Collator:
             cut = self._written(less, plans)
             if cut.tree.longest <= most and (len(cut.part.texts) == 1 or cut.tree.width <= most):
                 return cut
-        raise BeholderError(f"{too_long}; even its first turn alone is too long")
+        raise ItemError(part.key, "too long", f"{too_long}; even its first turn alone is too long")
 
     def _rows(self, planned: Sequence[_Planned]) -> list[list[_Planned]]:
         """Items in rows, each row filled before the next one is begun."""

@@ -136,7 +136,8 @@ def _parted(name: str) -> tuple[str, str]:
 
 def _contents(path: Path) -> dict[str, np.ndarray]:
     """The tables of `Contents`. Raises `BeholderError` for what is no whole tar file."""
-    firsts, offsets, sizes, ends, names, last = [], [], [], [], bytearray(), None
+    firsts, offsets, sizes, ends = list[int](), list[int](), list[int](), list[int]()
+    names, last = bytearray(), None
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:

@@ -8,6 +8,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class ParquetRows:
         self._groups: list[tuple[int, int]] = []
         for number, path in enumerate(paths):
             try:
-                file = named(lambda path=path: parquet.ParquetFile(path, memory_map=True), str(path))
+                file = named(partial(parquet.ParquetFile, path, memory_map=True), str(path))
             except pyarrow("pyarrow").ArrowException as error:
                 raise BeholderError(f"{path}: is no parquet file ({_line(error)}); fetch it again") from None
             self._files.append(file)
