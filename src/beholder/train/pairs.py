@@ -70,15 +70,13 @@ class PairCollator:
         return ids_BT, None if fills else tuple(map(len, rows))
 
     def _answers(self, rows: Sequence[Sequence[int]]) -> Answers:
-        places = [
-            (row, place, ids[place + 1], 1 / (len(ids) - 1))
-            for row, ids in enumerate(rows if self.writes else ())
-            for place in range(len(ids) - 1)
-        ]
-        rows_A, places_A, targets_A = (
-            torch.tensor([p[i] for p in places], dtype=torch.long) for i in range(3)
+        return Answers.of(
+            [
+                (row, place, token, 1 / (len(ids) - 1))
+                for row, ids in enumerate(rows if self.writes else ())
+                for place, token in enumerate(ids[1:])
+            ]
         )
-        return Answers(rows_A, places_A, targets_A, torch.tensor([p[3] for p in places]))
 
     def _ids(self, sample: Sample, turn: int) -> list[int]:
         main = self.card.main

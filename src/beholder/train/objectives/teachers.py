@@ -15,13 +15,14 @@ from torch.nn import functional as F
 
 from beholder.errors import BeholderError
 from beholder.model import Model
+from beholder.parts.blocks.masks import Visibility
 from beholder.parts.contracts import BranchOutput
 from beholder.parts.heads.alignment import TeacherAlignmentHead
 from beholder.prompts.tokenizer import Tokenizer
 from beholder.train.collate import TrainBatch
 from beholder.train.cross_entropy import answer_losses
-from beholder.train.objectives.reading import Reading, Sum, head_of, read
-from beholder.train.objectives.text import Answered, answered_places
+from beholder.train.objectives.reading import Reading, Sum, head_of, read, words_of
+from beholder.train.objectives.text import Answered, answered_places, first_answers
 
 
 def alignment(reading: Reading) -> Tensor:
@@ -163,7 +164,6 @@ class Reference:
                 "a teacher needs the same tokenizer"
             )
 
-    @torch.no_grad()
     def read(self, model: Model, item: TrainBatch) -> Reading:
         """What the reference makes of a batch. Raises `BeholderError` before `prepare`."""
         if self.teacher is None:
@@ -203,7 +203,8 @@ class Distilled(Reference):
         self.temperature, self.share = temperature, share
 
     def __call__(self, model: Model, item: TrainBatch) -> Tensor:
-        wanted_AT = self._scores(self.read(model, item))
+        with torch.no_grad():
+            wanted_AT = self._scores(self.read(model, item))
         shares = (1.0, self.share) if self.share else (1.0,)
         return Sum((lambda reading: self._apart(wanted_AT, reading), Answered())[: len(shares)], shares)(
             model, item
@@ -231,24 +232,27 @@ class Preferred(Reference):
         self.beta = beta
 
     def __call__(self, model: Model, item: TrainBatch) -> Tensor:
-        gains_B2 = _chances(read(model, item)) - _chances(self.read(model, item))
+        with torch.no_grad():
+            before_B2 = _chances(self.read(model, item))
+        gains_B2 = _chances(read(model, item)) - before_B2
         better_B, worse_B = gains_B2.unbind(1)
         return -F.logsigmoid(self.beta * (better_B - worse_B)).mean()
 
 
 def _chances(reading: Reading) -> Tensor:
-    """Logarithms of the chances of both answers of each row, (B, 2). Raises `BeholderError` where a row has not two."""
-    answers, seen = reading.item.answers, reading.item.batch.visibility
-    rows, ids_BT = len(reading.language.hidden_BTD), reading.item.batch.ids_BT
-    assert ids_BT is not None
-    segments_BT = torch.zeros_like(ids_BT) if seen is None else seen.segments_BT
-    segments_A = segments_BT[answers.rows_A, answers.places_A + 1]
-    found = set(zip(answers.rows_A.tolist(), segments_A.tolist(), strict=True))
-    if found != {(row, segment) for row in range(rows) for segment in (1, 2)}:
+    """Logarithms of the chances of the answers, in pairs, (B, 2). Raises `BeholderError` where a question has not two."""
+    item, (ids_BT, lengths) = reading.item, words_of(reading.item.batch)
+    seen = item.batch.visibility or Visibility.causal_rows(lengths, ids_BT.shape[1], device=ids_BT.device)
+    keys = list(first_answers(item, seen))
+    asked = [turn.question for turns in item.turns for turn in turns]
+    if len(asked) != len(keys) or len(keys) % 2 or asked[::2] != asked[1::2]:
         raise BeholderError(
             "a preference needs two answers to each question; give samples of two turns, the better first"
         )
     hidden_AD, targets_A, _ = answered_places(reading)
     losses_A = answer_losses(hidden_AD, reading.model.language.logits, targets_A)
-    sums_BS = losses_A.new_zeros(rows * 2).index_add(0, answers.rows_A * 2 + segments_A - 1, losses_A)
-    return -sums_BS.view(rows, 2)
+    segments_A = seen.segments_BT[item.answers.rows_A, item.answers.places_A + 1]
+    numbers = {key: number for number, key in enumerate(keys)}
+    own_A = [numbers[key] for key in zip(item.answers.rows_A.tolist(), segments_A.tolist(), strict=True)]
+    sums = losses_A.new_zeros(len(keys)).index_add(0, torch.tensor(own_A, device=losses_A.device), losses_A)
+    return -sums.view(-1, 2)

@@ -86,30 +86,40 @@ class PrefixLm:
 
 def prefixed(item: TrainBatch) -> Batch:
     """The batch with the tokens in front of the first answer of each segment in one block. A prefix that only one question
-    follows becomes one with it, so that pictures see the question; several questions behind a picture stay apart.
+    follows becomes one with it, so that pictures see the question; several questions behind a picture stay apart. What an
+    encoder reads for a decoder is read both ways already.
     """
-    ids_BT, lengths = words_of(item.batch)
-    seen = item.batch.visibility or Visibility.causal_rows(lengths, ids_BT.shape[1], device=ids_BT.device)
-    positions = seen.blocks_BT if item.batch.positions is None else item.batch.positions
+    batch, (ids_BT, lengths) = item.batch, words_of(item.batch)
+    if batch.target_BT is not None:
+        return batch
+    seen = batch.visibility or Visibility.causal_rows(lengths, ids_BT.shape[1], device=ids_BT.device)
     segments_BT, blocks_BT = seen.segments_BT.clone(), seen.blocks_BT.clone()
     columns_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
-    first: dict[tuple[int, int], int] = {}
-    for row, place in zip(item.answers.rows_A.tolist(), item.answers.places_A.tolist(), strict=True):
-        key = row, int(segments_BT[row, place + 1])
-        first[key] = min(place, first.get(key, place))
+    first = first_answers(item, seen)
     for (row, segment), place in first.items():
-        own_T = (seen.segments_BT[row] == segment) & (columns_T <= place)
         parent = seen.parents[segment]
-        if parent != PADDING:
-            above_T = seen.segments_BT[row] == parent
-            if len([key for key in first if key[0] == row]) == 1:
-                segments_BT[row, seen.segments_BT[row] == segment] = parent
-                own_T = own_T | above_T
-            else:
-                blocks_BT[row, above_T] = seen.blocks_BT[row, above_T].min()
-        blocks_BT[row, own_T] = seen.blocks_BT[row, own_T].min()
+        own_T = (seen.segments_BT[row] == segment) & (columns_T <= place)
+        above_T = (seen.segments_BT[row] == parent) & (parent != PADDING)
+        siblings = [key for key in first if key[0] == row and seen.parents[key[1]] == parent]
+        if len(siblings) == 1 and parent != PADDING:
+            segments_BT[row, seen.segments_BT[row] == segment] = parent
+            own_T = own_T | above_T
+        for together_T in (own_T, above_T):
+            if together_T.any():
+                blocks_BT[row, together_T] = seen.blocks_BT[row, together_T].min()
     both = replace(seen, segments_BT=segments_BT).sharing(blocks_BT)
-    return replace(item.batch, positions=positions, visibility=both)
+    positions = seen.blocks_BT if batch.positions is None else batch.positions
+    return replace(batch, positions=positions, visibility=both)
+
+
+def first_answers(item: TrainBatch, seen: Visibility) -> dict[tuple[int, int], int]:
+    """(row, segment) -> the place from which its first answer is foretold, in their order."""
+    rows_A, places_A = item.answers.rows_A, item.answers.places_A
+    segments_A = seen.segments_BT[rows_A, places_A + 1]
+    found: dict[tuple[int, int], int] = {}
+    for row, segment, place in zip(rows_A.tolist(), segments_A.tolist(), places_A.tolist(), strict=True):
+        found[row, segment] = min(place, found.get((row, segment), place))
+    return dict(sorted(found.items()))
 
 
 class Masked(NamedTuple):
