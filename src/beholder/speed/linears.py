@@ -1,4 +1,5 @@
-"""Linear maps whose weight lies as the processor's kernels want it. They hold no parameters: they compute and do not train.
+"""Linear maps whose weight lies as the processor's kernels want it. They hold no parameters: they compute and do not train, but
+gradients go through them, by the weight that is computed with, to adapters in front of them.
 
 M rows, K inputs, N outputs, G groups of inputs.
 """
@@ -6,13 +7,15 @@ M rows, K inputs, N outputs, G groups of inputs.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from beholder.errors import BeholderError
+from beholder.parts.blocks.activations import activation
 from beholder.speed.quantise import (
     GROUP,
     MIDDLE,
@@ -53,6 +56,9 @@ class PackedLinear(nn.Module):
         return sum(tensor.numel() * tensor.element_size() for tensor in held)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad and torch.is_grad_enabled():
+            through: Tensor = _Through.apply(x, self)
+            return through
         if x.dtype == self.dtype:
             return self.product(x)
         return self.product(x.to(self.dtype)).to(x.dtype)
@@ -65,6 +71,20 @@ class PackedLinear(nn.Module):
         raise BeholderError(
             "a packed model stays on the processor and in its precision; load it again with other ones"
         )
+
+
+class _Through(torch.autograd.Function):
+    """A packed map with its gradient, that of x W' for the W that is computed with; W is made for the moment."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, packed: PackedLinear) -> Tensor:
+        ctx.packed = packed
+        return packed(x.detach())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        packed: PackedLinear = ctx.packed
+        return (gradient.to(packed.dtype) @ packed.weight.to(packed.dtype)).to(gradient.dtype), None
 
 
 class PlainLinear(PackedLinear):
@@ -221,6 +241,11 @@ class Slice(nn.Module):
         return y[..., self.start : self.start + self.count]
 
 
+def slices(joined: PackedLinear, counts: Sequence[int]) -> list[Slice]:
+    """The maps that a joined one holds, of so many outputs each."""
+    return [Slice(joined, sum(counts[:number]), count) for number, count in enumerate(counts)]
+
+
 class Gated(nn.Module):
     """act(gate(x)) up(x) from one map that gives both."""
 
@@ -239,10 +264,12 @@ class Activated(nn.Module):
     def __init__(self, up: OneDnnLinear, act: str) -> None:
         super().__init__()
         self.__dict__["up"] = up  # owned by the MLP
-        self.names = ONEDNN_ACTIVATIONS[act]
+        self.act, self.names = act, ONEDNN_ACTIVATIONS[act]
 
     def forward(self, x: Tensor) -> Tensor:
         up: OneDnnLinear = self.__dict__["up"]
+        if x.requires_grad and torch.is_grad_enabled():
+            return activation(self.act)(up(x))
         return up.product(x.to(up.dtype), *self.names).to(x.dtype)
 
 

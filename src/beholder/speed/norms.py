@@ -31,6 +31,9 @@ class PackedRmsNorm(nn.Module):
                 ..., : self.dim
             ]
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        if length.requires_grad:
+            inverse = (length.square() + self.dim * self.config.eps).rsqrt()
+            return (x * inverse * self._scaled_D).to(x.dtype)
         inverse = length.square_().add_(self.dim * self.config.eps).rsqrt_()
         return (x * inverse).mul_(self._scaled_D).to(x.dtype)
 
