@@ -139,7 +139,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "hpt": ("hpt-air", "hpt-1.5-air", "hpt-1.5-edge"),
     "texthawk": ("texthawk-7b",),
     "minicpm_v": ("minicpm-v-2", "minicpm-llama3-v-2.5", "minicpm-v-2.6"),
-    "llava_uhd": ("llava-uhd-13b",),
+    "llava_uhd": ("llava-uhd-13b", "llava-uhd-144-13b"),
     "mm1": ("mm1-3b", "mm1-7b", "mm1-30b", "mm1-3b-moe", "mm1-7b-moe"),
     "qwen_audio": ("qwen-audio-7b", "qwen-audio-chat-7b", "qwen2-audio-7b"),
     "slam_asr": ("slam-asr-7b",),

@@ -24,6 +24,7 @@ class Slices(Geometry):
     cell:   sides of all views are multiples of so many pixels
     down:   sides are rounded down to cells, not to the nearest (LLaVA-UHD's own code)
     last:   the whole picture comes behind its slices
+    longest: pixels of the longer side that a picture counts as having, whatever it has
     whole, slice, slices: text before and after the whole picture, each slice, and all of them
     column, row: text between slices of a row, and between rows (the spatial schema); end: behind the last slice
     """
@@ -33,6 +34,7 @@ class Slices(Geometry):
     cell: int = 14
     down: bool = False
     last: bool = False
+    longest: int | None = None
     whole: tuple[str, str] = ("", "")
     slice: tuple[str, str] = ("", "")
     slices: tuple[str, str] = ("", "")
@@ -51,7 +53,7 @@ class Slices(Geometry):
         """Rows and columns of slices, (1, 1) for none: of as many slices as the area asks for, one fewer or one more, the
         grid whose proportions are nearest in their logarithm.
         """
-        height, width = original
+        height, width = self._counted(original)
         ideal = min(math.ceil(width * height / self.side**2), self.most)
         if ideal <= 1:
             return 1, 1
@@ -62,12 +64,13 @@ class Slices(Geometry):
     def views(self, original: Size) -> tuple[View, ...]:
         rows, columns = self.grid(original)
         alone = rows * columns == 1
-        size = self._fitted(original, grow=alone)
+        counted = self._counted(original)
+        size = self._fitted(counted, grow=alone)
         whole = View(original, (size,), Box(0, 0, size[1], size[0]), role="thumbnail")
         if alone:
             return (whole,)
         share = tuple(
-            max(self._rounded(side / n) * n, n) / n for side, n in zip(original, (rows, columns), strict=True)
+            max(self._rounded(side / n) * n, n) / n for side, n in zip(counted, (rows, columns), strict=True)
         )
         height, width = self._fitted((share[0], share[1]), grow=True)
         stretched = (height * rows, width * columns)
@@ -77,6 +80,16 @@ class Slices(Geometry):
             for top, left in corners
         )
         return (*slices, whole) if self.last else (whole, *slices)
+
+    def _counted(self, original: Size) -> Size:
+        """The picture's size, its longer side `longest`."""
+        if self.longest is None:
+            return original
+        share, longer = self.longest / max(original), original.index(max(original))
+        height, width = (
+            int(share * side) if n != longer else self.longest for n, side in enumerate(original)
+        )
+        return max(height, 1), max(width, 1)
 
     def _fitted(self, size: tuple[float, float], *, grow: bool) -> Size:
         """The size of the view, of the area of a square of `side` where it is larger, or smaller and may `grow`."""

@@ -70,6 +70,19 @@ def weights_apart(folder: Path) -> dict[str, LazyTensor]:
     return found
 
 
+# files that settings do not tell from others: their `model_type`, what goes before names of weights that only they have, ours
+TOLD_BY_WEIGHTS = (("llava_llama", "model.spatial_embed.", "inf_llava"),)
+
+
+def told_by_weights(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the type that the names of a folder's weights tell (INF-LLaVA); the same where there are no weights."""
+    for kind, prefix, own in TOLD_BY_WEIGHTS:
+        known = config.get("model_type") == kind and any(folder.glob("*.safetensors"))
+        if known and any(key.startswith(prefix) for key in open_weights(folder)):
+            return {**config, "model_type": own}
+    return config
+
+
 TRUNK = "visual.trunk."  # of open_clip's files, which hold a text tower besides
 SEEN = (TRUNK, "vision_model.")
 

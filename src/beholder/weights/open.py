@@ -28,6 +28,7 @@ from beholder.weights.beside import (
     COMPOSED,
     LANGUAGES,
     composed_weights,
+    told_by_weights,
     weights_apart,
     with_adapters_in,
     with_encoders,
@@ -263,7 +264,7 @@ def folder_config(folder: Path) -> dict[str, Any]:
     config = read_json(own)
     if "model_type" not in config and (folder / META).is_file():
         return accessory_config(folder, config, read_json(folder / META))
-    config = kind_of(config) or config
+    config = kind_of(config) or told_by_weights(folder, config)
     kind = str(config.get("model_type"))
     known = COMPOSED.get(kind) or GATHERED.get(kind)
     if known is None or known.language is None:

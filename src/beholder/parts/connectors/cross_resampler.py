@@ -33,17 +33,22 @@ class CrossResampler(ConnectorConfig):
 
     places: `resized`: queries stand on a square, features on the same square resized to their grid (Qwen-VL, MiniCPM-V 2.0);
     `waves`: features have waves of their own rows and columns, queries have none (MiniCPM-V 2.5 and later).
+    regions: each query on the square reads its cell of the map alone, sampled at a few points (LLaVA-UHD's release; official
+    `AdaptSpatialResampler`, whose `roi_align` is torchvision's).
     """
 
     queries: int = 256
     places: str = "resized"
     norm: Norm = Norm("layer", 1e-6)
+    regions: bool = False
 
     def __post_init__(self) -> None:
         if self.places not in PLACES:
             raise UnknownName("CrossResampler places", self.places, PLACES)
         if self.places == "resized" and self.side**2 != self.queries:
             raise BeholderError(f"{self.queries} queries do not fill a square; give one or places='waves'")
+        if self.regions and self.places != "resized":
+            raise BeholderError("regions are those of queries on a square; leave places at 'resized'")
 
     @property
     def side(self) -> int:
@@ -95,6 +100,58 @@ class CrossResamplerConnector(Connector):
         else:
             places_ND = Sinusoids().table(grid.height, grid.width, x_ND.shape[-1], x_ND.device)
         attn, told_ND = self.attn, x_ND + places_ND.to(x_ND.dtype).repeat(grid.frames, 1)
-        k_1HNK, v_1HNK = attn.split(attn.k(told_ND[None])), attn.split(attn.v(x_ND[None]))
-        heads = attn.attend(attn.queries(queries_QD[None], Step()), k_1HNK, v_1HNK, AttentionMask())
-        return attn.merge(heads)[0]
+        if self.config.regions:  # a sequence of one query for each cell, (Q, 1, D)
+            cells = cells_of(grid, self.config.side)
+            asked, told, x = (
+                queries_QD[:, None],
+                in_cells(told_ND, grid, *cells),
+                in_cells(x_ND, grid, *cells),
+            )
+        else:
+            asked, told, x = queries_QD[None], told_ND[None], x_ND[None]
+        k_BHNK, v_BHNK = attn.split(attn.k(told)), attn.split(attn.v(x))
+        heads = attn.attend(attn.queries(asked, Step()), k_BHNK, v_BHNK, AttentionMask())
+        return attn.merge(heads).flatten(0, 1)
+
+
+POINTS = (
+    (2, 4),
+    (2, 3),
+    (3, 4),
+    (3, 3),
+    (4, 2),
+    (3, 2),
+    (4, 3),
+)  # rows and columns; of equally near ones the first
+
+
+def cells_of(grid: Grid, side: int) -> tuple[Tensor, Tensor]:
+    """How rows and columns of a map are read by `side` x `side` cells: (side, points, h) and (side, points, w). As many points
+    as come nearest to the map's proportions.
+    """
+    ratio = math.log(grid.width / grid.height)
+    points = min(POINTS, key=lambda rows_columns: abs(ratio - math.log(rows_columns[1] / rows_columns[0])))
+    return _sampled(grid.height, side, points[0]), _sampled(grid.width, side, points[1])
+
+
+def _sampled(length: int, side: int, points: int) -> Tensor:
+    """(side, points, length): each point is the mean of interpolated places of its stretch of a cell, and none behind the end.
+    Cells are at least one place long (torchvision's `roi_align` with `aligned=False`).
+    """
+    step = max(length / side, 1.0) / points
+    count = math.ceil(step)  # of samples in a stretch
+    starts = torch.arange(side)[:, None, None] * (length / side) + torch.arange(points)[:, None] * step
+    at_SPC = starts + (torch.arange(count) + 0.5) * step / count
+    inside, at_SPC = at_SPC <= length, at_SPC.clamp(max=length - 1)
+    below = at_SPC.floor().long()
+    share_SPC, above = at_SPC - below, (below + 1).clamp(max=length - 1)
+    eye = torch.eye(length)
+    read = eye[below] * (1 - share_SPC)[..., None] + eye[above] * share_SPC[..., None]
+    return (read * inside[..., None]).mean(2)
+
+
+def in_cells(x_ND: Tensor, grid: Grid, rows_SPh: Tensor, columns_SPw: Tensor) -> Tensor:
+    """(cells, points, D) of a map, cells row after row, in float32 as officially; frames' points follow each other."""
+    x_FhwD = x_ND.float().unflatten(0, grid)
+    read = torch.einsum("aph,bqw,fhwd->abfpqd", rows_SPh.to(x_FhwD), columns_SPw.to(x_FhwD), x_FhwD)
+    return read.flatten(2, 4).flatten(0, 1).to(x_ND.dtype)
