@@ -58,6 +58,71 @@ OLMO_7B = QWEN2_7B | {
     "rope_theta": 500000.0,
     "vocab_size": 100278,
 }
+# config.json of allenai/MolmoE-1B-0924, without what training alone reads
+MOLMO_E: dict[str, Any] = {
+    "architectures": ["OLMoForCausalLM"],
+    "model_type": "molmo",
+    "activation_type": "swiglu",
+    "additional_vocab_size": 128,
+    "alibi": False,
+    "attention_layer_norm": True,
+    "block_type": "moe",
+    "clip_qkv": None,
+    "crop_mode": "overlap-and-resize-c2",
+    "d_model": 2048,
+    "embedding_size": 50304,
+    "image_padding_embed": "pad_and_partial_pad",
+    "image_pooling_2d": "attention-meanq",
+    "image_pooling_h": 2,
+    "image_projector": "mlp",
+    "include_bias": False,
+    "init_device": "meta",
+    "layer_norm_eps": 1e-05,
+    "layer_norm_type": "rms",
+    "max_position_embeddings": 32768,
+    "max_sequence_length": 4096,
+    "mlp_hidden_size": None,
+    "mlp_ratio": 1,
+    "moe_interleave": False,
+    "moe_num_experts": 64,
+    "moe_shared_expert": False,
+    "moe_top_k": 8,
+    "n_heads": 16,
+    "n_kv_heads": None,
+    "n_layers": 16,
+    "norm_after": False,
+    "normalize_input_embeds": False,
+    "qkv_bias": False,
+    "rope": True,
+    "rope_impl": "llama",
+    "rope_theta": 10000.0,
+    "scale_logits": False,
+    "use_cls_feature": False,
+    "use_position_ids": True,
+    "vision_backbone": {
+        "image_default_input_size": [336, 336],
+        "image_emb_dim": 1024,
+        "image_head_dim": 64,
+        "image_mlp_activations": "quick_gelu",
+        "image_mlp_dim": 4096,
+        "image_model_type": "openai",
+        "image_num_heads": 16,
+        "image_num_layers": 23,
+        "image_num_pos": 577,
+        "image_patch_size": 14,
+    },
+    "vit_layers": [-2, -9],
+    "vocab_size": 50280,
+    "weight_tying": False,
+}
+EYES_E = MOLMO_E["vision_backbone"] | {"image_emb_dim": 24, "image_mlp_dim": 40, "image_num_heads": 2}
+SMALL_E = MOLMO_E | {"d_model": 32, "embedding_size": 90, "n_heads": 2, "n_layers": 2, "vocab_size": 88}
+SMALL_E |= {
+    "mlp_ratio": 2,
+    "moe_num_experts": 4,
+    "moe_top_k": 2,
+    "vision_backbone": EYES_E | {"image_num_layers": 3},
+}
 SIZES = {"embedding_size": 90, "vocab_size": 88, "hidden_size": 32, "intermediate_size": 96}
 SIZES |= {"num_attention_heads": 2, "num_hidden_layers": 2, "num_key_value_heads": 1}
 SMALL, SMALL_AFTER = QWEN2_7B | SIZES, OLMO_7B | SIZES | {"num_key_value_heads": 2}
@@ -75,7 +140,9 @@ def small_eyes(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) 
 
 
 @pytest.mark.filterwarnings("error::UserWarning")
-@pytest.mark.parametrize(("name", "config"), [("molmo-7b-d", QWEN2_7B), ("molmo-7b-o", OLMO_7B)])
+@pytest.mark.parametrize(
+    ("name", "config"), [("molmo-7b-d", QWEN2_7B), ("molmo-7b-o", OLMO_7B), ("molmoe-1b", MOLMO_E)]
+)
 def test_released_files_are_the_cards(name: str, config: dict[str, Any]) -> None:
     assert_is_card(config, name)
 
@@ -106,6 +173,18 @@ def test_names_are_those_of_the_published_modules() -> None:
         assert published_names(config, "model.transformer.") == names | words
 
 
+def test_names_of_experts_are_those_of_modeling_molmoe() -> None:
+    attn = {f"attn.{name}.weight" for name in ("att_proj", "attn_out", "attn_norm", "q_norm", "k_norm")}
+    experts = {f"mlp.experts.{n}.{name}_proj.weight" for n in range(4) for name in ("gate", "up", "down")}
+    layer = attn | experts | {"mlp.gate.weight", "mlp.ff_norm.weight"}
+    words = {"wte.embedding", "wte.new_embedding", "ln_f.weight", "ff_out.weight"}
+    found = published_names(SMALL_E, "model.transformer.")
+    assert found == {f"blocks.{n}.{name}" for n in range(2) for name in layer} | words
+    assert published_names(SMALL_E, "model.vision_backbone.") == published_names(
+        SMALL, "model.vision_backbone."
+    )
+
+
 def test_values_and_gates_and_tables() -> None:
     """`SwiGLU` of olmo/model.py gates with the second half; new words have a table of their own."""
     reading = read_system(SMALL, name="small")
@@ -118,7 +197,7 @@ def test_values_and_gates_and_tables() -> None:
     assert torch.equal(torch.cat(tables), state["languages.main.embedding.weight"])
 
 
-@pytest.mark.parametrize("config", [SMALL, SMALL_AFTER])
+@pytest.mark.parametrize("config", [SMALL, SMALL_AFTER, SMALL_E])
 def test_values_come_back_and_a_folder_opens(config: dict[str, Any], tmp_path: Path) -> None:
     assert_comes_back(config, tmp_path)
 
@@ -149,7 +228,8 @@ def test_the_processor_of_released_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"d_model": 2048}, "MolmoE"),
+        (SMALL_E | {"moe_shared_expert": True}, "moe_shared_expert is True"),
+        (SMALL_E | {"vit_layers": [-2]}, r"vit_layers is \[-2\]"),
         ({"hidden_size": None}, "hidden_size is missing"),
         ({"weight_tying": True}, "weight_tying is True"),
         ({"intermediate_size": 95}, "intermediate_size 95"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from beholder.weights.layout import Layout
 from beholder.weights.layouts.decoders import QKV, names
+from beholder.weights.layouts.experts import experts
 from beholder.weights.layouts.rules import Rules, affine
 from beholder.weights.ops import Fuse, Reshape, Split, Transpose
 
@@ -73,3 +74,12 @@ DECODER_AFTER = Layout(_decoder(AFTER), name="Molmo 2 decoder with norms after")
 # allenai/molmo: olmo/model.py `OLMoSequentialBlock`
 FIRST_DECODER = Layout(_decoder(BEFORE, "", ""), name="Molmo decoder")
 FIRST_DECODER_AFTER = Layout(_decoder(AFTER, "", ""), name="Molmo decoder with norms after")
+_HALVES = {"norm1": "attn.attn_norm", "norm2": "mlp.ff_norm", "mlp.down": None}
+# allenai/MolmoE-1B-0924: modeling_molmoe.py `MolmoeBlock`. numbers: also num_experts
+FIRST_EXPERTS = Layout(
+    {
+        **{key: op for key, op in _decoder(_HALVES, "attn.", "").items() if "ff_proj" not in key},
+        **experts("blocks.{}.mlp", "gate"),
+    },
+    name="MolmoE decoder",
+)

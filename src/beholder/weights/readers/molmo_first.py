@@ -1,5 +1,6 @@
 """Molmo of 2024 as Ai2 releases it: files speak of the language model alone, and the code has the encoder's numbers
-(allenai/molmo olmo/hf_molmo.py reads them back; olmo/model.py and image_vit.py have the names). MolmoE's files are others.
+(allenai/molmo olmo/hf_molmo.py reads them back; olmo/model.py and image_vit.py have the names). MolmoE's files have the fields of
+the training code, the encoder's too (config.json and modeling_molmoe.py of allenai/MolmoE-1B-0924).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from beholder.media.geometry import Geometry
 from beholder.media.overlap import OverlapCrops
 from beholder.media.settings import geometry_from_official
 from beholder.parts.blocks.mlp import FeedForward
+from beholder.parts.blocks.moe import Experts, Routing
 from beholder.parts.blocks.transformer import Arrangement
 from beholder.parts.connectors.crops import SquarePool
 from beholder.parts.connectors.projections import Mlp
@@ -44,29 +46,101 @@ UNREAD = (
 )
 
 
+# MolmoE's fields -> those of other files
+OTHER_NAMES = {
+    "hidden_size": "d_model",
+    "num_attention_heads": "n_heads",
+    "num_key_value_heads": "n_kv_heads",
+    "num_hidden_layers": "n_layers",
+    "max_position_embeddings": "max_sequence_length",
+}
+SAME_NAMES = (
+    *(
+        "attention_layer_norm",
+        "clip_qkv",
+        "embedding_size",
+        "layer_norm_eps",
+        "layer_norm_type",
+        "norm_after",
+    ),
+    *("qkv_bias", "rope_theta", "use_position_ids", "vocab_size", "weight_tying"),
+)
+# what was released, of fields that change the computation
+CHOICES: Mapping[str, object] = {
+    "activation_type": "swiglu",
+    "additional_vocab_size": EXTRA,
+    "alibi": False,
+    "block_type": "moe",
+    "image_padding_embed": "pad_and_partial_pad",
+    "image_pooling_2d": "attention-meanq",
+    "image_projector": "mlp",
+    "include_bias": False,
+    "moe_interleave": False,
+    "moe_shared_expert": False,
+    "normalize_input_embeds": False,
+    "rope": True,
+    "rope_impl": "llama",
+    "scale_logits": False,
+    "use_cls_feature": False,
+    "vit_layers": [-2, -9],
+}
+
+
 def _molmo(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
-    """Raises `BeholderError` for MolmoE, whose files have other fields, and for choices that no release made."""
+    """Raises `BeholderError` for choices that no release made."""
     if "d_model" in fields:
-        raise BeholderError(
-            f"{fields.name}: d_model is of MolmoE's files, which are not read; take Molmo-7B-D or -O"
-        )
+        language, eyes, width = _experts(fields)
+        return _system(name, language, eyes, width, geometry)
     for key in NEEDED:
         fields.need(key)
     language = _language(fields)
+    assert isinstance(language.config.mlp, FeedForward)
+    return _system(name, language, EYES, language.config.mlp.hidden, geometry)
+
+
+def _experts(fields: Fields) -> tuple[Read[Decoder], ViT, int]:
+    """MolmoE's language model, its encoder, and the width of its projector, which is that of an expert."""
+    for key, known in CHOICES.items():
+        expect(fields, key, known, known)
+    dim, count = fields.count("d_model", 2048), fields.count("moe_num_experts", 64)
+    doubled = fields.count("mlp_hidden_size", fields.count("mlp_ratio", 1) * dim)
+    own = {key: fields.raw(key) for key in SAME_NAMES}
+    own |= {key: fields.raw(theirs) for key, theirs in OTHER_NAMES.items()}
+    own["num_key_value_heads"] = own["num_key_value_heads"] or own["num_attention_heads"]
+    read = _language(Fields({**own, "intermediate_size": doubled}, fields.name))
+    mlp = Experts(count, doubled // 2, Routing(active=fields.count("moe_top_k", 8)))
+    eyes = _eyes(fields.part("vision_backbone"))
+    fields.ignore(*fields)
+    numbers = {**read.numbers, "num_experts": count}
+    return Read(read.config.but(mlp=mlp), layouts.FIRST_EXPERTS, numbers), eyes, mlp.hidden
+
+
+def _eyes(fields: Fields) -> ViT:
+    """The encoder's numbers, which MolmoE's files have; others are CLIP's."""
+    heads, hidden = fields.count("image_num_heads", 16), fields.count("image_mlp_dim", 4096)
+    return EYES.but(
+        dim=fields.count("image_emb_dim", 1024),
+        num_layers=fields.layers("image_num_layers", 23),
+        patch=fields.count("image_patch_size", 14),
+        **{"attention.num_heads": heads, "mlp.hidden": hidden},
+    )
+
+
+def _system(name: str, language: Read[Decoder], eyes: ViT, width: int, geometry: Geometry | None) -> Reading:
+    """width: of the projector's MLP."""
     config = language.config
     images = geometry or geometry_from_official({"image_processor_type": "MolmoImageProcessor"})
     if not isinstance(images, OverlapCrops):
         raise BeholderError(
             "preprocessor_config.json: Molmo sees crops that overlap; these settings make none"
         )
-    assert isinstance(config.mlp, FeedForward)
-    mlp = Mlp(hidden=config.mlp.hidden, act="silu", bias=False, gated=True)
+    mlp = Mlp(hidden=width, act="silu", bias=False, gated=True)
     pool = SquarePool(
-        mlp, num_heads=EYES.attention.num_heads, width=EYES.dim, margin=images.margin, padding=True
+        mlp, num_heads=eyes.attention.num_heads, width=eyes.dim, margin=images.margin, padding=True
     )
     card = Card(
         name=name,
-        vision=EYES,
+        vision=eyes,
         connector=pool,
         images=images,
         fusion=(Splice(token_id=config.vocab_size + 2, added=True),),
@@ -75,7 +149,7 @@ def _molmo(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
     )
     naming = (
         Binding(
-            "model.vision_backbone.image_vit.", VISION, layouts.CLIP, {"patch_values": 3 * EYES.patch**2}
+            "model.vision_backbone.image_vit.", VISION, layouts.CLIP, {"patch_values": 3 * eyes.patch**2}
         ),
         Binding("model.vision_backbone.", CONNECTOR, layouts.PADDED_CONNECTOR),
         *language_naming(language, "model.transformer.", "model.transformer.ff_out."),
