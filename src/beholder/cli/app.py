@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from beholder.cli import ask, bench, chat, doctor, facts, learn, parity, parts, see, vectors, weights
+from beholder.cli import (
+    ask,
+    bench,
+    chat,
+    check_data,
+    doctor,
+    facts,
+    learn,
+    parity,
+    parts,
+    see,
+    vectors,
+    weights,
+)
 
 HELP = "Vision-language systems from shared parts: ask them, look into them, compare, check and train them."
 EPILOG = "Each command takes --help; those that report also take --json."
@@ -31,7 +44,12 @@ PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Compare": {"embed": vectors.embed, "search": vectors.search, "classify": vectors.classify},
     "Know": {"list": facts.list_systems, "show": facts.show, "compare": facts.compare, "parts": parts.parts},
     "Weights": {"pull": weights.pull, "convert": weights.convert, "parity": parity.parity},
-    "Train and measure": {"train": learn.train, "eval": learn.evaluate, "bench": bench.bench},
+    "Train and measure": {
+        "check-data": check_data.check_data,
+        "train": learn.train,
+        "eval": learn.evaluate,
+        "bench": bench.bench,
+    },
     "Help": {"doctor": doctor.doctor},
 }
 PASSED_ON = {

@@ -161,6 +161,10 @@ class Collator:
         (plan,) = self._plans(self.branches[0], sample.key, [sample.pixels.shape[:2]])
         return plan
 
+    def media_tokens(self, size: Size) -> int:
+        """Feature tokens of a picture of (height, width)."""
+        return self._plan(self.branches[0], "", size).num_tokens if self.branches else 0
+
     def measure(self, messages: Sequence[Message], sizes: Sequence[Size], key: str = "") -> tuple[int, int]:
         """Tokens of a conversation, and how many of them are features, from the (height, width) of its pictures alone; after
         `cut` where that is chosen.

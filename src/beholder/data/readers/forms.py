@@ -215,8 +215,10 @@ def _checked(text: Any, place: Place, field: str) -> str:
         raise RowError(
             place, field, "wrong type", f"a {type(text).__name__}, not a text", "write it in quotes"
         )
-    if any("\ud800" <= char <= "\udfff" for char in text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
         raise RowError(
             place, field, "not UTF-8", "holds half a surrogate pair, which is no text", "remove it"
-        )
+        ) from None
     return text

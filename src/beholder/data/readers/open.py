@@ -204,21 +204,33 @@ def _described(path: Path) -> Path | None:
     return next(iter(known + other), None)
 
 
-def _mixture(text: str, **settings: Any) -> Mixture:
-    """`A=2,B=1` or `A,B;temperature=2`."""
+def mixed_paths(data: str) -> list[str]:
+    """The paths of a mixture, or the one path that is none."""
+    if not data.startswith("mix:"):
+        return [data]
+    return [name for name, _ in _parts(data.removeprefix("mix:"))[0]]
+
+
+def _parts(text: str) -> tuple[list[tuple[str, str]], str]:
+    """(path, weight) of each part of `A=2,B=1` or `A,B;temperature=2`, and the temperature."""
     names, _, after = text.partition(";")
     if after and not after.startswith("temperature="):
         raise UnknownName("setting of a mixture", after.partition("=")[0], ("temperature",))
-    parts = [part.rpartition("=") if "=" in part else (part, "", "") for part in names.split(",") if part]
-    weights = [weight for _, _, weight in parts]
+    parts = (part.rpartition("=") if "=" in part else (part, "", "") for part in names.split(",") if part)
+    return [(name, weight) for name, _, weight in parts], after.partition("=")[2]
+
+
+def _mixture(text: str, **settings: Any) -> Mixture:
+    parts, tempered = _parts(text)
+    weights = [weight for _, weight in parts]
     try:
-        temperature = float(after.partition("=")[2] or 1)
+        temperature = float(tempered or 1)
         given: Sequence[float] | None = [float(weight) for weight in weights] if any(weights) else None
     except ValueError:
         raise BeholderError(
             f"mix:{text}: weights and temperature are numbers; write mix:a.json=2,b.json=1"
         ) from None
-    return Mixture([open_data(name, **settings) for name, _, _ in parts], given, temperature=temperature)
+    return Mixture([open_data(name, **settings) for name, _ in parts], given, temperature=temperature)
 
 
 __all__ = ["KINDS", "Place", "Records", "kind_of", "open_data", "open_rows"]
