@@ -13,6 +13,8 @@ from beholder.cards.schema import Stage, Trains
 from beholder.data.samples import Sample, Turn
 from beholder.errors import BeholderError
 from beholder.model import Model, build
+from beholder.parts.adapters import named as adapters
+from beholder.parts.adapters.apply import put_on
 from beholder.train.collate import Collator, TrainBatch
 from beholder.train.objectives import (
     Answered,
@@ -95,16 +97,30 @@ def test_a_model_is_held_to_what_it_is_without_adapters() -> None:
     learn(model, objective, item, lr=2e-2)
 
 
-def test_a_copy_of_frozen_adapters_leaves_the_model_alone() -> None:
-    model = stirred(SEES)
-    prepare_stage(model, ADAPTED)
+@pytest.mark.parametrize("kind", ["lora", "dora", "mixture", "ia3", "bottleneck"])
+@torch.no_grad()
+def test_a_copy_without_adapters_leaves_the_model_alone(kind: str) -> None:
+    """Of every kind in linear maps, also where adapters are frozen, and so shared."""
+    plain, model, item = stirred(SEES), stirred(SEES), asked("a cat", "3")
+    owned = set(dict(model.named_parameters()))
+    pattern = "languages.main.blocks.*.attn.[qo]*.weight"
+    put_on(model, adapters.chosen(kind, 2, pattern))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(False)
-        if name.endswith("lora_b"):
-            parameter.fill_(0.3)
+        if name not in owned:
+            parameter.add_(0.3)
+    before = chances(model, item)
     copied = frozen_copy(model, adapters=False)
-    values = [each.get_parameter("languages.main.blocks.0.attn.q.lora_b") for each in (model, copied)]
-    assert values[0].eq(0.3).all() and not values[1].any()
+    assert torch.allclose(chances(copied, item), chances(plain, item), atol=1e-5)
+    assert torch.equal(chances(model, item), before)
+    assert not torch.allclose(before, chances(plain, item), atol=1e-3)
+
+
+def test_prefixes_cannot_be_left_out() -> None:
+    model = stirred(SEES)
+    put_on(model, adapters.chosen("prefix", 2, "languages.main.blocks.*.attn.*"))
+    with pytest.raises(BeholderError, match="stand in the layers"):
+        frozen_copy(model, adapters=False)
 
 
 def test_another_vocabulary_is_no_teacher() -> None:

@@ -96,7 +96,7 @@ BLIP_2_RETRIEVAL = Card(
             steps=250000,
             batch=1680,
             warmup=5000,
-            objective="contrast, matching and captions",
+            objective="contrast, matching, captions",
         ),
     ),
     weights=(Source("hub", "Salesforce/blip2-itm-vit-g"),),

@@ -35,7 +35,7 @@ OMG_LLAVA_7B = Card(
     heads=(NextToken(), QueryMasks(token_ids=(92544,))),
     prompt=OMG_LLAVA,
     stages=(
-        Stage("align", rules=_PROJECTORS, data="LLaVA 558K", batch=256),
+        Stage("align", rules=_PROJECTORS, data="LLaVA 558K", objective="next-token, objects", batch=256),
         Stage(
             "instruct",
             rules=(

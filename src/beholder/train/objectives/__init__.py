@@ -30,7 +30,7 @@ from beholder.train.objectives.pictures import (
     pixels_and_text,
 )
 from beholder.train.objectives.reading import AUX_SHARES, Objective, Reading, Sum, Term
-from beholder.train.objectives.regions import boxes, masks
+from beholder.train.objectives.regions import OBJECTS, boxes, masks, object_round_trip
 from beholder.train.objectives.teachers import Distilled, Grounded, Preferred, Words, aligned
 from beholder.train.objectives.text import (
     Answered,
@@ -102,6 +102,7 @@ NAMED: dict[str, Objective | Made] = {
     "next-token, patches": pixels_and_text,
     "next-token, features": Sum((Answered(), next_feature)),
     "next-token, codes": Sum((Answered(), next_code), (1.0, CODES)),
+    "next-token, objects": Sum((Answered(), object_round_trip), (1.0, OBJECTS)),
     "next-token, boxes": Sum((Answered(), boxes)),
     "next-token, masks": Sum((Answered(), masks)),
     "next-token, masks, boxes": Sum((Answered(), masks, boxes)),

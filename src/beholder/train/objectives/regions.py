@@ -16,12 +16,15 @@ from beholder.media.plan import PicturePlan, View
 from beholder.media.regions import Region, extent
 from beholder.model import Model
 from beholder.parts.blocks.boxes import iou
+from beholder.parts.connectors.still import MOVES
 from beholder.parts.contracts import HeadConfig
+from beholder.parts.fusion.regions import map_of
 from beholder.parts.heads.masks import Masks, PromptedMasksHead
 from beholder.parts.heads.proposals import Proposals, Proposed
 from beholder.parts.heads.query_masks import QueryMasksHead
 from beholder.parts.heads.spoken_boxes import SpokenBoxes, SpokenPlaces
-from beholder.train.objectives.reading import Reading, words_of
+from beholder.parts.vision.omg_seg import QUERIES
+from beholder.train.objectives.reading import Reading, head_of, words_of
 
 MASK_SHARES = (
     2.0,
@@ -33,6 +36,7 @@ PROPOSAL_SHARES = (
     1.0,
 )  # overlap, certainty: YOLOX/yolox/models/yolo_head.py of CoVLM, which leaves classes at 0
 PROPOSED = 0.025  # of both beside words: CoVLM's run_scripts, `loss_multiplier_det`
+OBJECTS = 10.0  # of `object_round_trip` beside words: omg_llava/omg_llava/model/omg_llava.py `compute_loss`
 RADIUS, MOST, NEVER = (
     1.5,
     10,
@@ -227,6 +231,25 @@ def pixel_losses(logits_HW: Tensor, wanted_HW: Tensor) -> Tensor:
     chances_HW = logits_HW.sigmoid()
     both, either = 2 * (chances_HW * wanted_HW).sum(), chances_HW.sum() + wanted_HW.sum()
     return MASK_SHARES[0] * cross + MASK_SHARES[1] * (1 - (both + DICE) / (either + DICE))
+
+
+def object_round_trip(reading: Reading) -> Tensor:
+    """Mean squared distance of the queries of objects from what comes back of them through the connector and the map of states
+    to queries, for those that the language part reads (OMG-LLaVA, 2406.19389, section 3.3; `prepare_seg_pretrain_data` of its
+    model/omg_llava.py), for a card with `ObjectQueries` and `QueryMasks`. 0 where the batch has no pictures.
+    """
+    head = head_of(reading.model, QueryMasksHead, "QueryMasks")
+    branch = reading.branches.get(head.config.branch)
+    if branch is None:
+        return reading.language.hidden_BTD.new_zeros((), dtype=torch.float32)
+    queries, returned = [], []
+    tokens, moves = branch.packed.split(), branch.packed.taps[MOVES].split()
+    for number in range(len(branch.encoded[0].grids)):
+        queries_QC = map_of(branch.encoded[0].taps[QUERIES], number)[:, 0].T
+        stays_Q = moves[2 * number + 1][1:, 0] > 0  # behind the pixels and a separator
+        queries.append(queries_QC[stays_Q])
+        returned.append(head.project(tokens[2 * number + 1][1:][stays_Q]))
+    return F.mse_loss(torch.cat(returned).float(), torch.cat(queries).float())
 
 
 BOXES: dict[str, Callable[..., Tensor]] = {

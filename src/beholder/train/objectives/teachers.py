@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from beholder.errors import BeholderError
 from beholder.model import Model
+from beholder.parts.adapters.apply import adapters as adapters_of
 from beholder.parts.blocks.masks import Visibility
 from beholder.parts.contracts import BranchOutput
 from beholder.parts.heads.alignment import TeacherAlignmentHead
@@ -122,18 +123,27 @@ class Grounded:
 
 def frozen_copy(model: Model, *, adapters: bool = True) -> Model:
     """The model as it is, for what compares it with itself later. It shares all that does not train and has its own copy of the
-    rest, which does not train either. adapters: False takes what low-rank adapters add off the copy.
+    rest, which does not train either. adapters: False leaves those of linear maps out of what the copy computes. Raises
+    `BeholderError` where others would have to be left out.
     """
-    off = {name for name, _ in model.named_parameters() if not adapters and name.endswith(".lora_b")}
-    stays = {name: p for name, p in model.named_parameters() if not p.requires_grad and name not in off}
-    shared: dict[int, object] = {id(parameter): parameter for parameter in stays.values()}
+    shared: dict[int, object] = {id(p): p for p in model.parameters() if not p.requires_grad}
     copied = copy.deepcopy(model, shared)
-    for name, parameter in copied.named_parameters():
-        if name in off:
-            parameter.data.zero_()
-        if name not in stays:
+    for parameter in copied.parameters():
+        if id(parameter) not in shared:
             parameter.requires_grad_(False)
+    if not adapters:
+        if len(copied.adapters):
+            raise BeholderError(
+                "prefixes and prompts stand in the layers and cannot be left out; give the model without them as teacher"
+            )
+        for layer in adapters_of(copied).values():
+            layer.__dict__.update(adapt=_as_it_is, forward=layer.product)
     return copied.eval()
+
+
+def _as_it_is(_x: Tensor, y: Tensor) -> Tensor:
+    """In place of what an adapter makes of a map's output."""
+    return y
 
 
 def own_parameters(copied: Model, model: Model) -> dict[str, nn.Parameter]:
