@@ -27,6 +27,8 @@ NEEDS = {  # what of a card an objective reads, by the outputs of its heads
     "next-token, masks, boxes": {"text", "masks", "spoken boxes"},
     "contrast": {"similarity"},
     "contrast, bound": {"bound"},
+    "contrast, momentum": {"similarity"},
+    "masked-words, matching": {"words", "matching"},
     "contrast, texts": {"similarity"},
     "contrast, matching, captions": {"similarity"},
     "sigmoids": {"similarity"},

@@ -4,7 +4,7 @@ Numbers of salesforce/BLIP configs/med_config.json and models/vit.py; vectors fo
 (configs/pretrain.yaml). The releases of transformers hold one role each.
 """
 
-from beholder.cards.schema import Card, Source
+from beholder.cards.schema import Card, Source, Stage, Trains
 from beholder.media.geometry import CLIP_MEAN, CLIP_STD, Fixed
 from beholder.parts.connectors.vector import BesideTokens
 from beholder.parts.fusion.memory import Memory
@@ -16,6 +16,15 @@ from beholder.parts.vision import sizes as vision
 from beholder.parts.vision.vit import Take
 from beholder.prompts.chat import ChatFormat, Turn
 
+# section 4.1; warm-up: 3000 steps
+_PRETRAIN = Stage(
+    "pretrain",
+    rules=(Trains("*", lr=3e-4, weight_decay=0.05),),
+    data="COCO, Visual Genome, CC3M, CC12M, SBU, LAION: 129M pairs, captions written and filtered anew",
+    objective="contrast, momentum",
+    batch=2880,
+    warmup=3000,
+)
 BLIP_B = Card(
     name="blip-b",
     system="blip",
@@ -28,9 +37,13 @@ BLIP_B = Card(
     language=language.BLIP_B,
     heads=(NextToken(), Similarity(pooled=True), Matching("fused")),
     prompt=ChatFormat("blip", start="[DEC]", system=None, user=Turn()),
+    stages=(_PRETRAIN,),
 )
 BLIP_L = BLIP_B.but(
-    name="blip-l", vision=vision.VIT_L_16.but(take=Take(front=True)), language=language.BLIP_L
+    name="blip-l",
+    vision=vision.VIT_L_16.but(take=Take(front=True)),
+    language=language.BLIP_L,
+    stages=(_PRETRAIN.but(rules=(Trains("*", lr=2e-4, weight_decay=0.05),), batch=2400),),
 )
 
 BLIP_CAPTIONER_B = Card(
@@ -64,6 +77,7 @@ BLIP_RETRIEVAL_B = BLIP_B.but(
     images=Fixed(size=(384, 384), mean=CLIP_MEAN, std=CLIP_STD),
     language=language.BLIP_B.but(decoder=None, encode_id=None, decode_id=None),
     heads=(Similarity(scale=None, pooled=True), Matching("fused")),
+    stages=(),
     weights=(Source("hub", "Salesforce/blip-itm-base-coco"),),
 )
 BLIP_RETRIEVAL_L = BLIP_RETRIEVAL_B.but(

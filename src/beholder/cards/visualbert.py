@@ -1,6 +1,6 @@
 """VisualBERT (1908.03557): BERT over words and regions in one sequence, with masked words and matching as its tasks."""
 
-from beholder.cards.schema import Card, Source
+from beholder.cards.schema import Card, Source, Stage, Trains
 from beholder.media.shapes import Whole
 from beholder.parts.connectors.projections import Linear
 from beholder.parts.fusion.joint import Joint
@@ -30,11 +30,21 @@ VISUALBERT = Card(
     fusion=(Joint(),),
     language=language.BERT_BASE,
     heads=(MaskedToken("gelu", language.BERT_NORM), Matching()),
+    stages=(  # uclanlp/visualbert: visualbert/configs/vqa/coco-pre-train.json, whose texts are two captions
+        Stage(
+            "pretrain",
+            rules=(Trains("branches.image.vision.*"), Trains("*", lr=5e-5, weight_decay=0.01)),
+            data="COCO captions",
+            objective="masked-words, matching",
+            batch=48,
+        ),
+    ),
     weights=(Source("hub", "uclanlp/visualbert-vqa-coco-pre"),),
 )
 VISUALBERT_VQA = VISUALBERT.but(
     name="visualbert-vqa",
     language=language.BERT_BASE.but(pool=None, projection=0, projection_act=None),
     heads=(Answers(3129, of="last word"),),
+    stages=(),
     weights=(Source("hub", "uclanlp/visualbert-vqa"),),
 )

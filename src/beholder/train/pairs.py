@@ -17,7 +17,7 @@ from beholder.model import Batch
 from beholder.planning import branch_plan, chat_format, image_branches, placeholders
 from beholder.prompts.chat import complete, render
 from beholder.prompts.tokenizer import Tokenizer
-from beholder.train.collate import Answers, TrainBatch
+from beholder.train.collate import Answers, Collator, TrainBatch
 from beholder.train.objectives.pairs import represented as represented
 from beholder.train.objectives.pairs import sigmoid_pairs as sigmoid_pairs
 
@@ -94,3 +94,13 @@ class PairCollator:
                 f"sample {sample.key}: a text of {len(ids)} tokens; {self.card.name} reads at most {main.context}"
             )
         return ids
+
+
+OF_PAIRS = ("contrast", "sigmoids", "masked-words", "labels", "next-token, previous-token")
+
+
+def collator_of(objective: str, card: Card, tokenizer: Tokenizer) -> Collator | PairCollator:
+    """What makes the batches that the objective of this name reads."""
+    if not objective.startswith(OF_PAIRS):
+        return Collator(card, tokenizer)
+    return PairCollator(card, tokenizer, texts=2 if objective == "contrast, texts" else 0)

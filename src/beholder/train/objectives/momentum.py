@@ -47,14 +47,14 @@ class MomentumPairs:
     `Matching`, right pairs and hard wrong ones are told apart as well (equation 4), and where it writes, each caption's words
     are learned with smoothed labels (BLIP, section 3.2; models/blip_pretrain.py and med.py).
 
-    The defaults are ALBEF's (configs/Pretrain.yaml); BLIP's queues hold 57600. The state is that model's parameters and the
-    queues, which begin as random unit vectors as in both releases.
+    The defaults are BLIP's; ALBEF's queues hold 65536. `warmup` is two epochs in BLIP, one in ALBEF. The state is that model's
+    parameters and the queues, which begin as random unit vectors as in both releases.
     """
 
     def __init__(
         self,
         *,
-        size: int = 65536,
+        size: int = 57600,
         momentum: float = 0.995,
         alpha: float = 0.4,
         warmup: int = 0,

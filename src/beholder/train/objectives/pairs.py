@@ -338,7 +338,8 @@ def matching_scores(model: Model, batch: Batch, branches: Mapping[str, BranchOut
 @dataclass(frozen=True)
 class MaskedAndMatched:
     """Masked words with the picture in view, and whether a text belongs to the picture, where `wrong` of all texts are another
-    row's (VisualBERT, 1908.03557, section 3.3; ViLT, 2102.03334, section 3.2), for a card with `MaskedToken` and `Matching`.
+    row's (ViLT, 2102.03334, section 3.2), for a card with `MaskedToken` and `Matching`. VisualBERT (1908.03557, section 3.3)
+    asks the same of a second caption behind a right one.
     """
 
     words: MaskedWords
