@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from beholder.data.samples import Sample, Turn
 from beholder.errors import BeholderError
 from beholder.model import build
 from beholder.parts.connectors.qformer import QFormer, QueryStack
@@ -70,6 +71,23 @@ def test_the_tokenizer_is_needed_saved_and_found_again(tmp_path) -> None:
         pipeline.save(tmp_path / "saved")
 
 
-def test_training_says_that_it_cannot() -> None:
-    with pytest.raises(BeholderError, match="reads each question with the picture"):
+def test_training_reads_each_question_with_the_picture() -> None:
+    words = byte_tokenizer()
+    collate = Collator(CARD, byte_tokenizer(), words=words)
+    turns = (Turn("where", "here", "x"), Turn("counted", "one", "x"))
+    given = collate([Sample(PICTURE, turns, "a")])
+    assert len(given.batch.ids_BT) == len(given.batch.views["image"]) == 2
+    ids, keep = given.batch.words
+    assert [words.decode(row[k].tolist()) for row, k in zip(ids, keep, strict=True)] == ["where", "counted"]
+    asked = (
+        Pipeline(build(CARD), byte_tokenizer(), words=words)
+        .prepare([[user(Picture(PICTURE), "where")]])
+        .batch
+    )
+    assert given.batch.prompts[0] == asked.ids_BT.shape[1]
+    assert torch.equal(given.batch.ids_BT[0, : given.batch.prompts[0]], asked.ids_BT[0])
+
+
+def test_training_needs_the_words_of_the_connector() -> None:
+    with pytest.raises(BeholderError, match="reads each question with the picture.* give their tokenizer"):
         Collator(CARD, byte_tokenizer())
