@@ -159,7 +159,8 @@ class MomentumPairs:
         if not self.queues_2QD.numel():
             draws = torch.Generator().manual_seed(self.seed)
             shape = (2, self.size, like.shape[-1])
-            self.queues_2QD = F.normalize(torch.randn(shape, generator=draws), dim=-1).to(like.device)
+            self.queues_2QD = F.normalize(torch.randn(shape, generator=draws), dim=-1)
+        self.queues_2QD = self.queues_2QD.to(like.device)
         return self.queues_2QD
 
     def state_dict(self) -> dict[str, Tensor]:

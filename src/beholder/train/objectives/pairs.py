@@ -5,7 +5,7 @@ V pictures, B texts, N things another sense has seen, W words, D width of vector
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from beholder.train.objectives.text import Answered, MaskedWords
 SMOOTHING = 0.1  # of labels of likeness and of captions; LAVIS' blip2_qformer.py and Qformer.py
 RARE = 1e-4  # added to every pair's chance to be drawn, there too
 IGNORED = -100  # target of padding
+Compare = Callable[[Tensor, Tensor], Tensor]
 
 
 def among(scores_VB: Tensor, first: int = 0, *, smoothing: float = 0.0) -> Tensor:
@@ -76,20 +77,26 @@ class Contrast:
 
     def __call__(self, model: Model, item: TrainBatch) -> Tensor:
         head, images_VD, texts_BD = vectors(model, item.batch)
+        return self.between(head.compare, images_VD, texts_BD)
+
+    def between(
+        self, compare: Compare, images_VD: Tensor, texts_BD: Tensor, *, smoothing: float = 0.0
+    ) -> Tensor:
+        """The loss of vectors of pictures and of as many texts; `compare` gives their scores (V, B). smoothing: of labels."""
         rank, size = world() if self.gather and torch.is_grad_enabled() else (0, 1)
         if size == 1:
-            return both_sides(head.compare(images_VD, texts_BD))
+            return both_sides(compare(images_VD, texts_BD), smoothing=smoothing)
         first, count = rank * len(images_VD), len(images_VD)
         all_images, all_texts = (gathered(x, gradients=self.gradients) for x in (images_VD, texts_BD))
         if self.local:
-            to_texts = among(head.compare(images_VD, all_texts), first)
-            return (to_texts + among(head.compare(all_images, texts_BD).T, first)) / 2
+            to_texts = among(compare(images_VD, all_texts), first, smoothing=smoothing)
+            return (to_texts + among(compare(all_images, texts_BD).T, first, smoothing=smoothing)) / 2
         if not self.gradients:  # the own rows learn in any case
             all_images, all_texts = (
                 torch.cat((every[:first], own, every[first + count :]))
                 for every, own in ((all_images, images_VD), (all_texts, texts_BD))
             )
-        return both_sides(head.compare(all_images, all_texts))
+        return both_sides(compare(all_images, all_texts), smoothing=smoothing)
 
 
 @dataclass(frozen=True)
@@ -206,8 +213,9 @@ def contrasted(model: Model, item: TrainBatch) -> Tensor:
 class Represented:
     """BLIP-2's first stage (2301.12597, section 3.2), for a card with a `QueryRetrieval` that has a temperature and captions:
     contrast of pictures and texts, both ways; matching of the right pairs and of a wrong text for every picture and a wrong
-    picture for every text, alike ones more often; the captions' words. The fields are their shares. Raises `BeholderError` for
-    another card and for fewer than two pairs.
+    picture for every text, alike ones more often; the captions' words. The fields are their shares. Other processes' pairs are
+    told apart too, but not learned from (LAVIS: models/blip2_models/blip2_qformer.py). Raises `BeholderError` for another card
+    and for fewer than two pairs.
     """
 
     contrast: float = 1.0
@@ -225,9 +233,11 @@ class Represented:
         views = model.encode(item.batch)[head.config.branch].packed.split()
         words_BWD = model.read(item.batch, {}).hidden_BTD
         keep_BW = kept(words_BWD, item.batch.lengths)
-        scores_BB = head.compare(head.images(views), head.texts(words_BWD, keep_BW)).float()
-        loss = self.contrast * both_sides(scores_BB, smoothing=SMOOTHING)
+        images_BQC, texts_BC = head.images(views), head.texts(words_BWD, keep_BW)
+        contrast = Contrast(gradients=False).between(head.compare, images_BQC, texts_BC, smoothing=SMOOTHING)
+        loss = self.contrast * contrast
         if self.matching:
+            scores_BB = head.compare(images_BQC, texts_BC).float()
             shown, read_B, belongs_B = pairings(scores_BB, generator_of(item.batch))
             asked = head.match([views[i] for i in shown.tolist()], words_BWD[read_B], keep_BW[read_B])
             loss = loss + self.matching * F.cross_entropy(asked.float(), belongs_B)
