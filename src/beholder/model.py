@@ -178,7 +178,7 @@ class Model(nn.Module):
 
     def stand(self, adapter: Adapter, module: Fusion) -> None:
         """Take in an adapter that stands in language layers; raises `BeholderError` where a place in a layer is taken."""
-        self.adapters.append(module)
+        self.adapters.append(module.to(self.device))
         try:
             self.layer_parts = self._layer_parts()
         except BeholderError:

@@ -29,6 +29,7 @@ from beholder.generate.sampling import Sampling
 from beholder.hearing import write_down, writes_down
 from beholder.media.decode import decode_many
 from beholder.model import Batch, Model, Output
+from beholder.parts.adapters.apply import merge_adapters
 from beholder.parts.contracts import BranchOutput, Context, Packed
 from beholder.planning import (
     Plan,
@@ -294,11 +295,15 @@ class Pipeline:
         """The forward on ids, views and plans that are given: no decoding, no prompt, no sampling."""
         return self.model(batch)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write a beholder folder, which `beholder.load` opens again: the card as data, weights, tokenizer."""
+    def save(self, folder: str | Path, *, merge: bool = False) -> Path:
+        """Write a beholder folder, which `beholder.load` opens again: the card as data, weights, tokenizer. Adapters stay
+        what they are, beside the weights that they change, or with `merge` go into these, here as well.
+        """
         from beholder.weights.open import OFFICIAL_FILE
         from beholder.weights.save import save_folder
 
+        if merge:
+            merge_adapters(self.model)
         card = self.card if self._format is None else self.card.but(prompt=self._format)
         with tempfile.TemporaryDirectory() as scratch:
             if self.tokenizer is not None:
@@ -311,6 +316,16 @@ class Pipeline:
                 files[OFFICIAL_FILE] = self.origin.published.to_json()
             return save_folder(folder, card.to_data(), self._tensors(), files)
 
+    def save_adapter(
+        self, folder: str | Path, *, form: str = "peft", base: str = "", also: Sequence[str] = ()
+    ) -> Path:
+        """Write the adapters alone, for `load(..., adapter=folder)` and, in the form `peft`, for that library; see
+        `weights.adapter_files.save_adapter`.
+        """
+        from beholder.weights.adapter_files import save_adapter
+
+        return save_adapter(self.model, folder, form=form, origin=self.origin, base=base, also=also)
+
     def export(self, folder: str | Path) -> Path:
         """Write a folder in the layout of the publisher, which the official library opens. Raises
         `BeholderError` for a system that was never read from such a folder, or whose parts were changed since.
@@ -322,6 +337,11 @@ class Pipeline:
         if origin is None or origin.published is None:
             raise BeholderError(
                 f"{self.card.name} was not read from an official folder; save it as a beholder folder instead"
+            )
+        if self.card.adapters:
+            raise BeholderError(
+                f"{self.card.name} has adapters, for which its publisher's files have no place; merge them "
+                "(save(..., merge=True)), or write them with save_adapter"
             )
         tensors = to_published(self._tensors(), origin.published.bindings)
         return export_folder(folder, origin.published.config, tensors, origin.official_files())
@@ -459,25 +479,19 @@ def load(
     dtype: torch.dtype | None = None,
     chat: str | None = None,
     precision: str | None = None,
+    adapter: str | Path | None = None,
+    merge: bool = False,
 ) -> Pipeline:
     """A system ready to use. name: a card's name, a beholder folder, a folder in an official layout, a GGUF
     file, or a hub id such as `org/name`. chat: the name of a prompt format where the published one is not
     known. precision: packed for inference on a processor: `float32`, `bf16`, `int8`, `int4`, or by part as in
-    `vision=bf16,language=int4,head=int8` (`beholder.speed`); in place of dtype. Raises `BeholderError` in one line for a name
-    that stands for nothing.
+    `vision=bf16,language=int4,head=int8` (`beholder.speed`); in place of dtype. adapter: a folder that PEFT or `save_adapter`
+    wrote, put on the model, on its packed weights where they are; merge: into the weights, before they are packed. Raises
+    `BeholderError` in one line for a name that stands for nothing.
     """
+    from beholder.opening import open_ready
     from beholder.prompts.registry import format_named
-    from beholder.weights.open import open_named
 
-    if precision is not None:
-        from beholder.speed.compiled import pack_with_steps
-        from beholder.speed.packed import check_precision
-
-        chosen = check_precision(precision, device, dtype)
-    opened, tokenizer = open_named(name, device=device, dtype=dtype)
-    runtime = Runtime()
-    if precision is not None:
-        _, compiled = pack_with_steps(opened.model, chosen)
-        runtime = Runtime() if isinstance(compiled, str) else Runtime(advance=compiled)
+    opened, tokenizer, runtime = open_ready(name, device, dtype, precision, adapter, merge)
     written = None if chat is None else format_named(chat)
     return Pipeline(opened.model, tokenizer, chat=written, origin=opened, runtime=runtime)

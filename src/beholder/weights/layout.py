@@ -153,7 +153,7 @@ def to_published(
     result: dict[str, LazyTensor] = {}
     homeless = []
     for name in tensors:
-        claims = _claims_on_own(name, bindings)
+        claims = claims_on_own(name, bindings)
         if not claims:
             homeless.append(name)
         for claim in claims:
@@ -173,7 +173,7 @@ def to_published(
 
 def published_name(name: str, bindings: Sequence[Binding]) -> str | None:
     """The first published key of a parameter of ours; None where no rule has it."""
-    claims = _claims_on_own(name, bindings)
+    claims = claims_on_own(name, bindings)
     return claims[0].key if claims else None
 
 
@@ -195,7 +195,7 @@ class _Found:
         self.differences = Differences()
 
     def take(self, key: str) -> None:
-        claim, tensor = _claim_on_published(key, self.bindings), self.published[key]
+        claim, tensor = claim_on_published(key, self.bindings), self.published[key]
         own = [self.aliases.get(name, name) for name in claim.own] if claim else []
         numbered = claim is not None and isinstance(claim.rule.op, Stack)
         if claim is None or any(name not in self.shapes for name in own) or (numbered and claim.piece < 0):
@@ -251,7 +251,7 @@ class _Found:
 
     def _join(self, name: str, pieces: list[tuple[Claim, LazyTensor]]) -> None:
         present = {claim.key for claim, _ in pieces}
-        absent = [c.key for c in _claims_on_own(name, self.bindings) if c.key not in present]
+        absent = [c.key for c in claims_on_own(name, self.bindings) if c.key not in present]
         self.differences.missing.extend((key, name) for key in absent)
         first = pieces[0][1]
         op = pieces[0][0].rule.op
@@ -322,7 +322,7 @@ def _publish(claim: Claim, own: LazyTensors) -> LazyTensor:
     return LazyTensor(claim.key, shape, tensors[0].dtype, read, tensors[0].origin)
 
 
-def _claim_on_published(key: str, bindings: Sequence[Binding]) -> Claim | None:
+def claim_on_published(key: str, bindings: Sequence[Binding]) -> Claim | None:
     """The rule for a published key, from the longest prefix that has one."""
     for group in _by_length(key, [(b.prefix, b) for b in bindings]):
         claims = []
@@ -340,7 +340,7 @@ def _claim_on_published(key: str, bindings: Sequence[Binding]) -> Claim | None:
     return None
 
 
-def _claims_on_own(name: str, bindings: Sequence[Binding]) -> list[Claim]:
+def claims_on_own(name: str, bindings: Sequence[Binding]) -> list[Claim]:
     """The rules that publish a parameter of ours: one, or all pieces of a `Fuse` in order."""
     for group in _by_length(name, [(b.own_prefix, b) for b in bindings]):
         claims = []

@@ -25,9 +25,7 @@ from beholder.questions import FOLDER
 from beholder.weights.accessory import accessory_config, accessory_weights, has_shards
 from beholder.weights.beside import (
     APART,
-    COMPOSED,
     LANGUAGES,
-    composed_weights,
     told_by_weights,
     weights_apart,
     with_adapters_in,
@@ -35,7 +33,7 @@ from beholder.weights.beside import (
     with_settings,
 )
 from beholder.weights.files import open_weights
-from beholder.weights.gathered import GATHERED, further_words, gathered_weights, kind_of
+from beholder.weights.gathered import further_words, gathered_weights, kind_of, language_folder
 from beholder.weights.gguf_files import read_metadata
 from beholder.weights.layout import Binding, Layout, to_own
 from beholder.weights.lazy import LazyTensor, LazyTensors, Shape, lazy
@@ -93,7 +91,12 @@ class Published:
     @property
     def bindings(self) -> Naming:
         """Where the weights belong."""
-        return _read_system(self.config).namings[self.naming]
+        return self.namings[self.naming]
+
+    @property
+    def namings(self) -> tuple[Naming, ...]:
+        """All namings under which weights of the system are published."""
+        return tuple(_read_system(self.config).namings)
 
     def to_json(self) -> bytes:
         """The content of `official.json`."""
@@ -265,21 +268,18 @@ def folder_config(folder: Path) -> dict[str, Any]:
     if "model_type" not in config and (folder / META).is_file():
         return accessory_config(folder, config, read_json(folder / META))
     config = kind_of(config) or told_by_weights(folder, config)
-    kind = str(config.get("model_type"))
-    known = COMPOSED.get(kind) or GATHERED.get(kind)
-    if known is None or known.language is None:
+    key = language_folder(str(config.get("model_type")))
+    if key is None:
         return config
-    language = folder / known.language / "config.json"
-    inner = read_json(language) if language.is_file() else None
-    return with_settings(folder, config, known.language, inner)
+    language = folder / key / "config.json"
+    return with_settings(folder, config, key, read_json(language) if language.is_file() else None)
 
 
 def folder_weights(folder: Path, config: Mapping[str, Any]) -> LazyTensors:
     """What in a folder holds its weights: open_clip's have a file of their own beside those of other libraries."""
-    if str(config.get("model_type")) in COMPOSED:
-        return composed_weights(folder, config)
-    if str(config.get("model_type")) in GATHERED:
-        return gathered_weights(folder, config)
+    gathered = gathered_weights(folder, config)
+    if gathered is not None:
+        return gathered
     if set(APART) <= set(config):
         return weights_apart(folder)
     if has_shards(folder):

@@ -17,13 +17,12 @@ from torch import Tensor, nn
 
 from beholder.errors import BeholderError, UnknownName
 from beholder.parts.adapters.base import Adapter
-from beholder.parts.blocks.attention import SelfAttention
-from beholder.parts.blocks.masks import Visibility
+from beholder.parts.blocks.attention import SelfAttention, attend
+from beholder.parts.blocks.masks import AttentionMask, Visibility
 from beholder.parts.blocks.positions import learned
 from beholder.parts.blocks.step import Step
 from beholder.parts.blocks.transformer import TransformerLayer
 from beholder.parts.contracts import BranchOutput, Fusion, LanguageConfig, LanguageInputs, LayerParts
-from beholder.parts.fusion.prompts import LayerPrompts, PromptedHeads
 from beholder.parts.language.decoder import Decoder, DecoderModel
 
 ENCODERS = ("", "mlp", "lstm")
@@ -347,14 +346,30 @@ class ZeroInitFusion(LayersFusion):
 
     def __init__(self, config: ZeroInit, language: DecoderModel, numbers: tuple[int, ...]) -> None:
         super().__init__()
-        parts = LayerPrompts(late=len(numbers), count=config.count, branch="")
         dim = language.config.dim
         self.layers = nn.ModuleDict(
             {
-                str(n): PromptedHeads(parts, dim, n, attention_of(language, n).config.num_heads, early=False)
+                str(n): GatedPrompts(config.count, dim, attention_of(language, n).config.num_heads)
                 for n in numbers
             }
         )
+
+
+class GatedPrompts(nn.Module):
+    """What self-attention's heads give, (B, H, T, K), with what they find in prompts, as `fusion.prompts` has it of systems."""
+
+    def __init__(self, count: int, dim: int, heads: int) -> None:
+        super().__init__()
+        self.prompts = learned(count, dim)
+        self.gate = nn.Parameter(torch.zeros(heads, 1, 1))
+
+    def forward(self, heads_BHTK: Tensor, q_BHTK: Tensor, x_BTD: Tensor, step: Step) -> Tensor:
+        mixer = step.mixer
+        assert isinstance(mixer, SelfAttention)
+        _, k, v = mixer.project(self.prompts.to(x_BTD.dtype)[None])
+        keys, values = (mixer.split(x).expand(len(x_BTD), -1, -1, -1) for x in (k, v))
+        found_BHTK = attend(q_BHTK, keys, values, AttentionMask(), scale=mixer.config.scale)
+        return heads_BHTK + self.gate.tanh().to(heads_BHTK.dtype) * found_BHTK
 
 
 def attention_of(language: DecoderModel, number: int) -> SelfAttention:

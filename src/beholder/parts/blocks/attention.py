@@ -17,6 +17,7 @@ from beholder.errors import BeholderError, UnknownName
 from beholder.parts.blocks.masks import AttentionMask
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import Alibi, QueryScale, Rotary
+from beholder.parts.blocks.products import attend_in_pieces, pieces_of
 from beholder.parts.blocks.relative import RelativeBuckets
 from beholder.parts.blocks.rotary2d import AxialRotary
 from beholder.parts.blocks.step import NO_PARTS, Mixer, MixerConfig, Step
@@ -119,6 +120,10 @@ def attend(
         return _attend_by_segment(q_BHTK, k_BJSK, v_BJSK, mask.segments, scale, softcap, sinks_H)
     group = q_BHTK.shape[1] // k_BJSK.shape[1]
     trained = q_BHTK.requires_grad and q_BHTK.device.type == "cpu"
+    if trained and softcap is None and sinks_H is None:
+        pieces = pieces_of(mask, q_BHTK.shape, k_BJSK.shape[2])
+        if pieces is not None:
+            return attend_in_pieces(q_BHTK, k_BJSK, v_BJSK, pieces, scale)
     if softcap is not None or sinks_H is not None or (mask.dense and trained):
         return _attend_plainly(q_BHTK, k_BJSK, v_BJSK, mask, scale, softcap, sinks_H)
     if mask.causal and not mask.dense and (mask.window is not None or q_BHTK.shape[2] < k_BJSK.shape[2]):
@@ -127,7 +132,7 @@ def attend(
         # One query per head: the group's heads become queries of the shared keys, and nothing is copied.
         grouped_BJGK = q_BHTK.view(q_BHTK.shape[0], k_BJSK.shape[1], group, -1)
         read_BJGK = F.scaled_dot_product_attention(
-            grouped_BJGK, k_BJSK, v_BJSK, attn_mask=mask.allowed_B1TS, scale=scale
+            grouped_BJGK, k_BJSK, v_BJSK, attn_mask=_table(mask, q_BHTK, k_BJSK), scale=scale
         )
         return read_BJGK.view(*q_BHTK.shape[:3], -1)
     if group > 1:
@@ -136,10 +141,15 @@ def attend(
         q_BHTK,
         k_BJSK,
         v_BJSK,
-        attn_mask=mask.additive(q_BHTK, k_BJSK) if mask.bias_BHTS is not None else mask.allowed_B1TS,
+        attn_mask=mask.additive(q_BHTK, k_BJSK) if mask.bias_BHTS is not None else _table(mask, q_BHTK, k_BJSK),
         is_causal=mask.causal and not mask.dense,
         scale=scale,
     )
+
+
+def _table(mask: AttentionMask, q_BHTK: Tensor, k_BJSK: Tensor) -> Tensor | None:
+    """Booleans for a kernel that knows causal masks by itself."""
+    return mask.allowed(q_BHTK.shape[2], k_BJSK.shape[2], q_BHTK.device) if mask.dense else None
 
 
 def _attend_behind(
@@ -374,4 +384,5 @@ def prepend(
         allowed = torch.ones(1, 1, num_queries, keys.shape[2], dtype=torch.bool, device=keys.device)
     bias = None if mask.bias_BHTS is None else F.pad(mask.bias_BHTS, (count, 0))
     joined = AttentionMask(allowed_B1TS=F.pad(allowed, (count, 0), value=True), bias_BHTS=bias)
-    return torch.cat((prefix[0], keys), 2), torch.cat((prefix[1], values), 2), joined
+    first_keys, first_values = (given.to(keys.dtype) for given in prefix)
+    return torch.cat((first_keys, keys), 2), torch.cat((first_values, values), 2), joined
