@@ -85,7 +85,7 @@ GROUNDS = {
     "purple": (185, 150, 220),
 }
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-OPPOSITES = "big small|hot cold|up down|left right|day night|old new|fast slow|wet dry|long short|open closed|full empty"
+OPPOSITES = "big small|hot cold|up down|left right|day night|old new|fast slow|wet dry|long short|open closed|full empty|in out"
 PARTS = {"plain": 60, "pair": 60, "count": 50}
 SHAPES = 40  # pictures of easy-VQA
 HELD_OUT = 7  # every so many pictures is kept for the held-out file
