@@ -193,6 +193,8 @@ def moved(module: nn.Module) -> nn.Module:
     known: dict[int, Tensor] = {}
 
     def there(held: Tensor) -> Tensor:
+        if isinstance(held, Claimed):
+            return held
         return known.setdefault(id(held), Claimed(held.detach()))
 
     for each in module.modules():

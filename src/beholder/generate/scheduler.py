@@ -77,7 +77,8 @@ class Scheduler:
         self.model, self.limits = model, limits
         self.prefixes, self.features = runtime.prefixes, runtime.features
         self.room = Room(model, limits.budget) if limits.budget is not None else None
-        self._advance_by, self._guesser = runtime.advance, runtime.guesser
+        self._advance_by, self._memory, self._guesser = runtime.advance, runtime.memory, runtime.guesser
+        self._rolling = runtime.rolling and not model.card.branches
         self._lock = Lock()
         self._count = 0
         self._waiting: list[Job] = []
@@ -114,9 +115,10 @@ class Scheduler:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all states."""
+        """Bytes of all states, and of memory that waits for some."""
         own = sum(pack.state.nbytes for pack in self._packs)
-        return own + (self._reading.state.nbytes if self._reading else 0)
+        idle = 0 if self._memory is None else self._memory.idle_bytes
+        return own + idle + (self._reading.state.nbytes if self._reading else 0)
 
     @torch.inference_mode()
     def step(self) -> bool:
@@ -184,7 +186,7 @@ class Scheduler:
         spare = steps.ROOM if self.room is None else self.limits.spare
         most = max(min(row.sampling.max_tokens - len(row.ids), spare) for row in job.rows)
         capacity = min(main.context, batch.ids_BT.shape[1] + max(most, 1))
-        rolling = batch.visibility is None and not model.card.branches
+        rolling = self._rolling and batch.visibility is None
         state = State(rows=len(batch.ids_BT), capacity=capacity, rolling=rolling)
         reading = _Reading(job, state, batch)
         if not self._in_pieces(batch):
@@ -259,7 +261,7 @@ class Scheduler:
         if self.room is None:
             return pack.join(new, self.limits.rows, spare=True)
         more = self.room.joined(pack.state, new.state) - pack.state.nbytes
-        return self.nbytes + more <= self.room.budget and pack.join(new, self.limits.rows, spare=False)
+        return self._fits(more) and pack.join(new, self.limits.rows, spare=False)
 
     # Pictures
 
@@ -313,6 +315,9 @@ class Scheduler:
             return
         start, ids = time.perf_counter(), [row.ids[-1] for row in pack.rows]
         try:
+            if self._memory is not None:
+                left = None if self.room is None else self.room.budget - self.nbytes
+                self._memory.settle(pack.state, left)
             advance = self._advance_by or steps.advance
             logits_RV = advance(self.model, ids, pack.state, pack.tail)
         except FAILURES as error:
@@ -423,16 +428,23 @@ class Scheduler:
         if self.room is None:
             return True
         need = self.room.bytes(job.tokens + self.limits.spare, len(job.rows))
-        while self.nbytes + need > self.room.budget and self.running:
+        while not self._fits(need) and self.running:
             if not self._preempt(below=job.priority):
                 return False
         return True
+
+    def _fits(self, need: int) -> bool:
+        """Whether so many bytes more are within the budget; memory that nobody uses is given back for them."""
+        assert self.room is not None
+        if self._memory is not None and self.nbytes + need > self.room.budget:
+            self._memory.release()
+        return self.nbytes + need <= self.room.budget
 
     def _make_step_room(self, pack: Pack) -> bool:
         """Whether a pack may take one step; rows that came last leave while there is no room for it."""
         while self.room is not None and pack.rows:
             grown = self.room.growth(pack.state)
-            if not grown or self.nbytes + grown <= self.room.budget:
+            if not grown or self._fits(grown):
                 break
             if len(pack.rows) == 1 and self.running == 1:
                 pack.jobs[0].fail(self.room.error(pack.state.lengths[0] + 1, 1))

@@ -130,9 +130,12 @@ class ExpertsLayer(Mlp):
         weights_NA, chosen_NA = route(logits_NE, self.config.routing, self.correction)
         if self.config.routing.most is not None:
             weights_NA = within(weights_NA, chosen_NA, self.config.routing.most, x.shape[-2])
-        if step is not None:
-            report(logits_NE, chosen_NA, step, x.shape[:-1])
-        y_ND = self._experts(x_ND, weights_NA.to(x.dtype), chosen_NA)
+        if step is not None and step.fixed and self.config.routing.capacity is None:
+            y_ND = self._experts_at_once(x_ND, weights_NA.to(x.dtype), chosen_NA)
+        else:
+            if step is not None:
+                report(logits_NE, chosen_NA, step, x.shape[:-1])
+            y_ND = self._experts(x_ND, weights_NA.to(x.dtype), chosen_NA)
         if self.shared is not None:
             shared_ND = self.shared(x_ND)
             y_ND = y_ND + (
@@ -160,7 +163,27 @@ class ExpertsLayer(Mlp):
             start += count
         return y_ND
 
-    def _expert(self, x_mD: Tensor, expert: int) -> Tensor:
+    def _experts_at_once(self, x_ND: Tensor, weights_NA: Tensor, chosen_NA: Tensor) -> Tensor:
+        """The same in operations of fixed shape, for few tokens: each with the matrices of its own experts, or where that were
+        more matrices than there are, with those of all experts.
+        """
+        count = self.config.num_experts
+        experts: Tensor | slice = slice(None)
+        if chosen_NA.numel() < count:
+            experts, weights_M11 = chosen_NA.flatten(), weights_NA.reshape(-1, 1, 1)
+            x_MnD = x_ND.repeat_interleave(chosen_NA.shape[1], 0)[:, None]
+        else:
+            weights_NE = weights_NA.new_zeros(len(x_ND), count).scatter(1, chosen_NA, weights_NA)
+            x_MnD, weights_M11 = x_ND.expand(count, -1, -1), weights_NE.T[..., None]
+        if self.config.routing.on_input:
+            y_MnD = self._expert(x_MnD * weights_M11, experts) * (weights_M11 != 0)
+        else:
+            y_MnD = self._expert(x_MnD, experts) * weights_M11
+        own = chosen_NA.numel() < count
+        return y_MnD.unflatten(0, chosen_NA.shape).sum(1)[:, 0] if own else y_MnD.sum(0)
+
+    def _expert(self, x_mD: Tensor, expert: int | slice | Tensor) -> Tensor:
+        """What an expert gives; for several experts x is (M, m, D)."""
         y_mH, limit = self._map("up", x_mD, expert), self.config.limit
         if self.gate is None:
             return self._map("down", self.act(y_mH), expert)
@@ -170,9 +193,12 @@ class ExpertsLayer(Mlp):
         y_mH = self.act(gate_mH) * y_mH
         return self._map("down", y_mH, expert)
 
-    def _map(self, name: str, x: Tensor, expert: int) -> Tensor:
-        bias = self.biases[name][expert] if name in self.biases else None
-        return F.linear(x, getattr(self, name)[expert], bias)
+    def _map(self, name: str, x: Tensor, expert: int | slice | Tensor) -> Tensor:
+        weight, bias = getattr(self, name)[expert], self.biases[name][expert] if name in self.biases else None
+        if weight.ndim == 2:
+            return F.linear(x, weight, bias)
+        given = x @ weight.transpose(1, 2)
+        return given if bias is None else given + bias[:, None]
 
     def _room(self, tokens: int) -> int:
         """Most tokens that an expert takes."""

@@ -156,6 +156,11 @@ class Step:
         return torch.arange(count, device=self.positions.device).expand(rows, count)
 
     @property
+    def fixed(self) -> bool:
+        """Whether nothing may ask for values of tensors; see `State`."""
+        return self.state is not None and self.state.fixed
+
+    @property
     def lengths(self) -> tuple[int, ...] | None:
         """New tokens of each row; None where all rows are full."""
         return self.inputs.lengths if self.inputs is not None else None

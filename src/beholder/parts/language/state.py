@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -34,8 +34,10 @@ class State:
     shift_B:    what positions of new tokens are ahead of (or behind) their number: pictures may take fewer positions than
                 tokens (CogVLM). Cutting a row back into such a picture is not foreseen
     memory, memory_keep: an encoder's output, (B, M, D), made once per request, and (B, M) booleans where some is padding
+    fixed:      nothing in a step may depend on values of tensors but through operations of fixed shape (`speed.graphs`)
     """
 
+    fixed: ClassVar[bool] = False
     rows: int
     capacity: int = 256
     lengths: list[int] = field(default_factory=list)

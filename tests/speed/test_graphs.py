@@ -1,0 +1,251 @@
+"""Steps of fixed shape say what ordinary steps say, whatever joins, leaves and grows; and nothing in them asks the processor."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from beholder.cards import card, card_names
+from beholder.cards.schema import Card
+from beholder.errors import BeholderError
+from beholder.generate import steps
+from beholder.generate.features import FeatureCache
+from beholder.generate.prefixes import PrefixCache
+from beholder.generate.runtime import Runtime
+from beholder.generate.sampling import Sampling
+from beholder.generate.scheduler import Limits, Scheduler
+from beholder.model import Batch, Model, build
+from beholder.parts.heads.next_token import NextToken
+from beholder.parts.language.decoder import Decoder
+from beholder.parts.language.state import State
+from beholder.speed.graphs import FixedSteps, why_not
+from beholder.speed.slots import Slots, places_for, rows_for
+from tests.generate.test_scheduler import PHOTO, alone, finished, job, requests, run, spread, text
+from tests.pretend import Pretended, moved, on_device
+from tests.test_cards import Tiny
+from tests.toys import TEXT
+
+COVERED = (
+    "llama-2-7b",  # grouped heads come with llama-3.1-8b
+    "llama-3.1-8b",
+    "mistral-7b",  # windows
+    "gemma-3-1b",  # windows in some layers, norms of queries and keys
+    "qwen2-vl-2b",  # positions of several axes, biases
+    "mixtral-8x7b",  # experts
+    "deepseek-vl2-tiny",  # latent attention, experts of which some are shared
+    "smolvlm-256m",  # pictures among words
+    "paligemma-3b-224",  # prompts seen both ways
+    "cogvlm-chat",
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return spread(build(TEXT, seed=1))
+
+
+def names() -> list[str]:
+    """Cards that write text."""
+    return [name for name in card_names() if any(head.output == "text" for head in card(name).heads)]
+
+
+@torch.inference_mode()
+def read(model: Model, lengths: tuple[int, ...] = (9, 4, 6), capacity: int = 12) -> State:
+    ids_BT = torch.randint(6, 100, (len(lengths), max(lengths)), generator=torch.Generator().manual_seed(1))
+    state = State(len(lengths), capacity=capacity)
+    model.read(Batch(ids_BT.to(model.device), lengths=lengths), {}, state)
+    return state
+
+
+def close(got: Tensor, want: Tensor) -> bool:
+    """Scores equal to rounding, and the same word the best."""
+    same = torch.equal(got.argmax(-1), want.argmax(-1))
+    return same and torch.allclose(got, want, atol=1e-5 * max(1.0, float(want.abs().max())))
+
+
+def test_sizes() -> None:
+    assert [rows_for(n) for n in (1, 2, 3, 4, 5, 9, 16, 17)] == [1, 2, 4, 4, 8, 16, 16, 32]
+    assert [places_for(n) for n in (1, 128, 129, 192, 193, 257, 384, 385)] == [
+        *(128, 128, 192, 192, 256, 384, 384, 512),
+    ]
+    for n in range(1, 5000, 7):
+        assert n <= places_for(n) <= max(128, 1.5 * n + 1)
+
+
+@pytest.mark.parametrize("name", names())
+def test_cards_give_the_same_or_say_why_not(name: str) -> None:
+    """Of what is not covered the reason is known; the rest gives the same scores for rows of unequal lengths."""
+    model = build(card(name).tiny())
+    reason = why_not(model)
+    if reason is not None:
+        told = ("no plain Decoder", "into layers", "keeps recurrent", "asks for values", "output is read", "to words")
+        assert any(part in reason for part in told), reason
+        with pytest.raises(BeholderError, match="no steps of fixed shape"):
+            FixedSteps.of(model)
+        return
+    fixed = FixedSteps.of(model)
+    mine, theirs = read(model), read(model)
+    for number in range(4):
+        ids = [7 + number, 8, 9 + number]
+        assert fixed.settle(mine)
+        assert close(fixed.step(ids, mine), steps.advance(model, ids, theirs).float())
+    assert mine.lengths == theirs.lengths
+
+
+def test_what_states_do_keeps_its_meaning(model: Model) -> None:
+    """Rows join, leave, are cut, copied and moved between slots; ordinary steps may go on at any time."""
+    fixed, random_ = FixedSteps.of(model), random.Random(3)
+    mine, theirs = read(model), read(model)
+
+    def advance(fixedly: bool = True) -> None:
+        ids = [random_.randrange(6, 200) for _ in range(mine.rows)]
+        want = steps.advance(model, ids, theirs).float()
+        if fixedly:
+            assert fixed.settle(mine)
+            assert close(fixed.step(ids, mine), want)
+        else:
+            assert close(steps.advance(model, ids, mine).float(), want)
+
+    def both(change) -> None:
+        for state in (mine, theirs):
+            change(state)
+
+    with torch.inference_mode():
+        advance()
+        first = mine.layers["self", 0].keys.data_ptr()
+        both(lambda state: state.join(read(model, (5, 7))))
+        advance()
+        advance(fixedly=False)
+        both(lambda state: state.keep([0, 4, 2]))
+        advance()
+        both(lambda state: state.truncate([length - 2 for length in state.lengths]))
+        advance()
+        both(lambda state: state.join(read(model, (3,) * 6, capacity=200)))
+        for _ in range(3):
+            advance()
+        assert mine.layers["self", 0].keys.data_ptr() != first  # wider slots by now
+        copy, other = mine.snapshot(), theirs.snapshot()
+        advance()
+        mine, theirs = copy, other
+        advance(fixedly=False)
+        mine, theirs = mine.reorder([2, 2, 0]), theirs.reorder([2, 2, 0])
+        advance()
+        mine, theirs = mine.head(1, 4, 9), theirs.head(1, 4, 9)
+        advance()
+        advance(fixedly=False)
+
+
+def test_states_grow_into_more_places(model: Model) -> None:
+    fixed = FixedSteps.of(model)
+    mine, theirs = read(model, (120,), 121), read(model, (120,), 121)
+    seen = set()
+    for number in range(15):
+        assert fixed.settle(mine)
+        seen.add(mine.room[1])
+        assert close(fixed.step([9 + number], mine), steps.advance(model, [9 + number], theirs).float())
+    assert seen == {128, 192}
+
+
+def test_slots_are_used_again_and_given_back(model: Model) -> None:
+    fixed = FixedSteps.of(model)
+    one, other = read(model), read(model)
+    assert fixed.settle(one) and fixed.settle(other)
+    kept = one.layers["self", 0].keys.data_ptr()
+    assert kept != other.layers["self", 0].keys.data_ptr() and fixed.idle_bytes == 0
+    assert one.nbytes == Slots.bytes_for(read(model), 4, 128)
+    held = one.nbytes
+    del one
+    assert fixed.idle_bytes == held
+    again = read(model, (3, 3))
+    assert fixed.settle(again) and again.layers["self", 0].keys.data_ptr() == kept
+    del again
+    fixed.release()
+    assert fixed.idle_bytes == 0 and fixed.settle(other) and not fixed.refuses([6, 6, 6], other)
+
+
+def test_there_are_no_more_bytes_than_allowed(model: Model) -> None:
+    fixed = FixedSteps.of(model)
+    state = read(model)
+    more = Slots.bytes_for(state, 4, 128) - state.nbytes
+    assert not fixed.settle(state, more - 1) and fixed.refuses([6] * 3, state) == "the state is not settled in slots"
+    assert close(fixed(model, [6] * 3, state, None).float(), steps.advance(model, [6] * 3, read(model)).float())
+    assert fixed.settle(state, more) and not fixed.refuses([6] * 3, state)
+
+
+def test_what_is_no_word_is_refused(model: Model) -> None:
+    fixed = FixedSteps.of(model)
+    state = read(model)
+    fixed.settle(state)
+    with pytest.raises(BeholderError, match="an id is no word"):
+        fixed.step([6, 6, 10**6], state)
+    with pytest.raises(BeholderError, match="neither one of the 300 words"):
+        fixed(model, [6, 6, 10**6], state, None)
+
+
+def test_the_best_words_come_without_the_processor(model: Model) -> None:
+    fixed = FixedSteps.of(model)
+    mine, theirs, want = read(model), read(model), []
+    ids = [11, 12, 13]
+    for _ in range(6):
+        ids = steps.advance(model, ids, theirs).argmax(-1).tolist()
+        want.append(ids)
+    fixed.settle(mine)
+    assert fixed.best([11, 12, 13], mine, 6).T.tolist() == want and mine.lengths == theirs.lengths
+    with pytest.raises(BeholderError, match="no place for 1000 tokens more"):
+        fixed.best([11, 12, 13], mine, 1000)
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_company_changes_no_answer(name: str) -> None:
+    """In a scheduler with rows that join and leave, pictures and seeds; with a budget, answers are still the same."""
+    tiny = Tiny(name, PHOTO)
+    model, random_ = spread(tiny.model), random.Random(0)
+    fixed = FixedSteps(model)
+    samplings = [
+        Sampling(max_tokens=6),
+        Sampling(max_tokens=3),
+        Sampling(max_tokens=9, temperature=1.0, seed=7),
+        Sampling(max_tokens=7, repetition_penalty=1.3),
+        Sampling(max_tokens=5),
+    ]
+    prompts = requests(tiny)
+    wanted = [alone(model, batch, each) for batch, each in zip(prompts, samplings, strict=True)]
+    runtime = Runtime(fixed, fixed, rolling=False, prefixes=PrefixCache(2**26), features=FeatureCache(2**26))
+    probe = Scheduler(model, Limits(budget=2**40))
+    for budget in (None, 3 * 300 * max(probe.room.per_token, 1)):
+        fixed.release()
+        scheduler = Scheduler(model, Limits(rows=4, chunk=7, views=2, budget=budget, spare=1), runtime)
+        jobs = [job(model, batch, each) for batch, each in zip(prompts, samplings, strict=True)]
+        for each in jobs:
+            scheduler.submit(each)
+            for _ in range(random_.randrange(3)):
+                scheduler.step()
+        while scheduler.step():
+            assert budget is None or scheduler.nbytes <= budget
+        assert [finished(each) for each in jobs] == wanted
+    assert (len(fixed._sizes) > 0) == (why_not(model) is None)
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_nothing_in_a_step_asks_the_processor(name: str) -> None:
+    """On a GPU that is pretended: a step moves the ids and lengths there, and that is all."""
+    model = build(card(name).tiny())
+    reason, theirs = why_not(model), read(model)
+    wanted = [steps.advance(model, [7, 8, 9 + number], theirs) for number in range(3)]
+    with torch.inference_mode(), Pretended() as gpu:
+        moved(model)
+        assert why_not(model) == reason
+        if reason is not None:
+            return
+        fixed, mine = FixedSteps(model, recorded=False), read(model)
+        for number, want in enumerate(wanted):
+            fixed.settle(mine)
+            gpu.moves.clear()
+            gpu.waits.clear()
+            scores = fixed.step([7, 8, 9 + number], mine)
+            assert sum(gpu.moves.values()) <= 2 and not gpu.waits
+            assert close(scores.cpu(), want.float())
