@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 PADDING = -1
 
@@ -85,6 +87,25 @@ class Visibility:
         groups_BT = torch.where(together_BT, 0, PADDING)
         return replace(self, plain=False, groups_BT=groups_BT) if bool(together_BT.any()) else self
 
+    @cached_property
+    def runs(self) -> tuple[int, ...]:
+        """Lengths of what stands in the rows, row after row, where that are texts side by side (or padding) of which each sees
+        itself alone, causally; () where it is anything else.
+        """
+        others = (self.both_ways, self.groups_BT is not None, any(parent >= 0 for parent in self.parents))
+        if self.plain or any(others):
+            return ()
+        goes_on_BT = F.pad(self.segments_BT[:, 1:] == self.segments_BT[:, :-1], (1, 0))
+        rises_BT = F.pad(self.blocks_BT[:, 1:] > self.blocks_BT[:, :-1], (1, 0))
+        if bool((goes_on_BT & ~rises_BT & (self.segments_BT >= 0)).any()):
+            return ()
+        rows, columns = (~goes_on_BT).nonzero(as_tuple=True)
+        texts = torch.stack((rows, self.segments_BT[rows, columns]), 1)[self.segments_BT[rows, columns] >= 0]
+        if len(torch.unique(texts, dim=0)) < len(texts):
+            return ()
+        starts = rows * self.segments_BT.shape[1] + columns
+        return tuple(torch.diff(starts, append=starts.new_tensor([self.segments_BT.numel()])).tolist())
+
     @classmethod
     def bidirectional(cls, keep_BT: Tensor) -> Visibility:
         """Everybody sees everybody where `keep_BT` is True."""
@@ -96,7 +117,8 @@ class AttentionMask:
     """How one attention masks: no mask at all, causally, or by (B, 1, T, S) booleans; and what is added to its scores,
     (B or 1, H or 1, T, S). causal: queries stand at the end of the keys, query i sees those up to S - T + i, with a window
     the last so many of them. segments: the one row is sequences of so many tokens, one after the other, that see only
-    themselves, and gets nothing else.
+    themselves, and gets nothing else. texts: rows of texts side by side, each of which sees itself alone, causally; their table
+    is made where somebody needs it.
     """
 
     causal: bool = False
@@ -104,6 +126,7 @@ class AttentionMask:
     allowed_B1TS: Tensor | None = None
     bias_BHTS: Tensor | None = None
     segments: tuple[int, ...] = ()
+    texts: Visibility | None = None
 
     @classmethod
     def of(
@@ -116,6 +139,9 @@ class AttentionMask:
             return cls()
         if keys.plain and not (queries.both_ways or (chunked and not within)):
             return cls(causal=True, window=None if within else window)
+        if queries is keys and queries.segments_BT.device.type == "cpu" and queries.runs:
+            if window is None or int(queries.blocks_BT.max()) < window:
+                return cls(texts=queries)
         allowed_BTS = dense_mask(queries, keys.segments_BT, keys.blocks_BT, window, keys.places_BT, chunked)
         if queries.groups_BT is not None and keys.groups_BT is not None:
             query_BT1, key_B1S = queries.groups_BT[:, :, None], keys.groups_BT[:, None]
@@ -125,7 +151,17 @@ class AttentionMask:
     @property
     def dense(self) -> bool:
         """Whether it needs a table of its own."""
-        return self.allowed_B1TS is not None or self.bias_BHTS is not None
+        return self.allowed_B1TS is not None or self.bias_BHTS is not None or self.texts is not None
+
+    @property
+    def runs(self) -> tuple[int, ...]:
+        """Lengths of the texts that stand side by side, row after row; () where anything else decides who sees whom."""
+        return () if self.texts is None or self.bias_BHTS is not None else self.texts.runs
+
+    @cached_property
+    def _texts_B1TS(self) -> Tensor:
+        assert self.texts is not None
+        return dense_mask(self.texts, self.texts.segments_BT, self.texts.blocks_BT)[:, None]
 
     def plus(self, bias_BHTS: Tensor | None) -> AttentionMask:
         """The same mask with something more added to the scores."""
@@ -133,10 +169,12 @@ class AttentionMask:
             return self
         assert not self.segments, "nothing can be added to the scores of packed sequences"
         total = bias_BHTS if self.bias_BHTS is None else self.bias_BHTS + bias_BHTS
-        return AttentionMask(self.causal, self.window, self.allowed_B1TS, total)
+        return AttentionMask(self.causal, self.window, self.allowed_B1TS, total, texts=self.texts)
 
     def allowed(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor | None:
         """Booleans that broadcast to (B, H, T, S); None where all keys may be seen."""
+        if self.texts is not None:
+            return self._texts_B1TS
         if self.allowed_B1TS is not None or not self.causal:
             return self.allowed_B1TS
         ones = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)

@@ -1,0 +1,140 @@
+"""Attention in training on a processor: two matrix products a piece, pieces small enough for a core's cache, and a backward pass
+that computes no more than it must. The fused kernel's backward pass there takes two to five times as long.
+
+B rows, R rows of a piece, T queries, S keys, H query heads, J key heads, K head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from beholder.parts.blocks.masks import AttentionMask
+
+QUERIES = 128  # of a piece at most, where later keys are hidden
+WIDE = 512  # of other pieces
+SCORES = 2**18  # of a piece, as far as rows are taken together
+MOST = 2**20  # queries times keys whose shares of attention are kept for the backward pass
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Queries of some rows with all keys that any of them sees; causal: query i sees the keys up to the i-th of the last ones."""
+
+    rows: slice
+    queries: slice
+    keys: slice
+    causal: bool
+
+
+def pieces_of(mask: AttentionMask, shape: Sequence[int], keys: int) -> tuple[Piece, ...] | None:
+    """The pieces of queries (B, H, T, K); None for a mask that is neither runs, plainly causal, nor none."""
+    rows, heads, queries, _ = shape
+    if mask.runs:
+        found, row, start = [], 0, 0
+        for length in mask.runs:
+            found += _pieces(slice(row, row + 1), start, length, causal=True)
+            start += length
+            row, start = (row + 1, 0) if start == queries else (row, start)
+        return tuple(found)
+    if mask.dense or mask.segments or mask.window is not None or (mask.causal and queries != keys):
+        return None
+    if queries * keys > MOST:
+        return None
+    together = max(1, SCORES // (heads * min(queries, QUERIES) * keys))
+    spans = [slice(row, min(row + together, rows)) for row in range(0, rows, together)]
+    if mask.causal:
+        return tuple(piece for span in spans for piece in _pieces(span, 0, queries, causal=True))
+    return tuple(
+        Piece(span, slice(start, min(start + WIDE, queries)), slice(0, keys), False)
+        for span in spans
+        for start in range(0, queries, WIDE)
+    )
+
+
+def _pieces(rows: slice, first: int, length: int, *, causal: bool) -> Iterator[Piece]:
+    for start in range(first, first + length, QUERIES):
+        stop = min(start + QUERIES, first + length)
+        yield Piece(rows, slice(start, stop), slice(first, stop), causal)
+
+
+def attend_in_pieces(
+    q_BHTK: Tensor, k_BJSK: Tensor, v_BJSK: Tensor, pieces: Sequence[Piece], scale: float | None
+) -> Tensor:
+    """softmax(scale q k') v of each piece, (B, H, T, K of v), in the type of autocast where that is on."""
+    device = q_BHTK.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        q_BHTK, k_BJSK, v_BJSK = (x.to(dtype) for x in (q_BHTK, k_BJSK, v_BJSK))
+    given: Tensor = _InPieces.apply(
+        q_BHTK, k_BJSK, v_BJSK, pieces, q_BHTK.shape[-1] ** -0.5 if scale is None else scale
+    )
+    return given
+
+
+class _InPieces(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q_BHTK: Tensor, k_BJSK: Tensor, v_BJSK: Tensor, pieces: Sequence[Piece], scale: float
+    ) -> Tensor:
+        rows, heads, queries, _ = q_BHTK.shape
+        ctx.pieces, ctx.scale = pieces, scale
+        q_BHTK, k_BJSK, v_BJSK = (x.contiguous() for x in (q_BHTK * scale, k_BJSK, v_BJSK))
+        y_BHTK = q_BHTK.new_empty(rows, queries, heads, v_BJSK.shape[-1]).transpose(1, 2)
+        kept = []
+        for piece in pieces:
+            q, k, v = _cut(piece, q_BHTK, k_BJSK, v_BJSK)
+            scores = q @ k.transpose(-1, -2)
+            if piece.causal:
+                _hide(scores, piece)
+            shares = scores.softmax(-1)
+            kept.append(shares)
+            _place(y_BHTK, piece, shares @ v)
+        ctx.save_for_backward(q_BHTK, k_BJSK, v_BJSK, *kept)
+        return y_BHTK
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, given_BHTK: Tensor) -> tuple[Tensor | None, ...]:
+        q_BHTK, k_BJSK, v_BJSK, *kept = ctx.saved_tensors
+        dq_BHTK = torch.empty_like(q_BHTK)
+        dk_BJSK, dv_BJSK = torch.zeros_like(k_BJSK), torch.zeros_like(v_BJSK)
+        for piece, shares in zip(ctx.pieces, kept, strict=True):
+            q, k, v = _cut(piece, q_BHTK, k_BJSK, v_BJSK)
+            dy = _grouped(given_BHTK[piece.rows, :, piece.queries], k.shape[1])
+            dscores = torch._softmax_backward_data(dy @ v.transpose(-1, -2), shares, -1, shares.dtype)
+            dv_BJSK[piece.rows, :, piece.keys] += shares.transpose(-1, -2) @ dy
+            dk_BJSK[piece.rows, :, piece.keys] += dscores.transpose(-1, -2) @ q
+            _place(dq_BHTK, piece, dscores @ k)
+        return dq_BHTK.mul_(ctx.scale), dk_BJSK, dv_BJSK, None, None
+
+
+def _cut(piece: Piece, q_BHTK: Tensor, k_BJSK: Tensor, v_BJSK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What a piece reads; query heads that share keys stand behind each other."""
+    k, v = (x[piece.rows, :, piece.keys] for x in (k_BJSK, v_BJSK))
+    return _grouped(q_BHTK[piece.rows, :, piece.queries], k.shape[1]), k, v
+
+
+def _grouped(x_RHTK: Tensor, heads: int) -> Tensor:
+    """(R, J, G T, K)."""
+    if x_RHTK.shape[1] == heads:
+        return x_RHTK
+    return x_RHTK.reshape(x_RHTK.shape[0], heads, -1, x_RHTK.shape[-1])
+
+
+def _place(into_BHTK: Tensor, piece: Piece, x: Tensor) -> None:
+    own = into_BHTK[piece.rows, :, piece.queries]
+    own.copy_(x.view(own.shape))
+
+
+def _hide(scores: Tensor, piece: Piece) -> None:
+    """In place: later keys than a query's own."""
+    count = piece.queries.stop - piece.queries.start
+    later_TT = torch.ones(count, count, dtype=torch.bool).triu(1)
+    last = scores[..., -count:].unflatten(2, (-1, count))
+    last.masked_fill_(later_TT, torch.finfo(scores.dtype).min)
