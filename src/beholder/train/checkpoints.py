@@ -19,12 +19,15 @@ from beholder.cards.schema import Stage
 from beholder.errors import WeightsError
 from beholder.files import atomic_folder
 from beholder.parts.blocks.lora import SUFFIXES, adapter_tensors
+from beholder.train.processes import ALONE, World
+from beholder.train.sharding import SHARES, like, read_shares, write_shares
 from beholder.train.stages import Plan, trains
 from beholder.weights.files import open_weights, write_safetensors
 
 CHECKPOINT = "checkpoint"
 BEST = "best"
 STATE = "state.json"
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each value
 KEPT = 2  # newest checkpoints that stay
 SAME = ("batch", "accumulate", "seed")  # of a stage, without which the samples would be others
 
@@ -79,29 +82,58 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: _state(path)["step"], reverse=True)
 
 
-def save_checkpoint(folder: Path, carried: Carried, progress: Progress, *, best: bool = False) -> None:
+def save_checkpoint(
+    folder: Path, carried: Carried, progress: Progress, world: World = ALONE, *, best: bool = False
+) -> None:
     """Add a checkpoint and remove those before the last two; a reader sees each whole or not at all. best: also keep it as
-    `best`. Raises `DiskError` where it cannot be written; those there are stay as they are.
+    `best`. Dealt-out weights are written by all processes together, which all call this; else the first one writes. Raises
+    `DiskError` where it cannot be written; those there are stay as they are.
     """
-    moments, plan = {}, carried.plan
-    for name, parameter in plan.trained.items():
-        for key, value in carried.optimizer.state.get(parameter, {}).items():
-            moments[f"{name}:{key}"] = torch.as_tensor(value).contiguous()
     path = folder / f"{CHECKPOINT}-{progress.step:08d}"
+    files = _files(carried)
+    shares = folder / f".{path.name}.shares"
+    if world.shards:
+        write_shares(shares, _flat(files))
+    if not world.leads:
+        return
     with atomic_folder(path, may_replace=lambda path: (path / STATE).exists()) as target:
-        write_safetensors(target / "trained.safetensors", {n: p.detach() for n, p in plan.trained.items()})
-        write_safetensors(target / "optimizer.safetensors", moments)
-        for name, other in carried.others.items():
-            tensors = {key: value.contiguous() for key, value in other.state_dict().items()}
+        if world.shards:
+            (shares / SHARES).replace(target / SHARES)
+            shares.rmdir()
+        for name, tensors in {} if world.shards else files.items():
             write_safetensors(target / f"{name}.safetensors", tensors)
-        same = {field: getattr(plan.stage, field) for field in SAME}
-        state = {"stage": plan.stage.name, "same": {**same, "samples": carried.samples}, **asdict(progress)}
+        same = {field: getattr(carried.plan.stage, field) for field in SAME}
+        state = {
+            "stage": carried.plan.stage.name,
+            "same": {**same, "samples": carried.samples},
+            **asdict(progress),
+        }
         (target / STATE).write_text(json.dumps(state) + "\n", encoding="utf-8")
     if best:
         with atomic_folder(folder / BEST, may_replace=lambda path: (path / STATE).exists()) as target:
             shutil.copytree(path, target, dirs_exist_ok=True)
     for old in checkpoints(folder)[KEPT:]:
         shutil.rmtree(old)
+
+
+def _files(carried: Carried) -> dict[str, dict[str, Tensor]]:
+    """What a checkpoint holds, by file: `trained` parameters, moments of the `optimizer`, and what else has a state."""
+    moments = {
+        f"{name}:{key}": torch.as_tensor(value).contiguous()
+        for name, parameter in carried.plan.trained.items()
+        for key, value in carried.optimizer.state.get(parameter, {}).items()
+    }
+    files = {
+        "trained": {name: value.detach() for name, value in carried.plan.trained.items()},
+        "optimizer": moments,
+    }
+    for name, other in carried.others.items():
+        files[name] = {key: value.contiguous() for key, value in other.state_dict().items()}
+    return files
+
+
+def _flat(files: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {f"{file}/{name}": value for file, tensors in files.items() for name, value in tensors.items()}
 
 
 def load_checkpoint(folder: Path, carried: Carried) -> Progress | None:
@@ -115,11 +147,14 @@ def load_checkpoint(folder: Path, carried: Carried) -> Progress | None:
     for source in found:
         _check_same(source, carried)
         try:
-            tensors = {path.stem: _read(path) for path in sorted(source.glob("*.safetensors"))}
+            if (source / SHARES).exists():
+                files = _read_shares(source, carried)
+            else:
+                files = {path.stem: _read(path) for path in sorted(source.glob("*.safetensors"))}
         except WeightsError as error:
             damaged.append(str(error))
             continue
-        _put(source, carried, tensors)
+        _put(source, carried, files)
         state = _state(source)
         return Progress(**{name: state[name] for name in Progress.__dataclass_fields__ if name in state})
     if damaged:
@@ -140,22 +175,39 @@ def _check_same(source: Path, carried: Carried) -> None:
             )
 
 
-def _put(source: Path, carried: Carried, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-    saved, trained = tensors["trained"], carried.plan.trained
+def _put(source: Path, carried: Carried, files: Mapping[str, Mapping[str, Tensor]]) -> None:
+    saved, trained = files["trained"], carried.plan.trained
     if saved.keys() != trained.keys():
         differ = sorted(saved.keys() ^ trained.keys())
         raise WeightsError(f"{source} does not fit: {len(differ)} names differ, first {differ[0]}")
     with torch.no_grad():
         for name, parameter in trained.items():
-            parameter.copy_(saved[name])
-    for key, value in tensors["optimizer"].items():
+            parameter.copy_(like(saved[name], parameter))
+    for key, value in files["optimizer"].items():
         name, _, moment = key.rpartition(":")
-        like = trained[name]
-        carried.optimizer.state[like][moment] = value.to(like.device) if value.dim() else value
+        parameter = trained[name]
+        carried.optimizer.state[parameter][moment] = like(value, parameter) if value.dim() else value
     for name, other in carried.others.items():
-        if name not in tensors:
+        if name not in files:
             raise WeightsError(f"{source} has no {name}; it is of a run without one: choose another folder")
-        other.load_state_dict(tensors[name])
+        now = other.state_dict()
+        other.load_state_dict(
+            {key: like(value, now[key]) if key in now else value for key, value in files[name].items()}
+        )
+
+
+def _read_shares(source: Path, carried: Carried) -> dict[str, dict[str, Tensor]]:
+    """What all processes wrote together, dealt out as this run deals it."""
+    files = {
+        name: {key: torch.empty_like(value) for key, value in tensors.items()}
+        for name, tensors in _files(carried).items()
+    }
+    for name, parameter in carried.plan.trained.items():
+        for moment in MOMENTS:
+            files["optimizer"][f"{name}:{moment}"] = torch.zeros_like(parameter.detach())
+        files["optimizer"][f"{name}:step"] = torch.tensor(0.0)
+    read_shares(source, _flat(files))
+    return files
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from beholder.train.collate import TrainBatch
 
 if TYPE_CHECKING:
     from beholder.train.objectives import Objective
+    from beholder.train.sharding import Sharded
 
 Gradients = Callable[[Sequence[TrainBatch], int], float]
 
@@ -27,13 +28,14 @@ def gradients_of(
     objective: Objective,
     precision: torch.dtype,
     workers: int | None,
+    sharded: Sharded | None = None,
 ) -> Iterator[Gradients]:
     """A function that takes batches and how many the whole step has, adds to each parameter's `grad` what they contribute to
     the gradient of the step's mean loss, and gives what they contribute to that loss.
 
     On a processor each batch goes to whichever thread is free, each on one core: as quick as one large batch on all cores,
     in less memory. Gradients are added in the batches' order, so the number of threads changes no result. Models that
-    draw random numbers while they train (dropout) take one batch at a time.
+    draw random numbers while they train (dropout), and processes that train together, take one batch at a time.
     """
     device = model.device.type
 
@@ -51,7 +53,20 @@ def gradients_of(
                     parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
         return total
 
-    if device != "cpu" or draws(model):
+    def dealt_out(items: Sequence[TrainBatch], count: int) -> float:
+        assert sharded is not None
+        total = 0.0
+        for item in items:
+            with torch.autocast(device, precision, enabled=precision != torch.float32):
+                loss = sharded.loss(item) / count
+            loss.backward()
+            total += loss.item() / sharded.size
+        return total
+
+    if sharded is not None:
+        yield dealt_out
+        return
+    if device != "cpu" or draws(model) or workers == 1:
         yield lambda items, count: add(work(item, count) for item in items)
         return
     with one_core_each(workers) as pool:

@@ -35,6 +35,7 @@ from beholder.train.processes import ALONE, World
 from beholder.train.recompute import recomputed
 from beholder.train.reports import Look, Reading, Reporter
 from beholder.train.schedules import learning_rate_factor
+from beholder.train.sharding import Sharded, whole
 from beholder.train.stages import Plan, prepare_stage, store_frozen
 
 LARGE_PRIME = 2_147_483_629  # random draws of step s are seeded by (seed * this + s)
@@ -92,8 +93,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Result:
-    """finished: False where a signal stopped the run; run it again to go on. taken: steps of this call."""
+    """model: the one that was given, or a copy where its weights were dealt out. finished: False where a signal stopped the
+    run; run it again to go on. taken: steps of this call.
+    """
 
+    model: Model
     plan: Plan
     progress: Progress
     finished: bool
@@ -110,7 +114,8 @@ def train_stage(
     objective: Objective = next_token,
     on_checkpoint: Callable[[Model, Progress], None] | None = None,
 ) -> Result:
-    """Train `model` in place through one stage. SIGTERM and SIGINT end it after the step at hand, with a checkpoint.
+    """Train `model` in place through one stage. SIGTERM and SIGINT end it after the step at hand, with a checkpoint, after
+    each of which every process calls `on_checkpoint`.
 
     A batch's samples follow from its number, so a run that was stopped goes on with the next ones. Raises `BeholderError` for
     an empty data set, a rule that decides nothing, losses that are no numbers or diverge, and data that cannot be made batches
@@ -144,6 +149,9 @@ class _Loop:
             self.plan = prepare_stage(model, stage)
         if settings.precision != torch.float32:
             store_frozen(model, settings.precision)
+        self.sharded = Sharded(model, objective) if self.world.shards else None
+        if self.sharded is not None:
+            self.plan = self.sharded.plan(self.plan)
         self.parameters = list(self.plan.trained.values())
         _call(objective, "prepare", model)
         self.optimizer = torch.optim.AdamW(
@@ -154,6 +162,10 @@ class _Loop:
         others: dict[str, Stateful] = {} if self.average is None else {"average": self.average}
         carried: object = objective
         if isinstance(carried, Stateful):
+            if self.sharded is not None:
+                raise BeholderError(
+                    f"stage {stage.name}: {stage.objective} has a state of its own, which is not dealt out; train without shard"
+                )
             others["objective"] = carried
         self.carried = Carried(self.plan, self.optimizer, len(dataset), others)
         self.progress = load_checkpoint(settings.folder, self.carried) or Progress()
@@ -175,9 +187,9 @@ class _Loop:
             self.reporter.end(self.progress)
         if self.average is not None:
             self.average.put()
-        self.model.eval()
+        model = (self.model if self.sharded is None else self.sharded.whole()).eval()
         finished = self.settings.closed or self._done() >= 1
-        return Result(self.plan, self.progress, finished, self.progress.step - first)
+        return Result(model, self.plan, self.progress, finished, self.progress.step - first)
 
     def _steps(self) -> None:
         stage, settings, world = self.stage, self.settings, self.world
@@ -189,7 +201,12 @@ class _Loop:
             stack.enter_context(recomputed(self.model, settings.recompute))
             gradients = stack.enter_context(
                 gradients_of(
-                    self.model, self.parameters, self.objective, settings.precision, settings.workers
+                    self.model,
+                    self.parameters,
+                    self.objective,
+                    settings.precision,
+                    settings.workers if world.size == 1 else 1,
+                    self.sharded,
                 )
             )
             feed = stack.enter_context(
@@ -222,7 +239,7 @@ class _Loop:
             torch.manual_seed((stage.seed * LARGE_PRIME + self.progress.step) * world.size + world.rank)
         (loss,) = world.total(gradients(items, stage.accumulate))
         world.sum_gradients(self.parameters)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, stage.clip or float("inf")))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.parameters, stage.clip or float("inf"))))
         admitted = self.guard.admits(self.progress.step, loss, norm)
         if admitted:
             self.optimizer.step()
@@ -252,7 +269,8 @@ class _Loop:
             if self.average is not None:
                 stack.enter_context(self.average.shown())
             loss = self._held_out_loss(watch)
-            look = None if watch.answer is None or not self.world.leads else watch.answer(self.model)
+            asks = self.world.leads and self.sharded is None
+            look = watch.answer(self.model) if asks and watch.answer is not None else None
         self.model.train()
         self.reporter.look(self.progress, loss, look)
         better = self.progress.best is None or loss < self.progress.best
@@ -263,7 +281,9 @@ class _Loop:
     @torch.no_grad()
     def _held_out_loss(self, watch: Watch) -> float:
         count, size = min(watch.count, len(watch.dataset)), self.stage.batch
-        starts = range(0, count, size)[self.world.rank :: self.world.size]
+        starts = range(0, count, size)
+        if self.sharded is None:
+            starts = starts[self.world.rank :: self.world.size]
         total = weight = 0.0
         for start in starts:
             samples = [watch.dataset[index] for index in range(start, min(count, start + size))]
@@ -272,19 +292,20 @@ class _Loop:
                 self.settings.precision,
                 enabled=self.settings.precision != torch.float32,
             ):
-                total += float(self.objective(self.model, self.collate(samples))) * len(samples)
+                item = self.collate(samples)
+                loss = self.objective(self.model, item) if self.sharded is None else self.sharded.step(item)
+                total += float(loss) * len(samples)
             weight += len(samples)
         total, weight = self.world.total(total, weight)
         return total / weight
 
     def _save(self, best: bool = False) -> None:
-        if self.world.leads:
-            save_checkpoint(self.settings.folder, self.carried, self.progress, best=best)
-            if self.on_checkpoint is not None:
-                with ExitStack() as stack:
-                    if self.average is not None:
-                        stack.enter_context(self.average.shown())
-                    self.on_checkpoint(self.model, self.progress)
+        save_checkpoint(self.settings.folder, self.carried, self.progress, self.world, best=best)
+        if self.on_checkpoint is not None:
+            with ExitStack() as stack:
+                if self.average is not None:
+                    stack.enter_context(self.average.shown())
+                self.on_checkpoint(self.model, self.progress)
         self.world.wait()
         self.saved = time.monotonic()
 

@@ -16,10 +16,13 @@ BUCKET = 1 << 24  # values that are summed over processes at once
 
 @dataclass(frozen=True)
 class World:
-    """Which process this is, `rank` of `size`. A world of one is alone and speaks to nobody."""
+    """Which process this is, `rank` of `size`. A world of one is alone and speaks to nobody. shards: weights are dealt out
+    over the processes; else each has them all.
+    """
 
     rank: int = 0
     size: int = 1
+    shards: bool = False
 
     @property
     def leads(self) -> bool:
@@ -37,7 +40,7 @@ class World:
     @torch.no_grad()
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Add up all processes' gradients, in place; one that has none adds nothing."""
-        if self.size == 1:
+        if self.size == 1 or self.shards:
             return
         start = 0
         while start < len(parameters):
@@ -73,11 +76,20 @@ class World:
 ALONE = World()
 
 
-def joined() -> World:
-    """The world that `torchrun` started this process in, or a world of one."""
+def joined(*, shard: bool = False) -> World:
+    """The world that `torchrun` started this process in, or a world of one; each process has its own GPU, where there are
+    some. shard: deal weights out. Raises `BeholderError` where one process alone is to deal out.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
+        if shard:
+            raise BeholderError(
+                "shard=true deals weights out over processes, but there is one; start it with torchrun --nproc-per-node N"
+            )
         return ALONE
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return World(distributed.get_rank(), distributed.get_world_size())
+        gpus = torch.cuda.is_available()
+        if gpus:
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
+    return World(distributed.get_rank(), distributed.get_world_size(), shard)

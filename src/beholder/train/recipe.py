@@ -95,7 +95,8 @@ class Recipe(Config):
 
     size: `full`, or `tiny`: a model of two narrow layers on the lessons' tiny data, to try a recipe within seconds. out: the
     run's folder. minutes: of training in all, None for steps alone. look: steps between looks at held-out data.
-    checkpoint: minutes between checkpoints. recompute: less memory for more time, `Settings.recompute`.
+    checkpoint: minutes between checkpoints. recompute: less memory for more time, `Settings.recompute`. shard: weights are
+    dealt out over the processes of torchrun. divergence: `Settings.divergence`. board: curves for TensorBoard.
     """
 
     card: Card
@@ -112,6 +113,7 @@ class Recipe(Config):
     look: int = 200
     checkpoint: float = 5.0
     recompute: bool = False
+    shard: bool = False
     divergence: float = 0.0
     board: bool = True
 

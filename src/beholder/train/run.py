@@ -14,6 +14,7 @@ from beholder.train.feed import Collate, Order
 from beholder.train.loop import Settings, Watch, train_stage
 from beholder.train.objectives import Objective, next_token
 from beholder.train.resolution import at_side
+from beholder.train.sharding import whole
 from beholder.weights.files import write_safetensors
 
 TRAINED = "trained.safetensors"
@@ -65,7 +66,9 @@ def run(
 
     def save(model: Model, progress: Progress) -> None:
         metadata = {"card": model.card.name, "step": str(progress.step), "samples": str(progress.samples)}
-        write_safetensors(folder / TRAINED, trained_tensors(model, stages), metadata)
+        tensors = {name: whole(tensor) for name, tensor in trained_tensors(model, stages).items()}
+        if common.world.leads:
+            write_safetensors(folder / TRAINED, tensors, metadata)
 
     total = sum(task.share for task in tasks)
     for number, task in enumerate(tasks):
@@ -88,6 +91,7 @@ def run(
             objective=task.objective,
             on_checkpoint=save,
         )
+        model = result.model
         if not result.finished:
             return Outcome(model, finished=False)
     return Outcome(model, finished=True)
