@@ -23,6 +23,7 @@ from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import Rotary
 from beholder.parts.blocks.rotary3d import SpaceTimeRotary
+from beholder.parts.connectors.named_things import NamedThings
 from beholder.parts.connectors.projections import Mlp, OfPooled
 from beholder.parts.connectors.visual_words import VisualWords
 from beholder.parts.contracts import ConnectorConfig, FusionConfig, HeadConfig, LanguageConfig, VisionConfig
@@ -79,6 +80,7 @@ EXAMPLES |= {type(size.config).__name__: size.config for size in sizes()} | {
     "TextTower": TextTower.of(TEXT_TOWER.but(dim=512, num_layers=12, context=77), through=640),
     "TwoWayDecoder": TwoWayDecoder(DECODER.but(tied=True)),
     "VisualWords": VisualWords(Mlp(), words=860),
+    "NamedThings": NamedThings(Mlp(), words=808, kinds=43, colours=12, fine=448),
     "ByKind": ByKind(VIT, VIT),
     "MergingViT": MergingViT(SIGLIP_SO400M_14.but(pool=None), after=7),
     "OfPooled": OfPooled(Mlp(act="relu")),

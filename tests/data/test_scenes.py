@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from beholder.data import Scenes, Turn
 from beholder.data.canvas import COLOURS, Placed, background, lay_out
 from beholder.data.cutouts import PIXELS, Concept, CutOut, CutOuts
-from beholder.data.questions import Scene, beside, neighbour, side, where
+from beholder.data.questions import Scene, beside, box, neighbour, side, where
 from beholder.errors import BeholderError
 
 SIZE = 32
@@ -88,6 +88,27 @@ def test_odds_choose_kinds_of_scene(folder: Path) -> None:
     assert all(any(turn.task == "reading" for turn in scenes[index].turns) for index in range(10))
 
 
+def test_words_of_tests_are_never_read_in_training(folder: Path) -> None:
+    alone = (0, 0, 0, 1)
+    words = {
+        split: {
+            turn.answer
+            for index in range(80)
+            for turn in Scenes(folder, split, odds=alone)[index].turns
+            if turn.task == "reading"
+        }
+        for split in ("train", "test-style")
+    }
+    assert words["train"] and words["test-style"] and not words["train"] & words["test-style"]
+    assert not words["train"] & HELD_OUT
+    assert all(len(word) <= 6 for said in words.values() for word in said)
+
+
+def test_boxes_are_hundredths_around_the_thing() -> None:
+    scene = Scene(200, (placed("dog", 40, 100, side_px=20),), "red")
+    assert {answer for _, answer in answers(box, scene)} == {"[15,45,25,55]"}
+
+
 def test_another_seed_or_split_is_another_picture(folder: Path) -> None:
     one, other = Scenes(folder, seed=0)[5], Scenes(folder, seed=1)[5]
     assert not np.array_equal(one.pixels, other.pixels)
@@ -134,7 +155,7 @@ def test_presence_and_naming_agree_with_the_pixels(tmp_path: Path) -> None:
                 assert turn.answer == ("yes" if there else "no")
                 seen[turn.answer] += 1
             if turn.task == "naming":
-                assert (turn.answer == "dog") == there
+                assert (turn.answer == "a dog") == there
     assert min(seen["yes"], seen["no"]) >= 5
 
 
@@ -158,7 +179,7 @@ def test_counts_are_digits_and_spread(folder: Path) -> None:
     counts = Counter(
         turn.answer for index in range(400) for turn in scenes[index].turns if turn.task == "counting"
     )
-    assert set(counts) == set("012345")
+    assert set(counts) == set("0123456")
     assert max(counts.values()) < 0.4 * counts.total()
 
 
@@ -193,7 +214,7 @@ def test_unclear_positions_are_not_asked() -> None:
 def test_neighbours_are_asked_for_only_when_there_is_one() -> None:
     two = Scene(100, (placed("dog", 20, 50), placed("cup", 80, 50)), "red")
     assert {answer for question, answer in answers(neighbour, two) if "left of the cup" in question} == {
-        "dog"
+        "a dog"
     }
     three = Scene(100, (*two.placed, placed("jug", 25, 50)), "red")
     assert not [question for question, _ in answers(neighbour, three) if "left of the cup" in question]
@@ -202,7 +223,7 @@ def test_neighbours_are_asked_for_only_when_there_is_one() -> None:
 def test_things_do_not_overlap() -> None:
     cutouts = [CutOut(0, "dog", "flat", SIZE, SIZE // 2, None)] * 5
     for seed in range(20):
-        things = lay_out(np.random.default_rng(seed), cutouts, 224, (0.2, 0.6))
+        things = lay_out(np.random.default_rng(seed), cutouts, 224, [(0.2, 0.6)] * 5)
         covered = np.zeros((224, 224), int)
         for thing in things:
             covered[thing.top : thing.top + thing.height, thing.left : thing.left + thing.width] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 NEUTRAL = frozenset({"black", "white", "gray"})
 JITTER = 12
 READABLE = 75.0
+TEXT = "text"  # what written words are called
 
 
 @dataclass(frozen=True)
@@ -91,18 +93,18 @@ def background(rng: np.random.Generator, name: str, size: int) -> np.ndarray:
 
 
 def lay_out(
-    rng: np.random.Generator, cutouts: list[CutOut], size: int, sides: tuple[float, float]
+    rng: np.random.Generator, cutouts: list[CutOut], size: int, sides: Sequence[tuple[float, float]]
 ) -> list[Placed]:
     """Places cut-outs at random without overlap, smaller when they do not fit after some tries.
 
-    The longer side of each is drawn from `sides`, the least and the largest share of the scene's side.
+    The longer side of each is drawn from its `sides`, the least and the largest share of the scene's side.
     """
     shrink = 1.0
     while True:
         for _ in range(12):
             placed: list[Placed] = []
-            for cutout in cutouts:
-                spot = _free_spot(rng, cutout, size, shrink * rng.uniform(*sides), placed)
+            for cutout, reach in zip(cutouts, sides, strict=True):
+                spot = _free_spot(rng, cutout, size, shrink * rng.uniform(*reach), placed)
                 if spot is None:
                     break
                 placed.append(spot)
@@ -144,18 +146,32 @@ def paste(
     scene_HWC[window] = (ground_hwC + alpha_hw1 * (paint_hwC - ground_hwC) + np.float32(0.5)).astype(np.uint8)
 
 
-def write_word(
-    rng: np.random.Generator, scene_HWC: np.ndarray, word: str, colour_C: np.ndarray
-) -> np.ndarray:
-    """The scene, (H, W, 3) uint8, with a word somewhere on it."""
-    size = scene_HWC.shape[0]
-    image = Image.fromarray(scene_HWC)
-    draw = ImageDraw.Draw(image)
-    height = float(rng.uniform(0.1, 0.25)) * size
-    width = draw.textlength(word, font=ImageFont.load_default(height))
-    font = ImageFont.load_default(min(height, height * 0.94 * size / width))
-    left, top, right, bottom = draw.textbbox((0, 0), word, font=font)
-    x = rng.uniform(0, size - (right - left)) - left
-    y = rng.uniform(0, size - (bottom - top)) - top
-    draw.text((x, y), word, font=font, fill=tuple(int(value) for value in colour_C))
-    return np.array(image)
+@dataclass(frozen=True)
+class Lettering:
+    """A word as a mask of `pixels` (h, w), 255 where ink is; `centres` of its letters as shares of its width."""
+
+    word: str
+    pixels: np.ndarray
+    centres: tuple[float, ...]
+
+    @classmethod
+    def of(cls, word: str, height: int = 64) -> Lettering:
+        """The word in Pillow's own font, cropped to its ink."""
+        font = ImageFont.load_default(height)
+        left, top, right, bottom = (round(edge) for edge in font.getbbox(word))
+        mask = Image.new("L", (right - left, bottom - top))
+        ImageDraw.Draw(mask).text((-left, -top), word, font=font, fill=255)
+        ends = [font.getlength(word[: count + 1]) - left for count in range(len(word))]
+        middles = [(start + end) / 2 for start, end in zip([0.0, *ends], ends, strict=False)]
+        return cls(word, np.asarray(mask), tuple(middle / (right - left) for middle in middles))
+
+    @property
+    def cutout(self) -> CutOut:
+        """Its extent, as that of a stencil."""
+        height, width = self.pixels.shape
+        return CutOut(-1, TEXT, "lettering", width, height, None)
+
+    @property
+    def rgba(self) -> np.ndarray:
+        """As the pixels of a cut-out, (h, w, 4)."""
+        return np.repeat(self.pixels[..., None], 4, 2)

@@ -7,7 +7,9 @@ import re
 import numpy as np
 
 # tasks in the order in which reports show them; `easy-vqa` has its own
-TASKS = ("naming", "category", "counting", "position", "relation", "colour", "presence", "reading", "caption")
+TASKS = (
+    "naming", "category", "counting", "place", "position", "relation", "colour", "presence", "box", "reading", "caption",
+)  # fmt: skip
 
 NAMING = (
     "What is this?",
@@ -65,6 +67,11 @@ WHERE = (
 )
 BESIDE = ("Is the {thing} to the left or to the right of the {other}?",)
 ABOVE = ("Is the {thing} above or below the {other}?",)
+BOX = (
+    "Point to the {thing} with a box.",
+    "Where is the {thing}? Answer with a box.",
+    "Give the box around the {thing}.",
+)
 NEIGHBOUR = {
     "left": ("What is to the left of the {other}?", "What is left of the {other}?"),
     "right": ("What is to the right of the {other}?", "What is right of the {other}?"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from beholder.data import phrases
-from beholder.data.canvas import Placed
+from beholder.data.canvas import TEXT, Lettering, Placed
 from beholder.data.phrases import pick
 from beholder.data.samples import Turn
 
@@ -26,17 +26,21 @@ class Scene:
     size: int
     placed: tuple[Placed, ...]
     ground: str
-    word: str | None = None
-    word_colour: str | None = None
+    lettering: Lettering | None = None
 
     @property
     def counts(self) -> Counter[str]:
-        return Counter(thing.cutout.concept for thing in self.placed)
+        return Counter(thing.cutout.concept for thing in self.things)
+
+    @property
+    def things(self) -> list[Placed]:
+        """All that is no lettering."""
+        return [thing for thing in self.placed if thing.cutout.concept != TEXT]
 
     @property
     def lone(self) -> list[Placed]:
-        """Things whose name stands for them alone."""
-        counts = self.counts
+        """Things whose name stands for them alone, and lettering."""
+        counts = Counter(thing.cutout.concept for thing in self.placed)
         return [thing for thing in self.placed if counts[thing.cutout.concept] == 1]
 
     @property
@@ -49,7 +53,7 @@ Maker = Callable[[np.random.Generator, Scene], Turn | None]
 
 
 def naming(rng: np.random.Generator, scene: Scene) -> Turn:
-    return Turn(pick(rng, phrases.NAMING), scene.placed[0].cutout.concept, "naming")
+    return Turn(pick(rng, phrases.NAMING), phrases.with_article(scene.placed[0].cutout.concept), "naming")
 
 
 def background_colour(rng: np.random.Generator, scene: Scene) -> Turn:
@@ -65,11 +69,13 @@ def colour_of(rng: np.random.Generator, scene: Scene) -> Turn | None:
 
 
 def word_colour(rng: np.random.Generator, scene: Scene) -> Turn:
-    return Turn(pick(rng, phrases.COLOUR_OF, thing="text"), str(scene.word_colour), "colour")
+    (text,) = (thing for thing in scene.placed if thing.cutout.concept == TEXT)
+    return Turn(pick(rng, phrases.COLOUR_OF, thing=TEXT), str(text.tint), "colour")
 
 
 def reading(rng: np.random.Generator, scene: Scene) -> Turn:
-    return Turn(pick(rng, phrases.READING), str(scene.word), "reading")
+    assert scene.lettering is not None
+    return Turn(pick(rng, phrases.READING), scene.lettering.word.lower(), "reading")
 
 
 def count_of(rng: np.random.Generator, name: str, count: int) -> Turn:
@@ -77,7 +83,7 @@ def count_of(rng: np.random.Generator, name: str, count: int) -> Turn:
 
 
 def count_all(rng: np.random.Generator, scene: Scene) -> Turn:
-    return Turn(pick(rng, phrases.COUNT_ALL), str(len(scene.placed)), "counting")
+    return Turn(pick(rng, phrases.COUNT_ALL), str(len(scene.things)), "counting")
 
 
 def count_most(rng: np.random.Generator, scene: Scene) -> Turn:
@@ -101,7 +107,7 @@ def where(rng: np.random.Generator, scene: Scene) -> Turn | None:
     if across is None or down is None:
         return None
     words = [word for word in (down, across) if word != "center"]
-    return Turn(pick(rng, phrases.WHERE, thing=thing.cutout.concept), " ".join(words) or "center", "position")
+    return Turn(pick(rng, phrases.WHERE, thing=thing.cutout.concept), " ".join(words) or "center", "place")
 
 
 def side(rng: np.random.Generator, scene: Scene) -> Turn | None:
@@ -119,6 +125,16 @@ def side(rng: np.random.Generator, scene: Scene) -> Turn | None:
         return None
     wordings, answer = choices[int(rng.integers(len(choices)))]
     return Turn(pick(rng, wordings, thing=thing.cutout.concept), answer, "position")
+
+
+def box(rng: np.random.Generator, scene: Scene) -> Turn | None:
+    """The box around a thing, its edges in hundredths of the picture's sides."""
+    thing = _choose(rng, scene.lone)
+    if thing is None:
+        return None
+    edges = (thing.left, thing.top, thing.left + thing.width, thing.top + thing.height)
+    numbers = ",".join(f"{min(99, 100 * edge // scene.size):02d}" for edge in edges)
+    return Turn(pick(rng, phrases.BOX, thing=thing.cutout.concept), f"[{numbers}]", "box")
 
 
 def beside(rng: np.random.Generator, scene: Scene) -> Turn | None:
@@ -141,7 +157,9 @@ def neighbour(rng: np.random.Generator, scene: Scene) -> Turn | None:
     if sum(_direction(third, other, scene.size, answer) for third in scene.placed if third is not other) > 1:
         return None
     return Turn(
-        pick(rng, phrases.NEIGHBOUR[answer], other=other.cutout.concept), thing.cutout.concept, "relation"
+        pick(rng, phrases.NEIGHBOUR[answer], other=other.cutout.concept),
+        phrases.with_article(thing.cutout.concept),
+        "relation",
     )
 
 

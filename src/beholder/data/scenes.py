@@ -5,9 +5,11 @@ Counts are answered in digits, everything else in lower-case words.
 
 from __future__ import annotations
 
+import hashlib
+import re
 import zlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from beholder.data import phrases
 from beholder.data import questions as ask
 from beholder.data.canvas import (
     COLOURS,
+    TEXT,
+    Lettering,
     Placed,
     background,
     colour_apart,
@@ -24,21 +28,54 @@ from beholder.data.canvas import (
     lay_out,
     paste,
     shade,
-    write_word,
 )
-from beholder.data.cutouts import PIXELS, CutOut, CutOuts
+from beholder.data.cutouts import PIXELS, Concept, CutOut, CutOuts
 from beholder.data.phrases import pick
 from beholder.data.questions import Maker, Scene
 from beholder.data.samples import Sample, Turn, checked_index
 
 KINDS_OF_SCENE = ("single", "several", "repeated", "word")
-ODDS = (0.45, 0.28, 0.25, 0.02)
+ODDS = (0.25, 0.35, 0.28, 0.12)
 # kinds too vague to ask for
 VAGUE_KINDS = frozenset({
     "award", "game", "heart", "mail", "money", "music", "object", "paper", "place", "science", "sign", "sport",
 })  # fmt: skip
-MAX_THINGS = 5
+MAX_THINGS = 6
+MAX_LETTERS = 6
+BESIDE_WORDS = 2  # at most so many things stand beside a word
+REAL_WORDS = 0.5  # share of written words that are of the names of things
+READABLE_WORD = re.compile(f"[a-z]{{2,{MAX_LETTERS}}}")
+VOWELS, LETTERS = "aeiou", "abcdefghijklmnopqrstuvwxyz"
+CONSONANTS = "".join(letter for letter in LETTERS if letter not in VOWELS)
 LENGTHS = {"train": 1_000_000, "test-concepts": 400, "test-style": 400}
+
+
+@dataclass(frozen=True)
+class ComposedSample(Sample):
+    """A sample that knows what it was composed of."""
+
+    scene: Scene
+
+
+def _words(concepts: Iterable[Concept]) -> set[str]:
+    """Short words of names and tags."""
+    said = " ".join(text for concept in concepts for text in (concept.name, *concept.tags))
+    return {word for word in said.split() if READABLE_WORD.fullmatch(word)}
+
+
+def word_held_out(word: str) -> bool:
+    """One written word in ten, by its letters alone."""
+    return hashlib.sha256(f"word:{word}".encode()).digest()[0] % 10 == 0
+
+
+def made_up(rng: np.random.Generator, *, held_out: bool) -> str:
+    """Two to six letters in a row: consonants and vowels in turn, or any."""
+    while True:
+        length, first = int(rng.integers(2, MAX_LETTERS + 1)), int(rng.integers(2))
+        kinds = (VOWELS, CONSONANTS) if rng.random() < 0.6 else (LETTERS, LETTERS)
+        word = "".join(str(rng.choice(list(kinds[(place + first) % 2]))) for place in range(length))
+        if word_held_out(word) == held_out:
+            return word
 
 
 class Scenes:
@@ -46,7 +83,8 @@ class Scenes:
 
     `train` never shows a held-out concept nor the held-out style; `test-concepts` shows only the former and
     `test-style` only the latter. With another `seed`, `train` gives fresh pictures of the same things. `odds` are
-    those of KINDS_OF_SCENE.
+    those of KINDS_OF_SCENE. held_out_words: written words are those that `train` does not show, else those that it
+    does; by default as the split is.
     Raises ValueError for settings out of range, BeholderError when `folder` was not prepared.
     """
 
@@ -60,6 +98,7 @@ class Scenes:
         questions: int = 4,
         length: int | None = None,
         odds: Sequence[float] = ODDS,
+        held_out_words: bool | None = None,
     ) -> None:
         if questions < 1 or size < 32:
             raise ValueError(
@@ -83,6 +122,11 @@ class Scenes:
         self.split, self.seed, self.size, self.questions = split, seed, size, questions
         self.length = LENGTHS[split] if length is None else length
         self.odds = tuple(odds)
+        self.words_held_out = split != "train" if held_out_words is None else held_out_words
+        known = _words(self.concepts[name] for name in self.names)
+        if not self.words_held_out:
+            known -= _words(Concept(name, "") for name in cutouts.test_concepts)
+        self.words = sorted(word for word in known if word_held_out(word) == self.words_held_out)
 
     def __len__(self) -> int:
         return self.length
@@ -95,33 +139,46 @@ class Scenes:
         self.__dict__.update(state)
         self.pixels = np.load(self.folder / PIXELS, mmap_mode="r")
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> ComposedSample:
         index = checked_index(index, self.length)
         rng = np.random.default_rng([self.seed, zlib.crc32(self.split.encode()), index])
         kind = str(rng.choice(KINDS_OF_SCENE, p=self.odds))
         pixels_HWC, scene = self._compose(rng, kind)
-        return Sample(pixels_HWC, self._ask(rng, kind, scene), f"scenes/{self.split}/{self.seed}/{index}")
+        turns = self._ask(rng, kind, scene)
+        return ComposedSample(pixels_HWC, turns, f"scenes/{self.split}/{self.seed}/{index}", scene)
 
     # what is in the picture
 
     def _compose(self, rng: np.random.Generator, kind: str) -> tuple[np.ndarray, Scene]:
+        lettering = None
         if kind == "word":
-            return self._compose_word(rng)
-        if kind == "single":
-            cutouts = [self._cutout(rng, self._name(rng))]
-            sides = (0.3, 0.95)
-        elif kind == "several":
-            count = int(rng.integers(2, MAX_THINGS + 1))
-            cutouts = [self._cutout(rng, name) for name in self._unrelated_names(rng, count)]
-            sides = (0.2, 0.44 if count < 4 else 0.34)
+            lettering = Lettering.of(self._word(rng))
+            names = self._unrelated_names(rng, int(rng.integers(0, BESIDE_WORDS + 1)))
+            cutouts = [lettering.cutout, *(self._cutout(rng, name) for name in names)]
+            letters = len(lettering.word)
+            sides = [(min(0.6, 0.11 * letters), min(0.96, 0.22 * letters)), *[(0.2, 0.34)] * len(names)]
+        elif kind == "single":
+            cutouts, sides = [self._cutout(rng, self._name(rng))], [(0.18, 0.95)]
         else:
-            cutouts = self._repeated(rng)
-            sides = (0.2, 0.44 if len(cutouts) < 4 else 0.34)
-        placed = lay_out(rng, [cutouts[i] for i in rng.permutation(len(cutouts))], self.size, sides)
-        return self._paint(rng, placed)
+            if kind == "several":
+                names = self._unrelated_names(rng, int(rng.integers(2, MAX_THINGS + 1)))
+                cutouts = [self._cutout(rng, name) for name in names]
+            else:
+                cutouts = self._repeated(rng)
+            cutouts = [cutouts[i] for i in rng.permutation(len(cutouts))]
+            sides = [(0.2, 0.44 if len(cutouts) < 4 else 0.34)] * len(cutouts)
+        return self._paint(rng, lay_out(rng, cutouts, self.size, sides), lettering)
+
+    def _word(self, rng: np.random.Generator) -> str:
+        """A word of the names of things, or letters in a row that may be one, in one of three cases."""
+        if self.words and rng.random() < REAL_WORDS:
+            word = self.words[int(rng.integers(len(self.words)))]
+        else:
+            word = made_up(rng, held_out=self.words_held_out)
+        return str(rng.choice([word, word.upper(), word.capitalize()]))
 
     def _repeated(self, rng: np.random.Generator) -> list[CutOut]:
-        """1 to 5 of one thing, alike or drawn differently, and sometimes other things."""
+        """1 to 6 of one thing, alike or drawn differently, and sometimes other things."""
         count = int(rng.integers(1, MAX_THINGS + 1))
         others = int(rng.integers(0, MAX_THINGS + 1 - count)) if rng.random() < 0.7 else 0
         name, *rest = self._unrelated_names(rng, 1 + others)
@@ -130,7 +187,9 @@ class Scenes:
         same = [first if alike else self._cutout(rng, name) for _ in range(count)]
         return same + [self._cutout(rng, other) for other in rest]
 
-    def _paint(self, rng: np.random.Generator, placed: list[Placed]) -> tuple[np.ndarray, Scene]:
+    def _paint(
+        self, rng: np.random.Generator, placed: list[Placed], lettering: Lettering | None
+    ) -> tuple[np.ndarray, Scene]:
         ground = colour_apart(rng, [thing.cutout.mean for thing in placed if thing.cutout.mean is not None])
         scene_HWC = background(rng, ground, self.size)
         tints = [
@@ -140,17 +199,13 @@ class Scenes:
         for thing in placed:
             tint = str(rng.choice(tints)) if thing.cutout.mean is None else None
             colour_C = None if tint is None else shade(rng, tint)
-            flip = bool(rng.random() < 0.5) and self.concepts[thing.cutout.concept].kind != "sign"
-            paste(scene_HWC, self.pixels[thing.cutout.row], thing, flip=flip, colour_C=colour_C)
+            written = lettering if thing.cutout.concept == TEXT else None
+            rgba_hwC = self.pixels[thing.cutout.row] if written is None else written.rgba
+            may_flip = written is None and self.concepts[thing.cutout.concept].kind != "sign"
+            flip = bool(rng.random() < 0.5) and may_flip
+            paste(scene_HWC, rgba_hwC, thing, flip=flip, colour_C=colour_C)
             coloured.append(replace(thing, tint=tint))
-        return scene_HWC, Scene(self.size, tuple(coloured), ground)
-
-    def _compose_word(self, rng: np.random.Generator) -> tuple[np.ndarray, Scene]:
-        ground = str(rng.choice(list(COLOURS)))
-        ink = str(rng.choice([name for name in COLOURS if distance(COLOURS[name], COLOURS[ground]) > 130]))
-        word = self._name(rng).split(" ")[-1]
-        scene_HWC = write_word(rng, background(rng, ground, self.size), word, shade(rng, ink))
-        return scene_HWC, Scene(self.size, (), ground, word, ink)
+        return scene_HWC, Scene(self.size, tuple(coloured), ground, lettering)
 
     def _name(self, rng: np.random.Generator) -> str:
         return self.names[int(rng.integers(len(self.names)))]
@@ -198,25 +253,24 @@ class Scenes:
         """What is asked about a kind of scene, with weights."""
         if kind == "single":
             return [
-                (ask.naming, 12.0), (self._presence, 2.0), (self._category, 2.0), (ask.where, 3.0),
-                (ask.colour_of, 2.0), (ask.background_colour, 1.5), (self._caption, 0.4), (ask.count_all, 0.3),
+                (ask.naming, 12.0), (self._presence, 3.0), (self._category, 3.0), (ask.where, 3.0), (ask.box, 2.0),
+                (ask.colour_of, 2.0), (ask.background_colour, 1.5), (self._caption, 1.0), (ask.count_all, 0.5),
             ]  # fmt: skip
         if kind == "several":
             return [
-                (ask.beside, 3.0), (ask.neighbour, 3.0), (ask.side, 3.0), (ask.where, 1.0), (self._presence, 3.0),
-                (ask.count_all, 2.0), (ask.colour_of, 2.0), (ask.background_colour, 1.0), (self._caption, 0.4),
+                (ask.beside, 4.0), (ask.neighbour, 3.0), (ask.side, 2.0), (ask.where, 2.0), (self._presence, 5.0),
+                (ask.count_all, 1.5), (ask.colour_of, 2.0), (ask.background_colour, 1.0), (self._caption, 3.0),
+                (ask.box, 3.0), (ask.count_most, 0.7),
             ]  # fmt: skip
         if kind == "repeated":
             return [
-                (ask.count_most, 10.0), (ask.count_other, 1.2), (self._count_absent, 0.5), (self._presence, 3.0),
-                (ask.side, 1.5), (ask.colour_of, 2.0), (ask.background_colour, 1.0), (self._caption, 0.4),
+                (ask.count_most, 10.0), (ask.count_other, 2.0), (self._count_absent, 0.5), (self._presence, 3.0),
+                (ask.side, 1.0), (ask.colour_of, 2.0), (ask.background_colour, 1.0), (self._caption, 1.0), (ask.box, 1.0),
             ]  # fmt: skip
         return [
-            (ask.reading, 4.0),
-            (ask.word_colour, 2.0),
-            (ask.background_colour, 2.0),
-            (self._presence, 1.0),
-        ]
+            (ask.reading, 8.0), (ask.word_colour, 2.0), (ask.background_colour, 1.0), (self._presence, 1.0), (ask.box, 1.5),
+            (ask.where, 1.0), (ask.beside, 1.0), (ask.side, 1.0),
+        ]  # fmt: skip
 
     def _presence(self, rng: np.random.Generator, scene: Scene) -> Turn | None:
         present = sorted(scene.counts)

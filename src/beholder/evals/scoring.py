@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from beholder.evals.judges import OR, overlap, told
 from beholder.evals.tasks import BALANCED, Question
 
 NUMBER_WORDS = {
@@ -41,11 +43,25 @@ def is_right(given: str, wanted: str) -> bool:
     return normalise(given) == normalise(wanted)
 
 
+def is_one_of(given: str, wanted: str) -> bool:
+    """Whether an answer is one of those that `wanted` names, parted by `judges.OR`."""
+    return any(is_right(given, each) for each in wanted.split(OR))
+
+
+# by the last part of a task's name; all others are right where `is_right` says so
+JUDGES: Mapping[str, Callable[[str, str], float]] = {
+    "box": overlap,
+    "caption": partial(told, normalise=normalise),
+    "or-alias": is_one_of,
+}
+
+
 def score(task: str, questions: Sequence[Question], given: Sequence[str]) -> Score:
-    """Share of right answers of one task; where it is balanced, the mean of the shares for each right answer."""
-    right = [
-        float(is_right(answer, question.answer)) for question, answer in zip(questions, given, strict=True)
-    ]
+    """Share of right answers of one task, as its judge finds them; where it is balanced, the mean of the shares for each
+    right answer.
+    """
+    judge = JUDGES.get(task.rpartition("/")[2], is_right)
+    right = [float(judge(answer, question.answer)) for question, answer in zip(questions, given, strict=True)]
     if task not in BALANCED:
         return _mean(questions, right)
     parts = []

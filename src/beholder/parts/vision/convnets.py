@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from beholder.config import Config
+from beholder.parts.blocks.depthwise import depthwise
 from beholder.parts.blocks.positions import learned
 
 
@@ -113,9 +114,11 @@ def padded_conv(
     if padding == "same":
         sides = [same_padding(length, kernel, stride) for length in x_VChw.shape[-2:]]
     rows, columns = sides
-    if rows[0] == rows[1] and columns[0] == columns[1]:
-        return F.conv2d(x_VChw, weight, bias, stride, (rows[0], columns[0]), groups=groups)
-    return F.conv2d(F.pad(x_VChw, (*columns, *rows)), weight, bias, stride, groups=groups)
+    if rows[0] != rows[1] or columns[0] != columns[1]:
+        x_VChw, rows, columns = F.pad(x_VChw, (*columns, *rows)), (0, 0), (0, 0)
+    if groups == len(weight) > 1 and weight.requires_grad and x_VChw.device.type == "cpu":
+        return depthwise(x_VChw, weight, bias, stride, (rows[0], columns[0]))
+    return F.conv2d(x_VChw, weight, bias, stride, (rows[0], columns[0]), groups=groups)
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
