@@ -223,3 +223,15 @@ def test_states_are_queries_of_the_mask_decoder(omg: Model) -> None:
         again = head(replace(inputs, hidden_BTD=other))
         assert torch.allclose(again.logits[1], masks.logits[1], atol=1e-6)
         assert not torch.allclose(again.logits[0], masks.logits[0])
+
+
+def test_classes_are_told_from_what_is_inside_the_masks() -> None:
+    """Official `mask_pool`: the mean of the finest map over cells above 0, mapped and added to each query."""
+    encoder = card("omg-llava-7b").tiny().branch().encoders[0].build()
+    fine, masks = torch.randn(1, 16, 3, 4), torch.randn(1, 6, 3, 4)
+    masks[0, 5] = -1  # covers nothing
+    got = encoder.inside(fine, masks)
+    for query in range(5):
+        mean = fine[0].flatten(1)[:, (masks[0, query] > 0).flatten()].mean(1)
+        assert torch.allclose(got[0, query], encoder.pool(encoder.pool_norm(mean)), atol=1e-5)
+    assert torch.allclose(got[0, 5], encoder.pool(encoder.pool_norm(torch.zeros(16))), atol=1e-5)

@@ -57,6 +57,11 @@ def test_dicts_in_dicts_are_joined_by_dots(tmp_path: Path) -> None:
     }
 
 
+def test_one_tensor_alone(tmp_path: Path) -> None:
+    tensors_of_pickle(saved(tmp_path / "x.pth", torch.ones(2, 3)), tmp_path / "x.safetensors")
+    assert_same(values(tmp_path / "x.safetensors"), {"tensor": torch.ones(2, 3)})
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -2,8 +2,8 @@
 queries.
 
 Settings: lxtGH/OMG-Seg omg_llava/omg_llava/configs/finetune/omg_llava_7b_finetune_8gpus.py and model/omg_llava.py. Ids
-behind the 92,544 of InternLM2's tokenizer: [SEG], <p>, </p>, <region>, <mark>. The decoders of [SEG] and of regions have
-weights of their own here; the released ones share OMG-Seg's where it is not tuned.
+behind the 92,544 of InternLM2's tokenizer: [SEG], <p>, </p>, <region>; <mark> is made behind the tables. The decoders of [SEG]
+and of regions have weights of their own here; the released ones share OMG-Seg's where it is not tuned.
 """
 
 from beholder.cards.schema import Card, Source, Stage, Trains
@@ -31,7 +31,7 @@ OMG_LLAVA_7B = Card(
     connector=ObjectQueries(),
     images=Fixed(size=(1024, 1024), fit="pad", mean=CLIP_MEAN, std=CLIP_STD, background=(122, 116, 104)),
     fusion=(RegionTokens(RegionQuery(), token_ids=(92547,)), Splice(token_id=-200), DropStill()),
-    language=language.INTERNLM2_7B.but(vocab_size=92549),
+    language=language.INTERNLM2_7B.but(vocab_size=92548),
     heads=(NextToken(), QueryMasks(token_ids=(92544,))),
     prompt=OMG_LLAVA,
     stages=(

@@ -44,7 +44,12 @@ COMPOSED: Mapping[str, Composition] = {
     "bliva_vicuna": Composition("llm_model", "llm_proj", patches=True),
     "bliva_flant5": Composition("t5_model", "t5_proj", patches=True),
 }
-LANGUAGES = (*sorted({composition.language for composition in COMPOSED.values()}), "llm", "language_model")
+LANGUAGES = (
+    *sorted({composition.language for composition in COMPOSED.values()}),
+    "llm",
+    "language_model",
+    "internlm2-chat-7b",
+)
 ENCODER, QUERIES = "visual_encoder", "q_former_model"
 OF_QUERIES = ("Qformer.", "query_tokens", "ln_vision.")  # what is taken of BLIP-2's first stage
 ADAPTER = re.compile(r"(\w+\.)base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight")
@@ -163,13 +168,20 @@ def with_adapters_in(config: Mapping[str, Any], weights: LazyTensors) -> LazyTen
     """
     if "pooling_method" not in config or not any(WRAPPED.fullmatch(key) for key in weights):
         return weights
+    return merged_adapters(weights, float(config.get("lora_alpha") or PLLAVA_ALPHA))
+
+
+def merged_adapters(weights: LazyTensors, alpha: float) -> dict[str, LazyTensor]:
+    """Weights under the names of the model without peft's adapters, whose changes, `alpha` over their rank, are added to what
+    they change. Raises `WeightsError` for an adapter without its matrix.
+    """
     adapters = {key: tensor for key, tensor in weights.items() if ADAPTER.fullmatch(key)}
     found: dict[str, LazyTensor] = {}
     for key, tensor in weights.items():
         wrapped = WRAPPED.fullmatch(key)
         if key not in adapters:
             found[f"{wrapped[1]}{wrapped[2]}".replace(".base_layer.", ".") if wrapped else key] = tensor
-    return found | _adapted(found, adapters, float(config.get("lora_alpha") or PLLAVA_ALPHA))
+    return found | _adapted(found, adapters, alpha)
 
 
 def _first_norm(config: Mapping[str, Any], found: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:

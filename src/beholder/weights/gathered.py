@@ -2,6 +2,7 @@
 (`beholder convert`), and in folders inside, named as their code names them, what they took, as its own authors released it.
 
     Cobra             config.json and checkpoints/latest-checkpoint.safetensors; dino_featurizer/, siglip_featurizer/
+    OMG-LLaVA         see `weights/omg_llava.py`
     Video-ChatGPT     config.json: {"model_type": "VideoChatGPT"}; video_chatgpt-7B.safetensors; language_model/, vision_tower/
 """
 
@@ -16,7 +17,8 @@ import torch
 from torch import Tensor
 
 from beholder.errors import WeightsError
-from beholder.weights.beside import seeing
+from beholder.weights import omg_llava
+from beholder.weights.beside import COMPOSED, composed_weights, seeing
 from beholder.weights.files import open_weights
 from beholder.weights.lazy import LazyTensor
 
@@ -47,6 +49,7 @@ GATHERED: Mapping[str, Gathered] = {
         words=("<vid_patch>", "<vid_start>", "<vid_end>"),
     ),
 }
+OMG_LLAVA = "omg_llava"
 # a section of `config.json`, what it holds, and the type that files lack
 SECTIONS = (("model", "vision_backbone_id", "cobra"),)
 TABLES = ("model.embed_tokens.weight", "lm_head.weight")
@@ -61,17 +64,34 @@ def kind_of(config: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+def language_folder(kind: str) -> str | None:
+    """The folder inside that has the language model and its settings, of releases of that type that have one."""
+    if kind == OMG_LLAVA:
+        return omg_llava.LANGUAGE
+    known = COMPOSED.get(kind) or GATHERED.get(kind)
+    return known.language if known else None
+
+
 def further_words(config: Mapping[str, Any]) -> tuple[str, ...]:
     """What is added behind the tokenizer's vocabulary."""
-    known = GATHERED.get(str(config.get("model_type")))
-    return known.words if known else ()
+    kind = str(config.get("model_type"))
+    known = GATHERED.get(kind)
+    return omg_llava.WORDS if kind == OMG_LLAVA else known.words if known else ()
 
 
-def gathered_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, LazyTensor]:
-    """All weights under the names of the authors' whole model; what was trained stands before what it was trained on. Raises
-    `WeightsError` naming the folder that is missing.
+def gathered_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, LazyTensor] | None:
+    """All weights of a folder of several releases under the names of the authors' whole model, None for other folders. What
+    was trained stands before what it was trained on. Raises `WeightsError` naming what is missing.
     """
-    kind = str(config["model_type"])
+    kind = str(config.get("model_type"))
+    if kind in COMPOSED:
+        return composed_weights(folder, config)
+    if kind == OMG_LLAVA:
+        return omg_llava.omg_llava_weights(folder, config)
+    return _gathered(folder, config, kind) if kind in GATHERED else None
+
+
+def _gathered(folder: Path, config: Mapping[str, Any], kind: str) -> dict[str, LazyTensor]:
     known = GATHERED[kind]
     own = folder / known.trained if known.trained else folder
     trained = open_weights(own if own.exists() else folder)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SECONDS = 600  # for a file, and one more for every so many bytes
 BYTES_A_SECOND = 20_000_000
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")  # where checkpoints hold their state dict
+TENSOR = "tensor"  # the name of a tensor that is all that a file holds
 PICKLE_INDEX = re.compile(r"(.+)\.(bin|pth|pt)\.index\.json")
 # What training leaves beside weights
 OF_TRAINING = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state).*|.*_optim_states.*")
@@ -122,8 +123,8 @@ def _copy(path: Path, target: Path) -> None:
 
 
 def state_of(loaded: Any) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of a loaded checkpoint by name, and the keys beside its state dict. Raises `BeholderError` for what is no
-    state dict, naming what is in the way.
+    """The tensors of a loaded checkpoint by name (`tensor` where it is one alone), and the keys beside its state dict. Raises
+    `BeholderError` for what is no state dict, naming what is in the way.
     """
     import torch
 
@@ -132,6 +133,8 @@ def state_of(loaded: Any) -> tuple[dict[str, Tensor], list[str]]:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             left_out += [str(key) for key in state if key != wrapper]
             state = state[wrapper]
+    if isinstance(state, torch.Tensor):
+        return {TENSOR: state}, left_out
     if not isinstance(state, dict):
         raise BeholderError(f"it is not a state dict: names with tensors, but a {type(state).__name__}")
     tensors = dict(_flat(state, ""))

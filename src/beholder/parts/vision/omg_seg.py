@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from beholder.media.plan import Grid, Size
@@ -91,6 +91,7 @@ class OmgSegModel(StagedEncoder):
         self.decoder = config.decoder.build()
         self.queries, self.places = learned(config.queries, dim), learned(config.queries, dim)
         count, phrasings, width = config.vectors
+        self.pool_norm, self.pool = nn.LayerNorm(dim), nn.Linear(dim, dim)
         self.project = Linears((dim, dim, dim, width))
         self.register_buffer("classes", F.normalize(torch.randn(count + 1, phrasings, width), dim=-1))
 
@@ -100,7 +101,7 @@ class OmgSegModel(StagedEncoder):
         count = len(pixels_V3HW)
         own_VQC = self.places.expand(count, -1, -1)
         decided = self.decoder(self.queries.expand(count, -1, -1), own_VQC, pixels)
-        scores_VQ = self.scores(decided.normed)
+        scores_VQ = self.scores(decided.normed + self.inside(pixels.fine, decided.masks))
         queries_V1QC = torch.cat((decided.queries, own_VQC), -1)[:, None]
         taps = (
             last_dim(pixels.fine),
@@ -110,6 +111,13 @@ class OmgSegModel(StagedEncoder):
             scores_VQ[:, None, :, None],
         )
         return Maps(taps, seen.tokens)
+
+    def inside(self, fine_VChw: Tensor, masks_VQhw: Tensor) -> Tensor:
+        """(V, Q, C): what the finest map holds in each mask on the average, mapped (official `mask_pool`)."""
+        inside_VQhw = (masks_VQhw.detach() > 0).to(fine_VChw.dtype)
+        share_VQhw = inside_VQhw / (inside_VQhw.sum((-2, -1), keepdim=True) + 1e-8)
+        given: Tensor = self.pool(self.pool_norm(torch.einsum("vchw,vqhw->vqc", fine_VChw, share_VQhw)))
+        return given
 
     def scores(self, normed_VQC: Tensor) -> Tensor:
         """(V, Q): the probability of the likeliest class but none."""

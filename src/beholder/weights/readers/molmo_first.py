@@ -1,6 +1,6 @@
 """Molmo of 2024 as Ai2 releases it: files speak of the language model alone, and the code has the encoder's numbers
-(allenai/molmo olmo/hf_molmo.py reads them back; olmo/model.py and image_vit.py have the names). MolmoE's files have the fields of
-the training code, the encoder's too (config.json and modeling_molmoe.py of allenai/MolmoE-1B-0924).
+(allenai/molmo olmo/hf_molmo.py reads them back; olmo/model.py and image_vit.py have the names). MolmoE's files have the fields
+of the training code, the encoder's too (config.json and modeling_molmoe.py of allenai/MolmoE-1B-0924).
 """
 
 from __future__ import annotations
