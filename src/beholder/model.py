@@ -57,6 +57,7 @@ class Batch:
     words:   `Context.words`: each row's question in a connector's own vocabulary
     regions: per row the regions of its pictures that are spoken of, in order; () where there are none
     prompts: tokens of each row that are the question, where its answer follows; None: all that comes before generation
+    encoded: branch -> what its encoders gave for its views, where that is known already
     """
 
     ids_BT: Tensor | None = None
@@ -72,6 +73,7 @@ class Batch:
     words: tuple[Tensor, Tensor] | None = None
     regions: tuple[tuple[Region, ...], ...] = ()
     prompts: tuple[int, ...] | None = None
+    encoded: Mapping[str, tuple[Packed, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,9 @@ class Model(nn.Module):
         for name, views in batch.views.items():
             if views:
                 branch, context = self.branch(name), self.context(batch, name)
-                encoded = branch.encode(views, batch.columns.get(name), context.plans)
+                encoded = batch.encoded.get(name) or branch.encode(
+                    views, batch.columns.get(name), context.plans
+                )
                 outputs[name] = BranchOutput(branch.connect(encoded, context), context.plans, encoded)
         return outputs
 
