@@ -6,8 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from beholder.cli.options import busy
+from beholder.parts.adapters.apply import adapters, put_on
+from beholder.parts.adapters.low_rank import Lora
+from beholder.pipeline import load
 from tests.cli.conftest import Run
 
 
@@ -29,3 +33,19 @@ def test_what_may_be_guessed(run: Run, oracle: Callable[[str], Path]) -> None:
         assert guessed.json["answer"] == plain.json["answer"]
     run(*asked, "--guess", "many").assert_refused("--guess 'many'", "8, or NAME:4")
     run(*asked, "--guess", "0").assert_refused("0 tokens are no guess")
+
+
+def test_an_adapter_is_put_on(run: Run, oracle: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = oracle("llava")
+    pipeline = load(folder)
+    put_on(pipeline.model, Lora(pattern="languages.main.blocks.*"))
+    for layer in adapters(pipeline.model).values():
+        torch.nn.init.normal_(layer.lora_b, generator=torch.Generator().manual_seed(0))
+    adapter = pipeline.save_adapter(tmp_path / "adapter")
+    asked = ("ask", "Say something", "-m", folder, "--chat", "llava-hf", "--max-tokens", 6, "--json")
+    plain, changed = run(*asked), run(*asked, "--adapter", adapter)
+    assert plain.code == changed.code == 0 and plain.json["answer"] != changed.json["answer"]
+    packed = run(*asked, "--adapter", adapter, "--precision", "float32")
+    assert packed.json["answer"] == changed.json["answer"]
+    run(*asked, "--adapter", tmp_path / "none").assert_refused("none", "no such folder of adapters")
+    run(*asked, "--adapter", folder).assert_refused("no adapter_config.json")

@@ -57,13 +57,13 @@ def ask(
     device: options.Device = "cpu",
     dtype: options.Dtype = None,
     precision: options.Packing = None,
+    adapter: options.Adapter = None,
     guess: options.Guess = None,
     chat_format: options.Format = None,
     draw: options.Draw = None,
     as_json: Json = False,
 ) -> None:
     """Answer a question about pictures, clips or sounds, or one without any. Detectors answer "a cat. a dog." with boxes.
-
     Systems that write down what is said need no question.
     """
     pictures, question = split_words(words)
@@ -86,7 +86,7 @@ def ask(
     regions = places.pointed_at(region or (), point or (), mask or (), sources, EXAMPLE)
     places.check_drawing(draw, pictures, sources)
     said = conversation(sources, regions, question, system)
-    pipeline = options.open_model(model, device, dtype, chat_format, precision, guess)
+    pipeline = options.open_model(model, device, dtype, chat_format, precision, guess, adapter)
     asked = {"model": pipeline.card.name, "pictures": pictures, "question": question}
     places.check_places(pipeline.card, draw)
     if finds_boxes(pipeline) and not regions:

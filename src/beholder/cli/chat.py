@@ -53,6 +53,7 @@ def chat(
     device: options.Device = "cpu",
     dtype: options.Dtype = None,
     precision: options.Packing = None,
+    adapter: options.Adapter = None,
     guess: options.Guess = None,
     chat_format: options.Format = None,
     as_json: Json = False,
@@ -73,7 +74,7 @@ def chat(
     )
     paths = [str(path) for path in pictures or ()]
     shown = list(zip(paths, check_pictures(paths), strict=True))
-    pipeline = options.open_model(model, device, dtype, chat_format, precision, guess)
+    pipeline = options.open_model(model, device, dtype, chat_format, precision, guess, adapter)
     pipeline.runtime = pipeline.runtime.remembering()
     talk = Conversation(pipeline, chosen, system, waiting=shown, quiet=as_json)
     if sys.stdin.isatty():

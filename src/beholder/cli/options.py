@@ -50,6 +50,14 @@ Packing = Annotated[
         rich_help_panel="Model",
     ),
 ]
+Adapter = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Adapters that PEFT or this library saved, put on the model.",
+        rich_help_panel="Model",
+    ),
+]
 Guess = Annotated[
     str | None,
     typer.Option(
@@ -160,11 +168,14 @@ def open_model(
     chat: str | None = None,
     precision: str | None = None,
     guess: str | None = None,
+    adapter: Path | None = None,
 ) -> Pipeline:
     """`beholder.load`, with bars where weights must be fetched first and a clear line for a device that is not there."""
     check_model(name)
     if precision is not None and dtype is not None:
         raise BeholderError("--precision packs weights that --dtype would keep; leave one out")
+    if adapter is not None and not adapter.is_dir():
+        raise BeholderError(f"--adapter {adapter}: no such folder of adapters")
     with working(f"loading {name}"):
         import torch
 
@@ -176,7 +187,7 @@ def open_model(
     fetch(name)
     with working(f"loading {name}"):
         kept = getattr(torch, dtype) if dtype else None
-        pipeline = load(name, device=device, dtype=kept, chat=chat, precision=precision)
+        pipeline = load(name, device=device, dtype=kept, chat=chat, precision=precision, adapter=adapter)
         if guess is not None:
             pipeline.runtime = replace(pipeline.runtime, guesser=guesser(pipeline, guess, device))
         return pipeline

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ from beholder.errors import BeholderError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from beholder.pipeline import Pipeline
     from beholder.search import Found
     from beholder.vectors import Item, Store
 
@@ -53,12 +54,14 @@ def embed(
     model: DualEncoder = "mini-search",
     device: options.Device = "cpu",
     dtype: options.Dtype = None,
+    adapter: options.Adapter = None,
     as_json: Json = False,
 ) -> None:
     """Compare pictures with texts: the system's own measure of likeness; with --json or --out also the vectors.
 
     What is written with --out goes on where it was stopped when the command is run again.
     """
+    opening = (model, device, dtype, None, None, None, adapter)
     given, words = list(pictures or ()), [*(text or ()), *(lines_of(texts) if texts is not None else ())]
     if not given and not words:
         raise BeholderError("nothing to compare; give picture files, --text, or both")
@@ -68,7 +71,7 @@ def embed(
     if mask and out is not None:
         raise BeholderError("--mask and --out do not go together; print the vectors with --json")
     if out is not None:
-        written = write_vectors(given, words, out, model=model, device=device, dtype=dtype)
+        written = write_vectors(given, words, out, lambda: options.open_model(*opening))
         print_json(written) if as_json else print(
             f"wrote {written['written']} vectors of width {written['width']} to {out}"
         )
@@ -76,7 +79,7 @@ def embed(
     paths = [str(path) for path in given]
     sources = check_pictures(paths)
     masks = [each[..., 0] for each in check_pictures([str(path) for path in mask])] if mask else None
-    found = options.open_model(model, device, dtype).embed(images=sources, texts=words, masks=masks)
+    found = options.open_model(*opening).embed(images=sources, texts=words, masks=masks)
     if as_json:
         print_json(
             {"model": model, "pictures": paths, "texts": words}
@@ -91,7 +94,7 @@ def embed(
 
 
 def write_vectors(
-    given: Sequence[Path], words: Sequence[str], out: Path, *, model: str, device: str, dtype: Any
+    given: Sequence[Path], words: Sequence[str], out: Path, opened: Callable[[], Pipeline]
 ) -> dict[str, Any]:
     """Vectors of pictures (files, or all in folders) and texts in a file, rows in this order; those of pictures that
     cannot be read are left out and named on stderr. Gives what was written.
@@ -106,7 +109,7 @@ def write_vectors(
         raise BeholderError(f"--out {out} is a folder; name a file")
     pictures = [item for one in given for item in (items_in(one) if one.is_dir() else [picture_item(one)])]
     items = list(dict.fromkeys([*pictures, *(Item("text", word) for word in words)]))
-    pipeline = options.open_model(model, device, dtype)
+    pipeline = opened()
     mark = model_mark(pipeline)
     partial = out.with_name(out.name + PARTIAL)
     store = Store.load(partial, mark)
@@ -158,6 +161,7 @@ def search(
     ] = None,
     device: options.Device = "cpu",
     dtype: options.Dtype = None,
+    adapter: options.Adapter = None,
     as_json: Json = False,
 ) -> None:
     """Find pictures of a folder by words or by another picture.
@@ -173,7 +177,7 @@ def search(
         raise BeholderError("the query is empty; say in words what to look for, or give a picture")
     pictures_in(folder)
     asked: Any = check_pictures([query])[0] if is_picture(query) else query
-    pipeline = options.open_model(model, device, dtype)
+    pipeline = options.open_model(model, device, dtype, adapter=adapter)
     with step_bars() as progress:
         found = find(pipeline, folder, asked, top=top, index=index, progress=progress)
     tell_skipped(found.skipped.values())
@@ -209,6 +213,7 @@ def classify(
     model: DualEncoder = "mini-search",
     device: options.Device = "cpu",
     dtype: options.Dtype = None,
+    adapter: options.Adapter = None,
     as_json: Json = False,
 ) -> None:
     """Tell which labels fit pictures best. Any words can be labels of a dual encoder; a classifier has its own."""
@@ -224,7 +229,9 @@ def classify(
     templates_of(given)
     paths = [str(path) for path in pictures]
     sources = check_pictures(paths)
-    found = options.open_model(model, device, dtype).classify(sources, words or None, templates=given)
+    found = options.open_model(model, device, dtype, adapter=adapter).classify(
+        sources, words or None, templates=given
+    )
     best = found.top(top)
     if as_json:
         rows = [

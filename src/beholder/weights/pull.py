@@ -239,16 +239,19 @@ def _bound(
 
 def with_trained(values: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Base values with trained ones in their place; `<layer>.lora_a` (R, I) and `.lora_b` (O, R) are multiplied and added to
-    the layer's weight in float32.
+    the layer's weight in float32, whose rows then have the lengths `.lora_m` (O) where there are such.
     """
+    from beholder.parts.adapters.low_rank import SUFFIXES, with_change
+
     result = dict(values)
     for name, tensor in trained.items():
         layer, _, leaf = name.rpartition(".")
         if leaf == "lora_a":
             weight = result[f"{layer}.weight"]
             change_OI = trained[f"{layer}.lora_b"].float() @ tensor.float()
-            result[f"{layer}.weight"] = (weight.float() + change_OI).to(weight.dtype)
-        elif leaf != "lora_b":
+            changed_OI = with_change(weight, change_OI, trained.get(f"{layer}.lora_m"))
+            result[f"{layer}.weight"] = changed_OI.to(weight.dtype)
+        elif leaf not in SUFFIXES:
             result[name] = tensor.float()
     return result
 
