@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from beholder.cards.schema import Card
+from beholder.data.samples import Conversation
 from beholder.errors import BeholderError
 from beholder.media.plan import Box, Grid, View
 from beholder.media.regions import Region
@@ -19,8 +20,13 @@ from beholder.parts.blocks.boxes import iou
 from beholder.parts.connectors.still import MOVES
 from beholder.parts.contracts import Packed
 from beholder.parts.fusion.regions import map_of
+from beholder.parts.heads.box_regression import BoxRegression
+from beholder.parts.heads.spoken_boxes import SpokenBoxes
 from beholder.parts.vision.omg_seg import QUERIES
-from beholder.train.collate import Answers, TrainBatch
+from beholder.prompts.chat import ChatFormat
+from beholder.prompts.coordinates import Coordinates
+from beholder.prompts.messages import Message, Picture, Regions, assistant, user
+from beholder.train.collate import Answers, Collator, TrainBatch
 from beholder.train.objectives import Answered, Sum, boxes, masks, named
 from beholder.train.objectives.reading import read
 from beholder.train.objectives.regions import (
@@ -32,7 +38,7 @@ from beholder.train.objectives.regions import (
     pixel_losses,
 )
 from tests.test_cards import Tiny
-from tests.toys import SEES
+from tests.toys import CHAT, SEES, VIT, byte_tokenizer
 from tests.train.learning import learn, stirred, untouched
 
 PHOTO = (
@@ -232,6 +238,75 @@ def test_objects_are_learned() -> None:
         parameter.requires_grad_(name.startswith(("branches.image.connector", "heads.1.project")))
     learn(model, named("next-token, objects"), item, steps=6, lr=1e-2)
     assert not {name for name in untouched(model) if model.get_parameter(name).requires_grad}
+
+
+POINTS = SEES.but(
+    name="toy-points",
+    vision=VIT,
+    heads=(*SEES.heads, BoxRegression(token_id=260), SpokenBoxes(token_ids=(259,), dim=16)),
+    prompt=CHAT.but(boxes=Coordinates(box="", pointers=("[SEG]", "[LOC]"))),
+)
+CONTROLS = ("</s>", "<s>", "<image>", "[LOC]", "[SEG]")
+
+
+def test_answers_that_point_are_made_of_conversations() -> None:
+    """[SEG] and [LOC] stand in the answer as control tokens that are learned, with their regions in order."""
+    tokenizer = byte_tokenizer(CONTROLS)
+    pictures = (np.zeros((*SIZE, 3), np.uint8),)
+    told = assistant("A cat ", Regions(masks=(MASK.mask,)), " and [SEG] dog ", Regions(boxes=(BOX.box,)))
+    talk = Conversation((user(Picture(), "Where?"), told, user("And?"), assistant("none")), pictures, "talk")
+    item = Collator(POINTS, tokenizer)([talk, Conversation((user("hi"), assistant("ho")), (), "words")])
+    learned = tokenizer.decode(item.answers.targets_A.tolist(), skip_special=False)
+    assert learned == "A cat [SEG] and [SEG] dog [LOC]</s>none</s>ho</s>"
+    assert item.answers.targets_A.tolist().count(260) == 1 and item.answers.targets_A.tolist().count(259) == 1
+    assert [[r.mask is not None for r in row] for row in item.regions] == [[True, False], []]
+    assert not item.batch.regions
+    assert (
+        item.answers.weights_A[:32].tolist()
+        == [pytest.approx(1 / 24)] * 24 + [pytest.approx(1 / 5)] * 5 + [pytest.approx(1 / 3)] * 3
+    )
+    model = stirred(POINTS)
+    with torch.no_grad():
+        output = model(item.batch).heads
+        view = item.batch.plans[0][0].views[0]
+        height, width = view.size
+        corners = [*view.from_original(23, 30), *view.from_original(115, 120)]
+        shares = [side / full for side, full in zip(corners, (width, height) * 2, strict=True)]
+        spoken = box_loss(output["spoken boxes"].boxes, torch.tensor([shares]))
+        own = box_loss(output["box vectors"], torch.tensor([[40 / 230, 20 / 150, 120 / 230, 90 / 150]]))
+        assert torch.allclose(boxes(read(model, item)), spoken + own, atol=1e-5)
+
+
+def test_what_a_format_cannot_point_to_is_refused() -> None:
+    tokenizer = byte_tokenizer(CONTROLS)
+    pictures = (np.zeros((*SIZE, 3), np.uint8),)
+    region = Regions(boxes=(BOX.box,))
+
+    def batch(prompt: ChatFormat, *messages: Message) -> TrainBatch:
+        return Collator(POINTS.but(prompt=prompt), tokenizer)([Conversation(messages, pictures, "talk")])
+
+    masks_alone = CHAT.but(boxes=Coordinates(box="", pointers=("[SEG]", "")))
+    with pytest.raises(BeholderError, match="point to masks alone"):
+        batch(masks_alone, user(Picture(), "Where?"), assistant(region))
+    with pytest.raises(BeholderError, match="message 1, part 2: chat format toy has no words for regions"):
+        batch(POINTS.prompt, user(Picture(), region), assistant("there"))
+    with pytest.raises(BeholderError, match="message 2, part 1: chat format toy has no words for regions"):
+        batch(CHAT, user(Picture(), "Where?"), assistant(region))
+
+
+def test_answers_with_numbers_are_learned_as_they_are_read() -> None:
+    """A format that writes boxes as numbers has them in answers as well; they were left out before."""
+    tokenizer = byte_tokenizer(CONTROLS)
+    chosen = SEES.but(prompt=CHAT.but(boxes=Coordinates(start="[", end="]", decimals=2)))
+    talk = (user(Picture(), "Where?"), assistant("Here: ", Regions(boxes=(BOX.box,)), "."))
+    item = Collator(chosen, tokenizer)([Conversation(talk, (np.zeros((*SIZE, 3), np.uint8),), "talk")])
+    learned = tokenizer.decode(item.answers.targets_A.tolist(), skip_special=False)
+    assert learned == "Here: [0.10,0.20,0.50,0.80].</s>"
+    marked = chosen.but(prompt=CHAT.but(boxes=Coordinates(start="[", end="]", decimals=2, mark="<f>")))
+    again = Collator(marked, tokenizer)([Conversation(talk, (np.zeros((*SIZE, 3), np.uint8),), "talk")])
+    assert torch.equal(again.answers.targets_A, item.answers.targets_A) and not again.batch.regions
+    (box,) = chosen.prompt.boxes.read(learned, item.batch.plans[0][0].views[0])
+    assert np.allclose(box, BOX.box, atol=2)
 
 
 def test_batches_that_point_to_nothing_have_no_such_loss() -> None:

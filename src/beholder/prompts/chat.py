@@ -173,7 +173,7 @@ def render(
         opening = None
     for message in messages:
         if message.role == "assistant":
-            _answer(draft, message, chat)
+            _answer(draft, message, chat, plans)
             continue
         if chat.image_place == "front":
             _pictures(draft, message, chat, plans)
@@ -242,6 +242,14 @@ class _Draft:
             else:
                 self.text(piece, answer=answer)
 
+    def said(self, text: str) -> None:
+        """Trusted text that the assistant writes itself, all its control tokens too."""
+        for piece in self.pieces(text):
+            if isinstance(piece, Control):
+                self.control(piece, answer=True)
+            else:
+                self.text(piece, answer=True)
+
     def picture(self, plan: PicturePlan) -> None:
         self.planned(plan, self.spans, self.pictures)
         self.pictures += 1
@@ -304,16 +312,21 @@ def _system(draft: _Draft, parts: Sequence[object], chat: ChatFormat) -> None:
     draft.trusted(chat.system.suffix)
 
 
-def _answer(draft: _Draft, message: Message, chat: ChatFormat) -> None:
+def _answer(draft: _Draft, message: Message, chat: ChatFormat, plans: Sequence[PicturePlan] = ()) -> None:
     """An assistant's turn: all that follows what `generation` gives is the assistant's to write."""
     prefix = chat.assistant.prefix + (chat.text[0] if message.parts else "")
     given = len(chat.generation) if prefix.startswith(chat.generation) else len(prefix)
     draft.trusted(prefix[:given])
     draft.written(prefix[given:])
-    texts = [part.text for part in message.parts if isinstance(part, Text)]
-    for text in _stripped(texts) if chat.strip else texts:
-        draft.text(text, answer=True)
-        draft.written(chat.text[1])
+    parts = message.parts
+    for i, part in enumerate(parts):
+        if isinstance(part, Text):
+            text = _strip(part.text, i == 0, i == len(parts) - 1) if chat.strip else part.text
+            draft.text(text, answer=True)
+            draft.written(chat.text[1])
+        elif isinstance(part, Regions):
+            assert chat.boxes is not None
+            draft.said(chat.boxes.write_answer(part.each, plans[part.picture].views[0], part.counts))
     draft.written(chat.assistant.suffix)
 
 
@@ -383,8 +396,8 @@ def _strip(text: str, left: bool, right: bool) -> str:
     return text.rstrip() if right else text
 
 
-def _check_regions(part: Regions, where: str, chat: ChatFormat, num_pictures: int) -> None:
-    if chat.boxes is None:
+def _check_regions(part: Regions, where: str, chat: ChatFormat, num_pictures: int, *, answer: bool) -> None:
+    if chat.boxes is None or not (chat.boxes.box or chat.boxes.mark or (answer and any(chat.boxes.pointers))):
         raise BeholderError(
             f"{where}: chat format {chat.name} has no words for regions; say in the question where "
             "to look, or give that part of the picture"
@@ -429,7 +442,9 @@ def _check(
     for i, message in enumerate(messages, 1):
         for j, part in enumerate(message.parts, 1):
             if isinstance(part, Regions):
-                _check_regions(part, f"message {i}, part {j}", chat, len(plans))
+                _check_regions(
+                    part, f"message {i}, part {j}", chat, len(plans), answer=message.role == "assistant"
+                )
                 continue
             if not isinstance(part, (Text, Picture, Clip, Sound)):
                 raise BeholderError(

@@ -19,7 +19,8 @@ class Coordinates(Config):
     """box: one box's text, with {x0}, {y0}, {x1} and {y1}; "" where regions have no numbers. start, between, end: around and
     between boxes. point: one point's text with {x} and {y}, inside the same start and end; "": written as a box.
     mark: what stands behind each region's numbers where its features stand in the prompt too: {features} in it is `feature`, a
-    control token or several that the features take the place of, as often as a region needs it.
+    control token or several that the features take the place of, as often as a region needs it. pointers: what an answer has
+    instead, where a head reads the token's state: for a region that is a mask, and for another; "" for what no head reads.
 
     steps: numbers count so many steps over the view's width and height, the last one being steps - 1; with None they count
     runs of `pixels` of the view. digits: numbers are filled up to so many with zeros. decimals: numbers are shares of the
@@ -38,6 +39,7 @@ class Coordinates(Config):
     mark: str = ""
     feature: str = ""
     inclusive: bool = False
+    pointers: tuple[str, str] = ("", "")
 
     def __post_init__(self) -> None:
         if self.box and sorted(re.findall(r"{(\w+)}", self.box)) != sorted(NAMES):
@@ -63,6 +65,23 @@ class Coordinates(Config):
             + self.mark.replace("{features}", self.feature * count)
             for region, count in zip(regions, counts or (1,) * len(regions), strict=True)
         )
+
+    @property
+    def answers_have_features(self) -> bool:
+        """Whether features of regions stand in answers too, as nothing else tells there which are meant (CoVLM)."""
+        return not self.box and not any(self.pointers)
+
+    def write_answer(self, regions: Sequence[Region], view: View, counts: Sequence[int] = ()) -> str:
+        """Regions as an answer has them. Raises `BeholderError` for a kind that no head reads."""
+        if self.answers_have_features:
+            return self.write_regions(regions, view, counts)
+        if not any(self.pointers):
+            return self.start + self.between.join(self._shape(region, view) for region in regions) + self.end
+        tokens = [self.pointers[region.mask is None] for region in regions]
+        if not all(tokens):
+            wanted = "masks" if self.pointers[0] else "boxes or points"
+            raise BeholderError(f"answers of this system point to {wanted} alone; give regions of that kind")
+        return self.between.join(tokens)
 
     def _shape(self, region: Region, view: View) -> str:
         """A point as one where there are words for it, anything else as the box around it."""

@@ -44,7 +44,7 @@ GLAMM = OSPREY.but(
     name="glamm",
     image_prefix="The <im_start>",
     image_suffix="<im_end> provides an overview of the picture.\n",
-    boxes=Coordinates(box="", mark="{features}", feature="<bbox>"),
+    boxes=Coordinates(box="", mark="{features}", feature="<bbox>", pointers=("[SEG]", "")),
 )
 
 # magic-research/Sa2VA projects/llava_sam2/hf/models/{templates,modeling_sa2va_chat}.py; a line ends behind every frame
@@ -52,7 +52,9 @@ SA2VA = CHATML.but(
     name="sa2va",
     image_suffix="\n",
     image_token="<IMG_CONTEXT>",
-    boxes=Coordinates(box="", between=", ", mark="<vp>{features}</vp>", feature="<IMG_CONTEXT>"),
+    boxes=Coordinates(
+        box="", between=", ", mark="<vp>{features}</vp>", feature="<IMG_CONTEXT>", pointers=("[SEG]", "")
+    ),
 )
 
 # UMass-Foundation-Model/CoVLM open_flamingo/eval/task/*.py: text behind a picture is gone on with
@@ -68,7 +70,9 @@ COVLM = PLAIN.but(
 
 # lxtGH/OMG-Seg omg_llava/xtuner/utils/templates.py (internlm2_chat)
 OMG_LLAVA = CHATML.but(
-    name="omg-llava", image_suffix="\n", boxes=Coordinates(box="", mark="{features}", feature="<region>")
+    name="omg-llava",
+    image_suffix="\n",
+    boxes=Coordinates(box="", mark="{features}", feature="<region>", pointers=("[SEG]", "")),
 )
 
 # OPPOMKLab/u-LLaVA utils/conversation.py (conv_sep2) and inference_ullava.py; recordings have marks of their own
@@ -79,4 +83,5 @@ U_LLAVA = VICUNA_V1.but(
     image_token="<image_patch>",
     image_suffix="</img_end>\n",
     video=("<vid_beg>", "</vid_end>\n"),
+    boxes=Coordinates(box="", pointers=("[SEG]", "[LOC]")),
 )

@@ -24,7 +24,7 @@ from beholder.media.regions import Region
 from beholder.model import Batch
 from beholder.planning import branch_plan, check_answers, check_pictures, image_branches, place_features
 from beholder.prompts.chat import Prompt, render
-from beholder.prompts.messages import Message, Picture, assistant, pictures_of, regions_of, user
+from beholder.prompts.messages import ROLES, Message, Picture, assistant, pictures_of, regions_of, user
 from beholder.prompts.tokenizer import Tokenizer
 from beholder.questions import question_words, reads_questions
 from beholder.referring import count_regions
@@ -118,6 +118,7 @@ class Collator:
             raise BeholderError(f"longest={longest!r}: choose error or cut")
         self.card, self.tokenizer, self.chat, self.main = card, tokenizer, card.prompt, card.main
         self.tokens, self.media, self.longest, self.words = tokens, media, longest, words
+        self.features_all = self.chat.boxes is not None and self.chat.boxes.answers_have_features
         self._kept: dict[tuple[str, int, int], PicturePlan] = {}
         self.branches = image_branches(card)
         connectors = [branch.connector for branch in self.branches if branch.connector is not None]
@@ -149,12 +150,13 @@ class Collator:
             plans=tuple(tuple(_by_branch(row)) for row in rows),
             visibility=visibility,
             prompts=tuple(row[0].tree.prompt for row in rows) if self.asked else None,
-            regions=_regions(rows),
+            regions=_regions(rows, ROLES if self.features_all else ("user",)),
             words=question_words(self.card, self.words, [one.part.texts[0] for one in planned]),
         )
         if self.main.reads_apart:
             batch, answers = _with_targets(batch, [one.target for one in planned])
-        return TrainBatch(batch, answers, tuple(one.part.turns for one in planned))
+        pointed = _regions(rows, ROLES if self.features_all else ("assistant",))
+        return TrainBatch(batch, answers, tuple(one.part.turns for one in planned), pointed)
 
     def plan(self, sample: Sample) -> PicturePlan:
         """The plan of a sample's picture, as it stands in the prompt."""
@@ -355,16 +357,15 @@ def _by_branch(row: Sequence[_Planned]) -> Iterator[PicturePlan]:
     )
 
 
-def _regions(rows: Sequence[Sequence[_Planned]]) -> tuple[tuple[Region, ...], ...]:
-    """What each row speaks of, pictures being counted through the row; () where nothing is spoken of."""
+def _regions(rows: Sequence[Sequence[_Planned]], roles: Sequence[str]) -> tuple[tuple[Region, ...], ...]:
+    """What messages of these roles speak of in each row, pictures being counted through it; () where nothing is spoken of."""
     out = []
     for row in rows:
         found: list[Region] = []
         before = 0
         for one in row:
-            found += [
-                replace(region, picture=region.picture + before) for region in regions_of(one.part.texts[0])
-            ]
+            said = [message for message in one.part.texts[0] if message.role in roles]
+            found += [replace(region, picture=region.picture + before) for region in regions_of(said)]
             before += len(one.part.sizes)
         out.append(tuple(found))
     return tuple(out) if any(out) else ()
