@@ -14,7 +14,10 @@ from safetensors.numpy import load_file
 
 from beholder.cards import card
 from beholder.errors import BeholderError
+from beholder.media.plan import Grid
 from beholder.model import build
+from beholder.parts.connectors.projections import Folded, fold, turned
+from beholder.parts.contracts import Packed
 from beholder.planning import prompt_plan
 from beholder.prompts.chat import complete, render
 from beholder.prompts.formats import PLAIN
@@ -143,13 +146,28 @@ def test_internvls_own_files() -> None:
     }
     assert len(names) == 6 + 2 * 7 + 3 + 4 + 2 * 14
     for changes, words in (
-        ({"ps_version": "v1"}, "column by column"),
+        ({"ps_version": "v3"}, "unknown config.json: ps_version 'v3'"),
         ({"use_thumbnail": False}, "use_thumbnail"),
         ({"force_image_size": 448}, "force_image_size is 448"),
         ({"llm_config": {"model_type": "gemma2"}}, "llm_config: model_type"),
     ):
         with pytest.raises(BeholderError, match=words):
             read_system(INTERNVL_CHAT | changes, name="x")
+
+
+def test_internvls_first_shuffle_leaves_columns_in_front() -> None:
+    """`pixel_shuffle` of modeling_internvl_chat.py, which swaps height and width back from `ps_version` v2 on."""
+    old = {key: value for key, value in INTERNVL_CHAT.items() if key != "ps_version"}  # the default is v1
+    connector = read_system(old, name="x").card.branch().connector
+    assert isinstance(connector, Folded) and connector.by_columns
+    assert published(old) == published(INTERNVL_CHAT)
+    for ps_version, by_columns in (("v1", True), ("v2", False)):
+        x_nwhc = torch.arange(1 * 4 * 6 * 2).view(1, 4, 6, 2).float()  # width and height are called so there
+        x = x_nwhc.view(1, 4, 3, 4).permute(0, 2, 1, 3).contiguous().view(1, 3, 2, 8)
+        want = x if ps_version == "v1" else x.permute(0, 2, 1, 3)
+        folded = fold(Packed(x_nwhc.flatten(0, 2), (Grid(1, 4, 6),)), 2)
+        folded = turned(folded) if by_columns else folded
+        assert torch.equal(folded.tokens_ND, want.reshape(6, 8))
 
 
 def test_minimaxs_own_files() -> None:

@@ -64,12 +64,14 @@ CHAT_UNREAD = (
     *("template", "use_backbone_lora", "use_llm_lora", "system_message", "auto_map", "image_fold"),
     *("hidden_size", "pad2square", "tie_word_embeddings", "use_cache", "num_image_token", "loss_version"),
 )
+# `ps_version` -> whether tokens follow each other column by column, as the first one leaves them (InternVL 1.2, NVLM-D)
+SHUFFLES = {"v1": True, "v2": False}
 # <IMG_CONTEXT> of the tokenizers, behind the words of the language model
 CONTEXT_IDS = {"internlm2": 92546, "qwen2": 151667}
 
 
 def _internvl_chat(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
-    """InternVL 1.5 to 3 as OpenGVLab releases them (`configuration_internvl_chat.py`)."""
+    """InternVL 1.2 to 3 as OpenGVLab releases them (`configuration_internvl_chat.py`)."""
     fields.ignore(*CHAT_UNREAD)
     if geometry is not None and not isinstance(geometry, Tiles):
         geometry = None  # released with CLIP's settings, which the published code leaves alone
@@ -82,10 +84,9 @@ def _internvl_chat(fields: Fields, name: str, geometry: Geometry | None) -> Read
     if kind not in CONTEXT_IDS:
         raise UnknownName("config.json: llm_config: model_type", kind, CONTEXT_IDS)
     language = read_decoder(spoken)
-    if fields.get("ps_version", "v1") != "v2":
-        raise BeholderError(
-            "config.json: ps_version v1 gives tokens column by column (InternVL 1.2); only v2 is supported"
-        )
+    shuffled = fields.get("ps_version", "v1")
+    if shuffled not in SHUFFLES:
+        raise UnknownName("config.json: ps_version", shuffled, SHUFFLES)
     if tower.config.image_size != side:
         raise BeholderError(
             f"config.json: force_image_size is {side} but the encoder takes {tower.config.image_size} pixels"
@@ -101,7 +102,7 @@ def _internvl_chat(fields: Fields, name: str, geometry: Geometry | None) -> Read
     )
     if not fields.get("use_thumbnail", False) and tiles.most > 1:
         raise BeholderError("config.json: tiles without use_thumbnail are not supported")
-    connector = Folded(then=Mlp(norm=True), factor=_factor(fields))
+    connector = Folded(then=Mlp(norm=True), factor=_factor(fields), by_columns=SHUFFLES[shuffled])
     card = _card(fields, name, vision, connector, geometry or tiles, language, CONTEXT_IDS[kind])
     naming = (
         Binding("vision_model.", VISION, vision.layout, vision.numbers),
