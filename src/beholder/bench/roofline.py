@@ -16,6 +16,7 @@ from beholder.bench.watch import messages, question
 from beholder.generate.room import Room
 from beholder.generate.steps import encode
 from beholder.model import Model
+from beholder.native.library import operations
 from beholder.parts.blocks.moe import ExpertsLayer
 from beholder.parts.language.decoder import DecoderModel
 from beholder.parts.language.state import State
@@ -36,8 +37,10 @@ def nbytes(module: nn.Module) -> int:
 
 
 def held_bytes(pipeline: Pipeline) -> int:
-    """Of all weights, those of compiled steps with them."""
-    return nbytes(pipeline.model) + _compiled_bytes(pipeline)
+    """Of all weights, those of compiled steps with them where they are not the model's own."""
+    steps = pipeline.runtime.advance
+    shared = not isinstance(steps, CompiledSteps) or steps.decoder.weights.shared
+    return nbytes(pipeline.model) + (0 if shared else _compiled_bytes(pipeline))
 
 
 def _compiled_bytes(pipeline: Pipeline) -> int:
@@ -68,8 +71,8 @@ def token_bytes(pipeline: Pipeline) -> dict[str, int] | None:
 
 @torch.inference_mode()
 def products(pipeline: Pipeline, workload: Workload) -> dict[str, int] | None:
-    """Operations of `vision` (encoders and connectors) and `prefill` (the prompt) of one request, as torch counts them; None
-    where the system writes no text.
+    """Operations of `vision` (encoders and connectors) and `prefill` (the prompt) of one request: of products and of attention,
+    without what is hidden causally; None where the system writes no text.
     """
     model = pipeline.model
     if not isinstance(model.language, DecoderModel) or pipeline.tokenizer is None:
@@ -77,15 +80,18 @@ def products(pipeline: Pipeline, workload: Workload) -> dict[str, int] | None:
     text = question(pipeline.tokenizer, workload.text, 0)
     prepared = pipeline.prepare([parse(messages(workload.pictures, text))])
     batch = read_batch(pipeline.card, prepared.batch)
-    with _counter() as seen:
+    with _counter() as seen, operations() as of_vision:
         features = encode(model, batch)
-    with _counter() as read:
+    with _counter() as read, operations() as of_prompt:
         model.read(batch, features, State(rows=1, capacity=workload.text))
-    return {"vision": seen.get_total_flops(), "prefill": read.get_total_flops()}
+    return {
+        "vision": seen.get_total_flops() + sum(of_vision),
+        "prefill": read.get_total_flops() + sum(of_prompt),
+    }
 
 
 def _counter() -> FlopCounterMode:
-    """Counts packed maps too, whose operations torch's counter does not know."""
+    """Counts packed maps and a processor's attention too, whose operations torch's counter does not know."""
 
     def packed(x_shape: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
         rows = 1
@@ -93,7 +99,15 @@ def _counter() -> FlopCounterMode:
             rows *= size
         return 2 * rows * int(x_shape[-1]) * int(out_shape[-1])
 
+    def attention(
+        q_shape: Any, k_shape: Any, _v: Any, _p: float = 0.0, causal: bool = False, **__: Any
+    ) -> int:
+        queries, keys = int(q_shape[-2]), int(k_shape[-2])
+        seen = queries * keys - (queries * (queries - 1) // 2 if causal else 0)
+        return 4 * int(q_shape[0]) * int(q_shape[1]) * seen * int(q_shape[-1])
+
     known: dict[Any, Any] = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention,
         torch.ops.aten._weight_int8pack_mm: packed,
         torch.ops.aten._weight_int4pack_mm_for_cpu: packed,
     }

@@ -3,11 +3,12 @@
 #include <cstddef>
 #include <cstdint>
 
-constexpr int32_t kAbi = 1;
+constexpr int32_t kAbi = 2;
 constexpr int32_t kPanel = 32;  // outputs of a matrix that lie together
 constexpr int32_t kGroup = 32;  // inputs that share a scale
 
 enum Format : int32_t { kFloat32 = 0, kBf16 = 1, kInt8 = 2, kInt4 = 3 };
+enum Order : int32_t { kInOrder = 0, kActivated = 1, kHalves = 2 };
 enum Activation : int32_t { kSilu = 0, kGeluTanh = 1 };
 
 extern "C" {
@@ -64,6 +65,22 @@ struct Step {
     float* logits;
     uint8_t* scratch;
     int64_t rows;
+};
+
+using Parallel = void (*)(void (*work)(void*), void* argument, unsigned threads, unsigned flags);  // GOMP_parallel
+
+// y = x w + bias. x: (rows, inputs), y: (rows, outputs), with so many numbers from row to row; both bf16, else float32. order:
+// of a matrix that is `gate_up` of a layer with `half` hidden channels, y is (rows, half), activated, or (rows, 2 half), the
+// gate before the other. scratch: `beholder_product_scratch` bytes, at a multiple of 64. parallel: runs work in so many
+// threads, null for this one alone.
+struct Product {
+    Matrix matrix;
+    const void* x;
+    void* y;
+    int64_t rows, x_stride, y_stride, half;
+    uint8_t* scratch;
+    Parallel parallel;
+    int32_t threads, bf16, order, activation;
 };
 }
 

@@ -16,6 +16,7 @@ from beholder.native import library
 from beholder.native.call import Call
 from beholder.native.covered import missing
 from beholder.native.formats import Formats
+from beholder.native.products import Kernel
 from beholder.native.rotary import Turns
 from beholder.native.weights import Weights
 from beholder.parts.blocks.masks import Visibility
@@ -47,6 +48,7 @@ class NativeDecoder:
         *,
         threads: int | None = None,
         instruction_set: str | None = None,
+        shared: bool = False,
     ) -> None:
         """Use `of`."""
         self.formats = formats
@@ -55,7 +57,8 @@ class NativeDecoder:
         self.set_number = self.kernels.number(instruction_set)
         language = model.language
         assert isinstance(language, DecoderModel)
-        self.weights = Weights.of(language, formats, self.kernels)
+        kernel = Kernel(self.kernels, self.set_number)
+        self.weights = Weights.of(language, formats, kernel, shared=shared)
         self.turns = Turns(language.config.layers, self.weights)
         self._readable = language.config.num_readable
         self._places = {place[1] for place in (part.placeholder() for part in model.card.fusion) if place}
@@ -69,14 +72,16 @@ class NativeDecoder:
         *,
         threads: int | None = None,
         instruction_set: str | None = None,
+        shared: bool = False,
     ) -> NativeDecoder:
-        """threads: torch's where None. instruction_set: the best one where None, else one of `doctor`'s, for tests. Raises
-        `BeholderError` that names the field where the kernels lack something, or why there are none.
+        """threads: torch's where None. instruction_set: the best one where None, else one of `doctor`'s, for tests. shared: the
+        model reads the packed weights too and lets go its own. Raises `BeholderError` that names the field where the kernels
+        lack something, or why there are none.
         """
         reason = why_not(model)
         if reason is not None:
             raise BeholderError(f"no compiled decode step for {model.card.name}: {reason}")
-        return cls(model, formats, threads=threads, instruction_set=instruction_set)
+        return cls(model, formats, threads=threads, instruction_set=instruction_set, shared=shared)
 
     def point_at_words(self) -> None:
         """Go on with the model's table of words after it was given another type."""

@@ -12,7 +12,10 @@
 #endif
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
-#define DECLARED(name) void name(const Decoder&, const Step&, Crew&)
+#define DECLARED(name)                               \
+    void name(const Decoder&, const Step&, Crew&); \
+    void name(const Product&);                     \
+    int64_t name(const Product*)
 
 DECLARED(step_portable);
 #if defined(__x86_64__)
@@ -28,19 +31,23 @@ DECLARED(step_neon_dot);
 
 namespace {
 
-using StepFunction = DECLARED((*));
+using StepFunction = void (*)(const Decoder&, const Step&, Crew&);
 
 struct InstructionSet {
     const char* name;
-    StepFunction step;
     bool (*found)();
+    StepFunction step;
+    void (*product)(const Product&);
+    int64_t (*scratch)(const Product*);
 };
+
+#define SET(name) {#name, has_##name, step_##name, step_##name, step_##name}
 
 #if defined(__x86_64__)
 bool has_avx2() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }
-bool has_avx_vnni() {  // leaf 7.1, EAX bit 4; the compiler's own test is newer than the compilers that we take
+bool has_avx2_vnni() {  // leaf 7.1, EAX bit 4; the compiler's own test is newer than the compilers that we take
     uint32_t a = 7, b = 0, c = 1, d = 0;
     __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
     return has_avx2() && (a >> 4 & 1);
@@ -52,7 +59,7 @@ bool has_avx512() {
 bool has_avx512_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 bool has_avx512_bf16() { return has_avx512_vnni() && __builtin_cpu_supports("avx512bf16"); }
 #elif defined(__aarch64__)
-bool has_dot() {
+bool has_neon_dot() {
 #if defined(__linux__)
     return getauxval(AT_HWCAP) & (1 << 20);  // HWCAP_ASIMDDP
 #else
@@ -60,20 +67,18 @@ bool has_dot() {
 #endif
 }
 #endif
-bool always() { return true; }
+#if defined(__aarch64__)
+bool has_neon() { return true; }
+#endif
+bool has_portable() { return true; }
 
 const InstructionSet kSets[] = {  // best first
 #if defined(__x86_64__)
-    {"avx512_bf16", step_avx512_bf16, has_avx512_bf16},
-    {"avx512_vnni", step_avx512_vnni, has_avx512_vnni},
-    {"avx512", step_avx512, has_avx512},
-    {"avx2_vnni", step_avx2_vnni, has_avx_vnni},
-    {"avx2", step_avx2, has_avx2},
+    SET(avx512_bf16), SET(avx512_vnni), SET(avx512), SET(avx2_vnni), SET(avx2),
 #elif defined(__aarch64__)
-    {"neon_dot", step_neon_dot, has_dot},
-    {"neon", step_neon, always},
+    SET(neon_dot), SET(neon),
 #endif
-    {"portable", step_portable, always},
+    SET(portable),
 };
 constexpr int32_t kNumSets = sizeof(kSets) / sizeof(kSets[0]);
 
@@ -111,6 +116,11 @@ EXPORTED void beholder_step(const Decoder* decoder, const Step* step, int32_t nu
     for (int64_t i = 0; i < (1 + threads) * sizes.phases; ++i) new (phases.numbers + i) std::atomic<int64_t>(0);
     run_together(run, &work, phases, threads);
 }
+
+EXPORTED int64_t beholder_product_scratch(const Product* product, int32_t number) { return kSets[number].scratch(product); }
+
+// Many rows times a matrix, with instruction set `number`.
+EXPORTED void beholder_product(const Product* product, int32_t number) { kSets[number].product(*product); }
 
 // Memory that attention of whole sequences needs; 0 where this processor has no kernel for it.
 EXPORTED int64_t beholder_whole_scratch(const Whole* w) {

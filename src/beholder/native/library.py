@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,9 +14,10 @@ from pathlib import Path
 from beholder.errors import BeholderError, UnknownName
 from beholder.native import build
 
-ABI = 1
+ABI = 2
 OFF = "BEHOLDER_NATIVE"  # set to 0: PyTorch computes everything
 
+_OPERATIONS: ContextVar[list[int] | None] = ContextVar("operations", default=None)
 _POINTER, _INT, _LONG, _FLOAT = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 
 
@@ -58,6 +62,31 @@ class Step(ctypes.Structure):
     )
 
 
+class Product(ctypes.Structure):
+    """Many rows times a matrix."""
+
+    _fields_ = (
+        ("matrix", Matrix),
+        *((name, _POINTER) for name in ("x", "y")),
+        *((name, _LONG) for name in ("rows", "x_stride", "y_stride", "half")),
+        *((name, _POINTER) for name in ("scratch", "parallel")),
+        *((name, _INT) for name in ("threads", "bf16", "order", "activation")),
+    )
+
+
+class Whole(ctypes.Structure):
+    """Attention of whole sequences: `whole.h`."""
+
+    _fields_ = (
+        *((name, _POINTER) for name in ("q", "k", "v", "y")),
+        *((f"{name}_strides", _LONG * 3) for name in ("q", "k", "v", "y")),
+        *((name, _LONG) for name in ("batch", "heads", "kv_heads", "queries", "keys", "width", "window")),
+        *((name, _POINTER) for name in ("scratch", "parallel")),
+        *((name, _INT) for name in ("threads", "causal")),
+        ("scale", _FLOAT),
+    )
+
+
 @dataclass(frozen=True)
 class Kernels:
     """The loaded library. sets: instruction sets that this processor has, best first, with their numbers."""
@@ -80,17 +109,45 @@ class Kernels:
         """Compute; Python's lock is not held."""
         self.library.beholder_step(ctypes.byref(decoder), ctypes.byref(step), number, threads)
 
-    def attend_whole(self, call: ctypes.Structure) -> None:
+    def product_scratch(self, product: Product, number: int) -> int:
+        """Memory that a product needs for itself."""
+        return int(self.library.beholder_product_scratch(ctypes.byref(product), number))
+
+    def product(self, product: Product, number: int) -> None:
+        """Compute; Python's lock is not held."""
+        _count(2 * product.rows * product.matrix.outputs * product.matrix.inputs)
+        self.library.beholder_product(ctypes.byref(product), number)
+
+    def attend_whole(self, call: Whole) -> None:
         """Attention of whole sequences; Python's lock is not held."""
+        hidden = call.queries * (call.queries - 1) // 2 if call.causal else 0
+        _count(4 * call.batch * call.heads * (call.queries * call.keys - hidden) * call.width)
         self.library.beholder_attend_whole(ctypes.byref(call))
 
-    def whole_scratch(self, call: ctypes.Structure) -> int:
+    def whole_scratch(self, call: Whole) -> int:
         """Memory that it needs for itself; 0 where this processor has no kernel for it."""
         return int(self.library.beholder_whole_scratch(ctypes.byref(call)))
 
     def ask_for_large_pages(self, address: int, count: int) -> None:
         """For `count` bytes that are about to be filled."""
         self.library.beholder_large_pages(address, count)
+
+
+@contextmanager
+def operations() -> Iterator[list[int]]:
+    """Gives a list that gets the operations of each product and each attention of whole sequences."""
+    counts: list[int] = []
+    token = _OPERATIONS.set(counts)
+    try:
+        yield counts
+    finally:
+        _OPERATIONS.reset(token)
+
+
+def _count(number: int) -> None:
+    counts = _OPERATIONS.get()
+    if counts is not None:
+        counts.append(number)
 
 
 @cache
@@ -103,6 +160,10 @@ def load(path: Path) -> Kernels:
     library.beholder_scratch.argtypes = (_POINTER, _LONG, _INT)
     library.beholder_step.restype = None
     library.beholder_step.argtypes = (_POINTER, _POINTER, _INT, _INT)
+    library.beholder_product_scratch.restype = _LONG
+    library.beholder_product_scratch.argtypes = (_POINTER, _INT)
+    library.beholder_product.restype = None
+    library.beholder_product.argtypes = (_POINTER, _INT)
     library.beholder_whole_scratch.restype = _LONG
     library.beholder_whole_scratch.argtypes = (_POINTER,)
     library.beholder_attend_whole.restype = None

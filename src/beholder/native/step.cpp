@@ -1,4 +1,4 @@
-// One token through the decoder, as one thread of a crew. Compiled once for each instruction set, which STEP names.
+// One token through the decoder, as one thread of a crew; and products of many rows with its matrices. Compiled once for each instruction set, which STEP names.
 #if defined(SIMD_AVX512)
 #include "simd_avx512.h"
 #elif defined(SIMD_AVX2)
@@ -11,6 +11,7 @@
 
 #include "linear.h"
 #include "attention.h"
+#include "product.h"
 #include "threads.h"
 
 namespace {
@@ -146,3 +147,10 @@ private:
 }  // namespace
 
 void STEP(const Decoder& decoder, const Step& step, Crew& crew) { Worker(decoder, step, crew).run(); }
+
+void STEP(const Product& product) {
+    const Portion sizes(product);
+    for (int64_t first = 0; first < product.rows; first += sizes.rows) Multiplied(product, sizes, first).run();
+}
+
+int64_t STEP(const Product* product) { return Portion(*product).total; }

@@ -6,6 +6,7 @@ N outputs, K inputs.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,37 +15,43 @@ from torch.nn import functional as F
 from beholder.native import library
 from beholder.native.covered import ACTIVATIONS
 from beholder.native.formats import Formats
-from beholder.native.packing import Packed, pack, padded, side_by_side
+from beholder.native.packing import PANEL, Packed, num_bytes, pack, padded, side_by_side
+from beholder.native.products import Kernel, NativeGated, NativeLinear, matrix_of
 from beholder.parts.blocks.attention import Attention, SelfAttention
 from beholder.parts.blocks.mlp import FeedForward, FeedForwardLayer
 from beholder.parts.blocks.norms import RmsNorm
 from beholder.parts.blocks.transformer import TransformerLayer
 from beholder.parts.language.decoder import DecoderModel
+from beholder.speed.linears import slices
 
 LINE = 64  # bytes; where each matrix begins
 
 
 class Weights:
-    """`decoder` for the kernels, and the tensors that it points into."""
+    """`decoder` for the kernels, and the tensors that it points into. taken: maps of the language part that read them in place
+    of its own, each under the names of those.
+    """
 
-    def __init__(self, language: DecoderModel) -> None:
-        self.language = language
+    def __init__(self, language: DecoderModel, formats: Formats, kernel: Kernel, *, shared: bool) -> None:
+        """Use `of`."""
+        self.language, self.kernel, self.shared = language, kernel, shared
         self.decoder = library.Decoder()
         self.layers = (library.Layer * len(language.blocks))()
+        self.taken: dict[tuple[str, ...], NativeLinear] = {}
         self._kept: list[Tensor] = []
-        self._matrices: list[tuple[library.Matrix, Packed]] = []
+        self._settle()
+        self._make_room(formats)
 
     @classmethod
     @torch.no_grad()
-    def of(cls, language: DecoderModel, formats: Formats, kernels: library.Kernels) -> Weights:
-        """Pack all of them. Memory for them is needed twice while this runs."""
-        weights = cls(language)
-        weights._settle()
-        for layer, block in zip(weights.layers, language.blocks, strict=True):
+    def of(cls, language: DecoderModel, formats: Formats, kernel: Kernel, *, shared: bool = False) -> Weights:
+        """Pack all of them. shared: the language part reads these as well and lets go its own, layer by layer."""
+        weights = cls(language, formats, kernel, shared=shared)
+        for number, (layer, block) in enumerate(zip(weights.layers, language.blocks, strict=True)):
             assert isinstance(block, TransformerLayer)
-            weights._layer(layer, block, formats.language)
+            weights._attention(layer, block, formats.language, f"blocks.{number}.attn")
+            weights._mlp(layer, block, formats.language, f"blocks.{number}.mlp")
         weights._head(formats.of_head)
-        weights._gather(kernels)
         return weights
 
     @property
@@ -74,20 +81,48 @@ class Weights:
         self.point_at_words()
         decoder.embedding_scale = config.embedding.scale
 
-    def _layer(self, layer: library.Layer, block: TransformerLayer, form: str) -> None:
-        attn, mlp = block.attn, block.mlp
-        assert isinstance(attn, SelfAttention) and isinstance(mlp, FeedForwardLayer) and mlp.gate is not None
-        joined = tuple((each.weight, _bias(each)) for each in (attn.q, attn.k, attn.v))
-        weight_NK, bias_N = (torch.cat(pieces) for pieces in zip(*joined, strict=True))
-        self._matrix(layer.qkv, weight_NK, bias_N, form)
-        self._matrix(layer.out, attn.out.weight, _bias(attn.out), form)
-        weight_NK = side_by_side(mlp.gate.weight, mlp.up.weight)
-        self._matrix(layer.gate_up, weight_NK, side_by_side(_bias(mlp.gate), _bias(mlp.up)), form)
-        self._matrix(layer.down, mlp.down.weight, _bias(mlp.down), form)
-        dim, width = self.decoder.dim, self.decoder.head_dim
-        layer.norm1, layer.norm2 = self._norm(block.norm1, dim), self._norm(block.norm2, dim)
+    def _make_room(self, formats: Formats) -> None:
+        """One stretch for all matrices."""
+        d, form = self.decoder, formats.language
+        heads, shared = d.heads * d.head_dim, d.kv_heads * d.head_dim
+        gate_up = 2 * padded(d.hidden, PANEL // 2)
+        of_layer = ((heads + 2 * shared, d.dim), (d.dim, heads), (gate_up, d.dim), (d.dim, d.hidden))
+        sizes = [num_bytes(outputs, inputs, form) for outputs, inputs in of_layer] * len(self.layers)
+        sizes.append(num_bytes(self.language.config.vocab_size, d.dim, formats.of_head))
+        room = torch.empty(sum(padded(size, LINE) for size in sizes) + LINE, dtype=torch.uint8)
+        self.kernel.kernels.ask_for_large_pages(room.data_ptr(), room.numel())
+        self._stretch, self._filled = room[-room.data_ptr() % LINE :][: len(room) - LINE], 0
+
+    def _attention(self, layer: library.Layer, block: TransformerLayer, form: str, where: str) -> None:
+        attn = block.attn
+        assert isinstance(attn, SelfAttention)
+        linears = (attn.q, attn.k, attn.v)
+        weight_NK = torch.cat([each.weight for each in linears])
+        bias_N = torch.cat([_bias(each) for each in linears])
+        layer.qkv, joined = self._matrix(weight_NK, bias_N, form)
+        layer.out, out = self._matrix(attn.out.weight, _bias(attn.out), form)
+        layer.norm1 = self._norm(block.norm1, self.decoder.dim)
         if attn.q_norm is not None:
+            width = self.decoder.head_dim
             layer.q_norm, layer.k_norm = self._norm(attn.q_norm, width), self._norm(attn.k_norm, width)
+        if self.shared:
+            attn.fused = self._take(where, ("q", "k", "v"), joined, bias_N)
+            q, k, v = slices(attn.fused, [each.out_features for each in linears])
+            _put(attn, q=q, k=k, v=v, out=self._take(where, ("out",), out, attn.out.bias))
+
+    def _mlp(self, layer: library.Layer, block: TransformerLayer, form: str, where: str) -> None:
+        mlp, half = block.mlp, self.decoder.hidden
+        assert isinstance(mlp, FeedForwardLayer) and mlp.gate is not None
+        biases = (_bias(mlp.gate), _bias(mlp.up))
+        weight_NK = side_by_side(mlp.gate.weight, mlp.up.weight)
+        layer.gate_up, joined = self._matrix(weight_NK, side_by_side(*biases), form)
+        layer.down, down = self._matrix(mlp.down.weight, _bias(mlp.down), form)
+        layer.norm2 = self._norm(block.norm2, self.decoder.dim)
+        if self.shared:
+            both = self._take(where, ("gate", "up"), joined, torch.cat(biases), half)
+            mlp.fused = NativeGated(both, mlp.active, self.decoder.activation)
+            gate, up = slices(both, (half, half))
+            _put(mlp, gate=gate, up=up, down=self._take(where, ("down",), down, mlp.down.bias))
 
     def _head(self, form: str) -> None:
         language, config = self.language, self.language.config
@@ -95,8 +130,10 @@ class Weights:
         weight_NK = language.embedding.weight[: config.vocab_size] if own is None else own.weight
         bias_N = language.head_bias if own is None else own.bias
         scaled_N = None if bias_N is None else bias_N * config.logit_scale
-        self._matrix(self.decoder.head, weight_NK, scaled_N, form)
+        self.decoder.head, head = self._matrix(weight_NK, scaled_N, form)
         self.decoder.norm = self._norm(language.norm, config.dim, config.logit_scale)
+        if self.shared:
+            _put(language, head=self._take("", ("head",), head, bias_N))
 
     def _norm(self, norm: nn.Module | None, count: int, factor: float = 1.0) -> int:
         """The address of a norm's weights in float32, its offset and a factor of what it gives included."""
@@ -104,32 +141,37 @@ class Weights:
         weight_K = torch.ones(count) if norm.weight is None else norm.weight.float() + norm.config.offset
         return self._keep(F.pad(weight_K * factor, (0, padded(count) - count)))
 
-    def _matrix(self, matrix: library.Matrix, weight_NK: Tensor, bias_N: Tensor | None, form: str) -> None:
-        packed = pack(weight_NK, form)
-        matrix.outputs, matrix.inputs, matrix.format = packed.outputs, packed.inputs, packed.number
-        if packed.scales is not None:
-            matrix.scales = self._keep(packed.scales)
-        if bias_N is not None and bool(bias_N.any()):
-            matrix.bias = self._keep(F.pad(bias_N.float(), (0, padded(len(bias_N)) - len(bias_N))))
-        self._matrices.append((matrix, packed))
+    def _matrix(self, weight_NK: Tensor, bias_N: Tensor | None, form: str) -> tuple[library.Matrix, Packed]:
+        size = num_bytes(weight_NK.shape[0], weight_NK.shape[1], form)
+        packed = pack(weight_NK, form, self._stretch[self._filled : self._filled + size])
+        self._filled += padded(size, LINE)
+        matrix, kept_N = matrix_of(packed, bias_N)
+        self._kept += [each for each in (packed.scales, kept_N) if each is not None]
+        return matrix, packed
+
+    def _take(
+        self,
+        where: str,
+        names: Sequence[str],
+        packed: Packed,
+        bias_N: Tensor | None,
+        hidden: int | None = None,
+    ) -> NativeLinear:
+        """The map that takes the place of some modules."""
+        bias_N = None if bias_N is None or not bool(bias_N.any()) else bias_N.detach().float()
+        linear = NativeLinear(packed, bias_N, self.kernel, hidden=hidden)
+        self.taken[tuple(f"{where}.{name}".lstrip(".") for name in names)] = linear
+        return linear
 
     def _keep(self, tensor: Tensor) -> int:
         self._kept.append(tensor.contiguous())
         return self._kept[-1].data_ptr()
 
-    def _gather(self, kernels: library.Kernels) -> None:
-        """Move the packed matrices to where they stay."""
-        sizes = [padded(packed.bytes.numel(), LINE) for _, packed in self._matrices]
-        room = torch.empty(sum(sizes) + LINE, dtype=torch.uint8)
-        kernels.ask_for_large_pages(room.data_ptr(), room.numel())
-        self._stretch = room[-room.data_ptr() % LINE :]
-        start = 0
-        for (matrix, packed), size in zip(self._matrices, sizes, strict=True):
-            self._stretch[start : start + packed.bytes.numel()] = packed.bytes
-            matrix.data = self._stretch[start:].data_ptr()
-            start += size
-        self._matrices.clear()
-
 
 def _bias(linear: nn.Linear) -> Tensor:
     return linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
+
+
+def _put(owner: nn.Module, **modules: nn.Module) -> None:
+    for name, module in modules.items():
+        setattr(owner, name, module)

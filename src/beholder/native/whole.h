@@ -1,10 +1,8 @@
 // Attention of whole sequences, as Python asks for it; `whole.py` holds the same structure.
 #pragma once
-#include <cstdint>
+#include "abi.h"
 
 extern "C" {
-
-using Parallel = void (*)(void (*work)(void*), void* argument, unsigned threads, unsigned flags);  // GOMP_parallel
 
 // q, y: (batch, heads, queries, width); k, v: (batch, kv_heads, keys, width); bf16, with strides of the first three axes in
 // numbers. causal: query i sees the keys up to keys - queries + i, of them the last `window`. scratch: `beholder_whole_scratch` bytes, at a multiple of

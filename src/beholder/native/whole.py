@@ -17,21 +17,6 @@ from beholder.parts.blocks.masks import AttentionMask
 FEWEST = 32  # queries and keys; fewer are as quick in PyTorch
 MOST_KEYS = 2**16
 
-_LONG, _POINTER = ctypes.c_int64, ctypes.c_void_p
-
-
-class Whole(ctypes.Structure):
-    """`whole.h`."""
-
-    _fields_ = (
-        *((name, _POINTER) for name in ("q", "k", "v", "y")),
-        *((f"{name}_strides", _LONG * 3) for name in ("q", "k", "v", "y")),
-        *((name, _LONG) for name in ("batch", "heads", "kv_heads", "queries", "keys", "width", "window")),
-        *((name, _POINTER) for name in ("scratch", "parallel")),
-        *((name, ctypes.c_int32) for name in ("threads", "causal")),
-        ("scale", ctypes.c_float),
-    )
-
 
 def usable() -> bool:
     """Whether the library is there and this processor has a kernel."""
@@ -40,7 +25,10 @@ def usable() -> bool:
     except BeholderError:
         return False
     return (
-        kernels.whole_scratch(Whole(batch=1, heads=1, kv_heads=1, queries=1, keys=1, width=1, threads=1)) > 0
+        kernels.whole_scratch(
+            library.Whole(batch=1, heads=1, kv_heads=1, queries=1, keys=1, width=1, threads=1)
+        )
+        > 0
     )
 
 
@@ -65,7 +53,7 @@ def attend_whole(
     if not covered:
         return None
     y_BHTK = q_BHTK.new_empty(rows, queries, heads, width).transpose(1, 2)
-    call = Whole(
+    call = library.Whole(
         batch=rows,
         heads=heads,
         kv_heads=k_BJSK.shape[1],
@@ -80,7 +68,7 @@ def attend_whole(
     )
     for name, x in zip("qkvy", (*given, y_BHTK), strict=True):
         setattr(call, name, x.data_ptr())
-        setattr(call, f"{name}_strides", (_LONG * 3)(*x.stride()[:3]))
+        setattr(call, f"{name}_strides", (ctypes.c_int64 * 3)(*x.stride()[:3]))
     kernels = library.kernels()
     scratch = torch.empty(kernels.whole_scratch(call) + 64, dtype=torch.uint8)
     call.scratch = scratch.data_ptr() + -scratch.data_ptr() % 64

@@ -30,9 +30,9 @@ from beholder.speed.linears import (
     Gated,
     OneDnnLinear,
     PackedLinear,
-    Slice,
     is_packed,
     packed_linear,
+    slices,
 )
 from beholder.speed.norms import PackedRmsNorm, packs
 from beholder.speed.precision import Precision
@@ -73,17 +73,20 @@ class Packed:
 
 
 @torch.no_grad()
-def pack(model: Model, precision: Precision | str, *, smallest: int = SMALLEST) -> Packed:
+def pack(
+    model: Model, precision: Precision | str, *, smallest: int = SMALLEST, partly: bool = False
+) -> Packed:
     """Give a model's linear maps the form for inference, in place. It does not train, move or save afterwards. Maps with fewer
-    than `smallest` weights keep theirs. Another device than a processor takes float32 and bf16, as types of all parameters.
-    float32 beside other precisions is for systems whose fusions and heads take features of any type.
+    than `smallest` weights keep theirs. partly: some maps are packed already and stay. Another device than a processor takes
+    float32 and bf16, as types of all parameters. float32 beside other precisions is for systems whose fusions and heads take
+    features of any type.
 
     Raises `BeholderError` for int8 and int4 on such a device and for a model that is packed already.
     """
-    if is_packed(model):
+    if is_packed(model) and not partly:
         raise BeholderError(f"{model.card.name} is packed already; load it again with another precision")
     chosen = check_precision(precision, model.device.type)
-    before = _num_bytes(model)
+    before = num_bytes(model)
     model.requires_grad_(False).eval()
     packer = _Packer(model, chosen, smallest)
     if model.device.type == "cpu":
@@ -92,7 +95,7 @@ def pack(model: Model, precision: Precision | str, *, smallest: int = SMALLEST) 
     for part, module in _parts(model):
         _cast(module, chosen.dtype(part))
     _join_parts(model, chosen)
-    return Packed(chosen, tuple(packer.maps), packer.left, before, _num_bytes(model))
+    return Packed(chosen, tuple(packer.maps), packer.left, before, num_bytes(model))
 
 
 def check_precision(
@@ -117,14 +120,16 @@ class _Packer:
         self.made: dict[tuple[int, ...], PackedLinear] = {}
 
     def run(self) -> None:
-        modules = dict(self.model.named_modules())
-        reasons = _reasons(modules)
-        for name, module in modules.items():
+        """One map after the other, so that each is let go when it is packed."""
+        reasons = _reasons(dict(self.model.named_modules()))
+        for name in [name for name, _ in self.model.named_modules()]:
+            module = self.model.get_submodule(name)
             if isinstance(module, SelfAttention):
                 self._attention(name, module, reasons)
             elif isinstance(module, FeedForwardLayer):
                 self._mlp(name, module, reasons)
-        for name, module in list(self.model.named_modules(remove_duplicate=False)):
+        for name in [name for name, _ in self.model.named_modules(remove_duplicate=False)]:
+            module = self.model.get_submodule(name)
             if isinstance(module, nn.Linear):
                 self._alone(name, module, reasons.get(name))
             elif isinstance(module, RmsNorm) and packs(module):
@@ -142,12 +147,16 @@ class _Packer:
         kind = type(attention)
         if kind.heads is not SelfAttention.heads or kind.project is not SelfAttention.project:
             return
+        if attention.fused is not None:
+            return
         joined = self._join(name, ("q", "k", "v"), attention, reasons)
         if joined is not None:
             attention.fused = joined
 
     def _mlp(self, name: str, mlp: FeedForwardLayer, reasons: Mapping[str, str]) -> None:
         """The gate and what it multiplies in one map; or an activation that the map applies itself."""
+        if mlp.fused is not None:
+            return
         if mlp.gate is not None:
             joined = self._join(name, ("gate", "up"), mlp, reasons)
             mlp.fused = None if joined is None else Gated(joined, mlp.active)
@@ -174,10 +183,9 @@ class _Packer:
         if weight_NK.numel() < self.smallest:
             return None
         joined = self._packed(names, weight_NK, _joined_bias(linears))
-        start = 0
-        for child, linear in zip(children, linears, strict=True):
-            setattr(module, child, Slice(joined, start, linear.out_features))
-            start += linear.out_features
+        parts = slices(joined, [linear.out_features for linear in linears])
+        for child, part in zip(children, parts, strict=True):
+            setattr(module, child, part)
         return joined
 
     def _alone(self, name: str, linear: nn.Linear, reason: str | None) -> None:
@@ -321,7 +329,7 @@ def _recast(given: Any, dtype: torch.dtype) -> Any:
     return given
 
 
-def _num_bytes(model: nn.Module) -> int:
+def num_bytes(model: nn.Module) -> int:
     tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     packed = sum(module.nbytes for module in model.modules() if isinstance(module, PackedLinear))
     return packed + sum(tensor.nbytes for tensor in tensors.values())
