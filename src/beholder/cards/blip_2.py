@@ -86,37 +86,36 @@ BLIP_2_RETRIEVAL = Card(
     language=Words(),
     heads=(QueryRetrieval(),),
     prompt=ChatFormat("blip-2-itm", wrapped=True, system=None),
-    stages=(
-        Stage(
-            "represent",
-            rules=(
-                Trains("heads.0.*", lr=1e-4, weight_decay=0.05),
-                Trains("languages.main.*", lr=1e-4, weight_decay=0.05),
-            ),
-            steps=250000,
-            batch=1680,
-            warmup=5000,
-            objective="contrast, matching, captions",
-        ),
-    ),
     weights=(Source("hub", "Salesforce/blip2-itm-vit-g"),),
 )
 BLIP_2_RETRIEVAL_L = BLIP_2_RETRIEVAL.but(
     name="blip-2-itm-vit-l",
     vision=vision.CLIP_L_14.but(num_layers=23, pool=None, take=Take(front=True)),
     heads=(QueryRetrieval(memory_dim=1024),),
-    stages=(BLIP_2_RETRIEVAL.stages[0].but(batch=2320),),
     weights=(),
+)
+_REPRESENT = Stage(
+    "represent",
+    rules=(
+        Trains("heads.0.*", lr=1e-4, weight_decay=0.05),
+        Trains("languages.main.*", lr=1e-4, weight_decay=0.05),
+    ),
+    steps=250000,
+    batch=1680,
+    warmup=5000,
+    objective="contrast, matching, captions",
 )
 # With all that the stage trains: [DEC] is the vocabulary's last word.
 BLIP_2_PRETRAIN = BLIP_2_RETRIEVAL.but(
     name="blip-2-pretrain-vit-g",
     heads=(QueryRetrieval(temperature=0.07, caption_start=30522),),
+    stages=(_REPRESENT,),
     weights=(),
 )
 BLIP_2_PRETRAIN_L = BLIP_2_RETRIEVAL_L.but(
     name="blip-2-pretrain-vit-l",
     heads=(QueryRetrieval(memory_dim=1024, temperature=0.07, caption_start=30522),),
+    stages=(_REPRESENT.but(batch=2320),),
 )
 
 INSTRUCTBLIP_VICUNA_7B = BLIP_2_OPT_2_7B.but(
