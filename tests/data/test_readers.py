@@ -7,8 +7,11 @@ import io
 import json
 import tarfile
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,8 +22,10 @@ import pytest
 from PIL import Image
 
 from beholder.data import Conversation, Mixture, QuestionFile, open_data
+from beholder.data.order import Near, Order
 from beholder.data.readers.open import Records, kind_of
 from beholder.data.readers.rows import RowError
+from beholder.data.readers.tables import ParquetRows
 from beholder.errors import BeholderError, UnknownName
 from beholder.prompts.messages import Picture, Text
 
@@ -313,3 +318,25 @@ def test_places_are_typed_parts(folder: Path) -> None:
     assert isinstance(item.messages[0].parts[0], Picture) and item.key == "llava.json/0"
     with pytest.raises(BeholderError, match="conversation x: 1 places for pictures but 0 pictures"):
         Conversation(item.messages, (), "x")
+
+
+def test_parquet_is_shuffled_so_that_few_row_groups_are_open(folder: Path) -> None:
+    rows = [{"text": f"{n} " + "x" * 1000} for n in range(2000)]
+    pyarrow.parquet.write_table(
+        pa.Table.from_pylist(rows), folder / "a.parquet", row_group_size=50, compression="none"
+    )
+    reads, table = Counter[int](), ParquetRows([folder / "a.parquet"], held=500_000)
+    real = table._files[0].read_row_group
+    table._files = [
+        SimpleNamespace(
+            metadata=table._files[0].metadata, read_row_group=lambda g: reads.update([g]) or real(g)
+        )
+    ]
+    data = Records(table)
+    assert data.near == Near(50, 4)
+    taken = [index for batch in islice(Order(data, 1, 20).batches(), 100) for index in batch]
+    assert sorted(taken) == list(range(2000)) and taken != sorted(taken)
+    for index in taken:
+        assert data[index].messages[1].parts[0].text.startswith(f"{index} ")
+        assert sum(group.nbytes for group in table._open.values()) <= 500_000
+    assert set(reads.values()) == {1} and len(reads) == 40

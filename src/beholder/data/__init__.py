@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from beholder.data.augment import Augment, Augmented
     from beholder.data.easy_vqa import EasyVQA
     from beholder.data.order import Buckets, Near, Order, Packed
     from beholder.data.question_file import QuestionFile
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from beholder.data.scenes import Scenes
 
 __all__ = [
+    "Augment",
+    "Augmented",
     "Buckets",
     "Conversation",
     "Dataset",
@@ -31,6 +34,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Augment": "augment",
+    "Augmented": "augment",
     "EasyVQA": "easy_vqa",
     "QuestionFile": "question_file",
     "Scenes": "scenes",

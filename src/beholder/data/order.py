@@ -78,11 +78,12 @@ class Near:
 
 
 class Order:
-    """Batch n has the samples at places n * batch and so on of the epochs, one behind the other.
+    """Batch n has the samples at places n * batch and so on of the epochs, one behind the other. For a data set whose samples
+    differ by epoch (`by_epoch`), number i + e * length is sample i of epoch e.
 
     seed:        None keeps the data set's own order
     batch:       samples of a batch over all ranks; rank r of `ranks` takes the r-th share of each
-    near:        how far the shuffle reaches, where a file cannot be read everywhere at once
+    near:        how far the shuffle reaches, where a file cannot be read everywhere at once; the data set's own where None
     """
 
     def __init__(
@@ -95,20 +96,23 @@ class Order:
         *,
         near: Near | None = None,
     ) -> None:
-        self.length, self.seed, self.batch, self.near = len(dataset), seed, batch, near
+        self.length, self.seed, self.batch = len(dataset), seed, batch
+        self.near: Near | None = near or getattr(dataset, "near", None)
         if self.length < 1:
             raise BeholderError("the data set is empty; there is nothing to train on")
         if batch < 1 or ranks < 1 or batch % ranks or not 0 <= rank < ranks:
             raise BeholderError(
                 f"batch {batch}, rank {rank} of {ranks}: give a batch that the number of processes divides"
             )
+        self.by_epoch = bool(getattr(dataset, "by_epoch", False))
         self.share = slice(rank * batch // ranks, (rank + 1) * batch // ranks)
 
     def at(self, first: int, count: int) -> np.ndarray:
         """The samples at `count` places from `first` on, whatever the epoch."""
         epochs, places = np.divmod(np.arange(first, first + count), self.length)
+        carried = epochs * self.length if self.by_epoch else 0
         if self.seed is None:
-            return places
+            return places + carried
         out = np.empty_like(places)
         for epoch in np.unique(epochs):
             chosen = epochs == epoch
@@ -118,7 +122,7 @@ class Order:
                 if self.near is None
                 else self.near.places(places[chosen], self.length, seed)
             )
-        return out
+        return out + carried
 
     def batches(self, first: int = 0) -> Iterator[tuple[int, ...]]:
         """This rank's samples of batch `first`, of the next one, and so on without end."""
@@ -161,7 +165,9 @@ class Buckets(Order):
         size = self.window * self.batch
         indices = self.at(number * size, size)
         epochs = np.arange(number * size, (number + 1) * size) // self.length
-        table = indices[np.lexsort((self.lengths[indices], epochs))].reshape(self.window, self.batch)
+        table = indices[np.lexsort((self.lengths[indices % self.length], epochs))].reshape(
+            self.window, self.batch
+        )
         return table[shuffled(np.arange(self.window), self.window, [self.seed or 0, number, 1])]
 
 
@@ -233,8 +239,9 @@ def pack_rows(
     rows: list[list[int]] = []
     spare: list[tuple[int, int]] = []  # (tokens left, row), sorted
     seen: list[int] = []
-    for index in indices[np.argsort(-lengths[indices], kind="stable")].tolist():
-        size, shown = int(lengths[index]), int(media[index])
+    own = indices % len(lengths)
+    for index in indices[np.argsort(-lengths[own], kind="stable")].tolist():
+        size, shown = int(lengths[index % len(lengths)]), int(media[index % len(lengths)])
         at = bisect_left(spare, (size, -1))
         while at < len(spare) and seen[spare[at][1]] + shown > most_media:
             at += 1

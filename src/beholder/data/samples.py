@@ -118,9 +118,18 @@ class Mixture:
     def __len__(self) -> int:
         return self.length
 
+    @property
+    def by_epoch(self) -> bool:
+        """Whether a part's samples differ by epoch; number i + e * length is then sample i of epoch e."""
+        return any(getattr(part, "by_epoch", False) for part in self.datasets)
+
     def __getitem__(self, index: int) -> Item:
+        epoch = 0
+        if self.by_epoch:
+            epoch, index = divmod(index, self.length)
         part, number = self.drawn(index)
-        return self.datasets[part][number]
+        again = getattr(self.datasets[part], "by_epoch", False)
+        return self.datasets[part][number + again * epoch * len(self.datasets[part])]
 
     def drawn(self, index: int) -> tuple[int, int]:
         """Which data set a sample is drawn from, and its number there."""

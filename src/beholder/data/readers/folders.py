@@ -15,7 +15,7 @@ from beholder.errors import BeholderError
 class FolderRows:
     """A row for every name in a folder and the folders in it that has a picture, a text or both."""
 
-    run = None
+    near = None
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.root = folder, folder

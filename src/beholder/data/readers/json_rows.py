@@ -26,7 +26,7 @@ WIDE = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16
 class JsonRows:
     """The rows of a .json or .jsonl file. Raises `BeholderError` for a file that is neither, and `RowError` for a bad row."""
 
-    run = None
+    near = None
 
     def __init__(self, path: Path) -> None:
         self.path, self.root = path, path.parent
@@ -90,7 +90,7 @@ class JsonRows:
 class CsvRows:
     """The rows of a .csv or .tsv file with a header; held in memory."""
 
-    run = None
+    near = None
 
     def __init__(self, path: Path) -> None:
         self.path, self.root = path, path.parent

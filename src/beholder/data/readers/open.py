@@ -89,7 +89,7 @@ class Records:
     @property
     def near(self) -> Near | None:
         """The shuffle that the file can be read in; None where any will do."""
-        return None if self.rows.run is None else Near(self.rows.run)
+        return self.rows.near
 
 
 def open_data(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from beholder.data.order import Near
 from beholder.errors import BeholderError, MediaError
 from beholder.prompts.messages import Message
 
@@ -50,8 +51,8 @@ class Rows(Protocol):
         ...
 
     @property
-    def run(self) -> int | None:
-        """How many neighbours are quickest read together; None where any row is as near as the next."""
+    def near(self) -> Near | None:
+        """The shuffle that the file can be read in; None where any row is as near as the next."""
         ...
 
 

@@ -28,13 +28,14 @@ RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 class ShardRows:
     """The samples of shards, one shard behind the other: a picture or several, with a text, or with a JSON object."""
 
+    near = None
+
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths, self.root = list(paths), paths[0].parent
         self._shards = [Contents(path) for path in paths]
         self._ends = np.cumsum([len(shard) for shard in self._shards], dtype=np.int64)
         if not len(self):
             raise BeholderError(f"{paths[0]}: holds no samples; give a shard that has some")
-        self.run = max(len(shard) for shard in self._shards)
 
     def __len__(self) -> int:
         return int(self._ends[-1])

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from beholder.data.order import Near
 from beholder.data.readers.rows import Place, RowError, named
 from beholder.errors import BeholderError
 
@@ -50,7 +51,12 @@ class ParquetRows:
         self._ends = np.cumsum(counts, dtype=np.int64)
         if not len(self):
             raise BeholderError(f"{paths[0]}: holds no rows; give a file that has some")
-        self.run = int(max(counts))
+        widest = max(
+            file.metadata.row_group(g).total_byte_size
+            for file in self._files
+            for g in range(file.num_row_groups)
+        )
+        self.near = Near(int(max(counts)), max(1, held // (2 * max(widest, 1))))
         self._open: OrderedDict[int, Any] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -95,7 +101,7 @@ class ParquetRows:
 class ArrowRows:
     """The rows of Arrow files (streams, as Hugging Face's datasets keep them, or files), mapped into memory."""
 
-    run = None
+    near = None
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths, self.root = list(paths), paths[0].parent
@@ -176,7 +182,7 @@ def _json(path: Path) -> dict[str, Any]:
 class IndexableRows:
     """Rows of something that has a length and gives mappings by number, such as a `datasets.Dataset` or a list."""
 
-    run = None
+    near = None
 
     def __init__(self, data: Any, name: str) -> None:
         self.data, self.name, self.root = data, name, Path()
