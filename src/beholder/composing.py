@@ -127,7 +127,7 @@ def write(
                 f"{model.card.name} writes the likeliest words alone; leave out the temperature"
             )
         begun = time.perf_counter()
-        most = min(sampling.max_tokens, model.card.main.room(usage.prompt)) if model.card.main else 0
+        most = min(sampling.max_tokens, model.card.room(usage.prompt))
         answer, _ = compose(model, row_of(batch, row, ()), eos_ids, most)
         stream = decode()
         text = "".join([*map(stream.add, answer), stream.finish()])

@@ -23,7 +23,7 @@ from beholder.prompts.tokenizer import Tokenizer
 @dataclass(frozen=True, eq=False)
 class Plan:
     """pictures, sounds: plans in prompt order. prompt: None where no tokenizer was given. context: the model's limit
-    in tokens.
+    in tokens. virtual: tokens that adapters put in front of the prompt.
     """
 
     card: str
@@ -31,6 +31,7 @@ class Plan:
     prompt: Prompt | None = None
     context: int | None = None
     sounds: tuple[PicturePlan, ...] = ()
+    virtual: int = 0
 
     @property
     def image_tokens(self) -> int:
@@ -39,8 +40,8 @@ class Plan:
 
     @property
     def num_tokens(self) -> int | None:
-        """Tokens of the whole prompt, None without a tokenizer."""
-        return None if self.prompt is None else len(self.prompt)
+        """Tokens of the whole prompt and of adapters in front of it, None without a tokenizer."""
+        return None if self.prompt is None else self.virtual + len(self.prompt)
 
 
 def listed(pictures: Any) -> list[Any]:

@@ -86,11 +86,12 @@ def prepare(
     batch = replace(_rows(card, prompts, planned_rows, model.device), words=asked, regions=regions)
     check_context(model, batch)
     planned = time.perf_counter()
-    views = views_of(card, [pair for row in seen for pair in row], by_branch, model.device)
+    here = torch.device("cpu")  # where pixels wait until an encoder is free for them
+    views = views_of(card, [pair for row in seen for pair in row], by_branch, here)
     batch = with_sounds(replace(batch, views=views), card, heard, sounds, model)
     context = None if card.main is None else card.main.context
     plans = tuple(
-        Plan(card.name, tuple(row[0] if row else ()), prompt, context, tuple(own))
+        Plan(card.name, tuple(row[0] if row else ()), prompt, context, tuple(own), card.virtual_tokens)
         for row, prompt, own in zip(by_branch, prompts, sounds, strict=True)
     )
     media = decoding + time.perf_counter() - planned

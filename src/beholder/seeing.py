@@ -170,7 +170,8 @@ def plan(
     prompt = None
     if tokenizer is not None and not writes_down(card):
         prompt = render(messages, chat or chat_format(card, tokenizer), tokenizer, plans, sounds)
-    return Plan(card.name, tuple(plans), prompt, None if card.main is None else card.main.context, sounds)
+    context = None if card.main is None else card.main.context
+    return Plan(card.name, tuple(plans), prompt, context, sounds, card.virtual_tokens)
 
 
 def _blank(size: Size) -> np.ndarray:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from beholder.cards.schema import Stage, Trains
 from beholder.errors import BeholderError, UnknownName
+from beholder.generate.guesses import look_up
 from beholder.model import Batch, Model, build
 from beholder.parts.adapters.apply import adapters, apply_adapters, known_as, merge_adapters, put_on
 from beholder.parts.adapters.base import Adapter
@@ -19,8 +22,11 @@ from beholder.parts.blocks.masks import Visibility
 from beholder.parts.blocks.positions import Alibi
 from beholder.parts.contracts import LanguageInputs
 from beholder.parts.language.state import State
+from beholder.pipeline import Pipeline
+from beholder.prompts.messages import user
+from beholder.train.recompute import recomputed
 from beholder.train.stages import prepare_stage
-from tests.toys import SEES, TEXT
+from tests.toys import SEES, TEXT, byte_tokenizer
 
 LAYERS = "languages.main.blocks.*"
 IDS = torch.tensor([[1, 2, 3, 4, 5, 6], [9, 8, 7, 6, 5, 4]])
@@ -240,3 +246,63 @@ def test_errors_of_adapters() -> None:
     far = TEXT.but(**{"language.attention.rotary": None, "language.attention.alibi": Alibi()})
     with pytest.raises(BeholderError, match="no distance from words"):
         put_on(build(far), PrefixTuning(pattern=LAYERS))
+
+
+def test_what_prompts_take_of_the_context_is_counted() -> None:
+    card = TEXT.but(**{"language.context": 40})
+    pipeline, plain = (Pipeline(build(card), byte_tokenizer()) for _ in range(2))
+    put_on(pipeline.model, PrefixTuning(pattern=LAYERS, count=9))
+    said = "0123456789"
+    counts = [each.plan((), said).num_tokens for each in (pipeline, plain)]
+    assert counts[0] == counts[1] + 9
+    answers = [len(each.ask(None, said, max_tokens=99).ids) for each in (pipeline, plain)]
+    assert answers[1] <= 40 - counts[1] and answers[0] <= 40 - counts[0]
+    room = 40 - counts[1] - 9
+    with pytest.raises(BeholderError, match="takes fewer than 31; shorten the text"):
+        pipeline.ask(None, said + "x" * room)
+    assert plain.ask(None, said + "x" * room, max_tokens=2).ids
+
+
+def test_answers_beside_others_and_with_guesses_are_the_same() -> None:
+    pipeline = Pipeline(stirred("prompt"), byte_tokenizer())
+    texts = ("abab abab", "a longer question than the other one", "c")
+    alone = [pipeline.ask(None, text, max_tokens=8).ids for text in texts]
+    together = pipeline.answer([[user(text)] for text in texts], max_tokens=8)
+    assert [reply.ids for reply in together] == alone
+    pipeline.runtime = replace(pipeline.runtime.remembering(), guesser=look_up(3))
+    assert [pipeline.ask(None, text, max_tokens=8).ids for text in texts] == alone
+
+
+@pytest.mark.parametrize("name", ["prefix", "prompt", "mixture", "dora"])
+def test_layers_that_are_computed_again_give_the_same_gradients(name: str) -> None:
+    found = []
+    for again in (False, True):
+        model = stirred(name)
+        plan = prepare_stage(model, Stage("s", rules=(Trains(LAYERS, lr=1.0, rank=4, adapter=name),)))
+        model.train()
+        with recomputed(model, again):
+            output = model.read(Batch(ids_BT=IDS), {})
+            loss = output.hidden_BTD.square().sum() + sum(output.aux_losses.values())
+            found.append(torch.autograd.grad(loss, list(plan.trained.values())))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_adapters_in_float32_on_weights_of_two_bytes(name: str) -> None:
+    model = stirred(name)
+    want = scores(model)
+    for key, parameter in model.named_parameters():
+        if not known_as(key)[1]:
+            parameter.data = parameter.data.bfloat16()
+    given = scores(model)
+    assert given.dtype == torch.bfloat16 and (given.float() - want).norm() < 0.05 * want.norm()
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_under_autocast(name: str) -> None:
+    model = stirred(name)
+    want = scores(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        given = scores(model)
+    assert (given.float() - want).norm() < 0.05 * want.norm()

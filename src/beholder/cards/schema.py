@@ -257,6 +257,10 @@ class Card(Config):
         """Places that adapters take in front of every text."""
         return sum(adapter.virtual_tokens for adapter in self.adapters)
 
+    def room(self, prompt: int) -> int:
+        """Most tokens of an answer to a prompt of so many tokens; 0 for a system without a language part."""
+        return 0 if self.main is None else self.main.room(prompt + self.virtual_tokens)
+
     def but(self, **changes: Any) -> Self:
         """A variant. Besides the fields, the short names change the one branch (`vision`, `connector`, `images`) or the
         main language part (`language`).

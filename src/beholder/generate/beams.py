@@ -39,7 +39,7 @@ def search(
     main, beams = model.card.main, samplings[0].beams
     assert main is not None and batch.ids_BT is not None
     clock = steps.Clock(model.device)
-    rooms = [min(s.max_tokens, main.room(u.prompt)) for s, u in zip(samplings, usages, strict=True)]
+    rooms = [min(s.max_tokens, model.card.room(u.prompt)) for s, u in zip(samplings, usages, strict=True)]
     state = State(len(usages), capacity=min(main.context, batch.ids_BT.shape[1] + max(rooms)))
     branches = steps.encode(model, batch)
     vision = clock.lap()

@@ -115,7 +115,7 @@ def make_rows(
     assert main is not None
     begun = 0 if batch.target_BT is None else batch.target_BT.shape[1] - 1
     for number, (sampling, usage) in enumerate(zip(samplings, usages, strict=True)):
-        row = Row(number, usage, sampling, decode(), frozenset(eos_ids), main.room(usage.prompt) - begun)
+        row = Row(number, usage, sampling, decode(), frozenset(eos_ids), model.card.room(usage.prompt) - begun)
         if sampling.form is not None:
             assert follow is not None, "answers of a form need a follower"
             row.follower = follow(sampling.form, main.vocab_size, sorted(eos_ids))
@@ -179,11 +179,11 @@ def check_context(model: Model, batch: Batch) -> list[Usage]:
         usage = Usage(prompt=length, image=sum(pictures))
         if length == 0:
             raise BeholderError(f"prompt {row + 1} is empty; give at least one token")
-        if main.room(length) < 1:
+        if model.card.room(length) < 1:
             counts = " + ".join(map(str, pictures)) if pictures else "none"
             raise BeholderError(
                 f"prompt {row + 1} has {length} tokens ({usage.text} of text, {counts} of pictures) but "
-                f"{model.card.name} takes fewer than {main.context}; shorten the text or give fewer or smaller pictures"
+                f"{model.card.name} takes fewer than {main.context - model.card.virtual_tokens}; shorten the text or give fewer or smaller pictures"
             )
         usages.append(usage)
     return usages

@@ -97,7 +97,7 @@ class Reporter:
 
     def start(self, plan: Plan, progress: Progress) -> None:
         """Show what trains and where the run goes on."""
-        self.console.print(Text(plan.table()))
+        self.console.print(plan if self.console.is_terminal else Text(plan.table()), soft_wrap=True)
         if progress.step:
             self.console.print(f"{self.stage.name}: going on after step {progress.step:,}")
         self.times.append(progress.seconds)
