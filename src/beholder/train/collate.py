@@ -6,7 +6,7 @@ and every question sees just what it would see alone; several items may stand si
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
@@ -171,8 +171,14 @@ class Collator:
         """Tokens of a conversation, and how many of them are features, from the (height, width) of its pictures alone; after
         `cut` where that is chosen.
         """
-        part = _Part(key, (tuple(messages),), tuple(sizes))
-        planned = [one for own in self._split(part) for one in self._planned(own)]
+        return self._measured(self._split(_Part(key, (tuple(messages),), tuple(sizes))))
+
+    def measure_item(self, item: Item) -> tuple[int, int]:
+        """`measure` of a sample or conversation; of one that comes apart, its longest row."""
+        return self._measured(self._parts(item))
+
+    def _measured(self, parts: Iterable[_Part]) -> tuple[int, int]:
+        planned = [one for part in parts for one in self._planned(part)]
         return max(one.tree.width for one in planned), max(one.media for one in planned)
 
     def _parts(self, item: Item) -> Iterator[_Part]:
