@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 
 from beholder.cards import card, card_names
+from beholder.cards.schema import Stage
 from beholder.errors import BeholderError, UnknownName
 from beholder.train.objectives import NAMED, PROGRAMS, Made, MomentumPairs, named, next_token
+from beholder.train.pairs import collator_of
+from beholder.train.stages import prepare_stage
+from tests.toys import CHAT, byte_tokenizer
+from tests.train.learning import stirred, titled
 
 STAGES = [(name, stage) for name in card_names() for stage in card(name).stages]
 
@@ -55,6 +60,37 @@ def test_heads_that_only_their_own_loss_trains_are_not_left_out() -> None:
             number = rule.pattern.split(".")[1]
             if number.isdigit() and heads[int(number)].output in silent:
                 assert stage.objective != "next-token", (name, stage.name)
+
+
+# those whose batches need regions, sounds, all answers of a task or answers written while training are tested elsewhere
+OWN = ("next-token", "words", "contrast, bound", "next-token, objects", *PROGRAMS)
+OTHERS = [
+    (name, s) for name, s in STAGES if s.objective not in OWN and not s.objective.endswith(("masks", "boxes"))
+]
+
+
+@pytest.mark.parametrize(("name", "stage"), OTHERS, ids=lambda each: getattr(each, "name", each))
+def test_a_stage_trains_all_that_it_says(name: str, stage: Stage) -> None:
+    """From pictures and texts through the stage's own collator and objective, with its rules, to finite gradients."""
+    tokenizer = byte_tokenizer(("[SEP]", "[CLS]", "[PAD]", "[MASK]"))
+    chosen = card(name).tiny()
+    chosen = chosen.but(prompt=CHAT) if stage.objective.startswith("next-token") else chosen
+    model = stirred(chosen).train()
+    number = [each.name for each in card(name).stages].index(stage.name)
+    prepare_stage(model, chosen.stages[number])
+    titles = chosen.heads[0].words[:4] if stage.objective == "labels" else ("a|b", "c|d", "e|f", "gh|i")
+    objective = named(stage.objective, tokenizer)
+    getattr(objective, "prepare", lambda _model: None)(model)
+    item = collator_of(stage.objective, chosen, tokenizer)(titled(titles, (56, 84)))
+    objective(model, item).backward()
+    trained = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained and all(
+        model.get_parameter(key).grad is None for key in set(dict(model.named_parameters())) - trained
+    )
+    missing = {key for key in trained - model.unused_parameters() if model.get_parameter(key).grad is None}
+    assert not missing
+    gradients = [model.get_parameter(key).grad for key in trained - model.unused_parameters()]
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients)
 
 
 def test_names_are_looked_up_exactly() -> None:
