@@ -37,6 +37,7 @@ from beholder.parts.contracts import (
     TokenSpan,
 )
 from beholder.parts.language.state import State
+from beholder.sending import send
 
 Plans = tuple[tuple[PicturePlan, ...], ...]
 
@@ -245,8 +246,10 @@ class Model(nn.Module):
         return Output(self.apply_heads(batch, branches, language, state), branches, language)
 
     def encode(self, batch: Batch) -> dict[str, BranchOutput]:
-        """The branches' features for the batch's views."""
+        """The branches' features for the batch's views, which may be elsewhere than the model."""
         outputs = {}
+        there = {name: [send(view, self.device) for view in views] for name, views in batch.views.items()}
+        batch = replace(batch, views=there)
         for name, views in batch.views.items():
             if views:
                 branch, context = self.branch(name), self.context(batch, name)

@@ -17,6 +17,7 @@ from torch import Tensor
 from beholder.media.plan import PicturePlan
 from beholder.model import Batch, BranchModule, Model
 from beholder.parts.contracts import AudioEncoder, BranchOutput, Context, Encoder, Packed
+from beholder.sending import send
 
 
 class Features(dict[str, BranchOutput]):
@@ -74,7 +75,9 @@ class _Seen:
 
 @dataclass
 class _Picture:
-    """One picture of one request, or all of a request where its connector reads the question: what there is to do for it."""
+    """One picture of one request, or all of a request where its connector reads the question: what there is to do for it.
+    there: views by number, where the model is.
+    """
 
     request: int
     context: Context
@@ -83,6 +86,7 @@ class _Picture:
     key: bytes = b""
     seen: _Seen | None = None
     gathered: list[dict[int, Packed]] = field(default_factory=list)  # encoder -> view -> tokens
+    there: dict[int, Tensor] = field(default_factory=dict)
 
     def owned(self, encoder: int) -> list[int]:
         """Numbers of the views that an encoder looks at."""
@@ -117,10 +121,12 @@ def encode_requests(
                 outputs[picture.request].reused += picture.seen is not None
         new = [picture for picture in pictures if picture.seen is None]
         once = {picture.key or id(picture): picture for picture in reversed(new)}
-        yield from _encode(branch, list(once.values()), at_once)
+        yield from _encode(branch, list(once.values()), at_once, model.device)
         for picture in once.values():
             encoded = tuple(_pack([views[i] for i in sorted(views)]) for views in picture.gathered)
-            picture.seen = _Seen(branch.connect(encoded, picture.context), encoded if whole else ())
+            context = replace(picture.context, views=tuple(picture.there[i] for i in sorted(picture.there)))
+            picture.seen = _Seen(branch.connect(encoded, context), encoded if whole else ())
+            picture.there.clear()
             if cache is not None and picture.key:
                 cache.add(picture.key, picture.seen)
         for picture in new:
@@ -152,7 +158,9 @@ def _pictures(model: Model, batch: Batch, name: str, request: int) -> list[_Pict
     return pictures
 
 
-def _encode(branch: BranchModule, pictures: Sequence[_Picture], at_once: int) -> Iterator[None]:
+def _encode(
+    branch: BranchModule, pictures: Sequence[_Picture], at_once: int, device: torch.device
+) -> Iterator[None]:
     """Fill `gathered` of all pictures, same ones once."""
     for number, encoder in enumerate((branch.vision, *branch.others)):
         items: list[tuple[_Picture, int]] = []
@@ -162,6 +170,9 @@ def _encode(branch: BranchModule, pictures: Sequence[_Picture], at_once: int) ->
             items += [(picture, view) for view in owned]
         for first in range(0, len(items), at_once):
             group = items[first : first + at_once]
+            for picture, view in group:
+                if view not in picture.there:
+                    picture.there[view] = send(picture.views[view], device)
             for (picture, view), packed in zip(group, _views(encoder, group), strict=True):
                 picture.gathered[number][view] = packed
             yield None
@@ -169,7 +180,7 @@ def _encode(branch: BranchModule, pictures: Sequence[_Picture], at_once: int) ->
 
 def _views(encoder: Encoder, group: Sequence[tuple[_Picture, int]]) -> list[Packed]:
     """What an encoder gives for each view of a group."""
-    views = [picture.views[i] for picture, i in group]
+    views = [picture.there[i] for picture, i in group]
     if isinstance(encoder, AudioEncoder) and any(picture.columns is not None for picture, _ in group):
         columns = [
             picture.views[i].shape[-1] if picture.columns is None else picture.columns[i]

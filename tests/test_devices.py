@@ -1,0 +1,87 @@
+"""Every card computes on a device of its own: on a GPU that is pretended, no tensor meets one of the processor, and what comes out
+is what the processor gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from beholder.cards import card_names
+from beholder.generate.loop import answers, generate
+from beholder.generate.sampling import Sampling
+from beholder.model import Batch, Model
+from beholder.parts.language.state import State
+from tests.generate.test_scheduler import PHOTO, Numbers
+from tests.pretend import Claimed, Pretended, back, moved, on_device
+from tests.test_cards import Tiny
+
+CHANCE = Sampling(max_tokens=3, seed=3, temperature=0.7, repetition_penalty=1.2, logprobs=2)
+
+
+def there(batch: Batch) -> Batch:
+    """A batch as a pipeline makes it for a GPU."""
+    tables = {name: on_device(getattr(batch, name)) for name in ("ids_BT", "target_BT", "words")}
+    return replace(batch, **tables)  # views wait on the processor
+
+
+def said(model: Model, batch: Batch) -> list[Any]:
+    given = generate(model, batch, [CHANCE], eos_ids=(), decode=Numbers)
+    return [(result.ids, [score.id for score in result.scores]) for result in answers(given)]
+
+
+def numbers(value: Any) -> list[Tensor]:
+    """The tensors that a head gave."""
+    if isinstance(value, Tensor):
+        return [value]
+    parts = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
+    return [each for part in parts for each in numbers(part)]
+
+
+@pytest.mark.parametrize("name", card_names())
+def test_no_card_mixes_devices(name: str) -> None:
+    tiny = Tiny(name, PHOTO)
+    batch = tiny.batch()
+    writes = "text" in {head.output for head in tiny.card.heads} and tiny.card.main.room(len(tiny.ids)) > 3
+    with torch.inference_mode():
+        wanted = tiny.model(batch, State(1) if writes else None)
+        told = said(tiny.model, replace(batch, target_BT=None)) if writes else None
+        with Pretended():
+            moved(tiny.model)
+            found = tiny.model(there(batch), State(1) if writes else None)
+            again = said(tiny.model, there(replace(batch, target_BT=None))) if writes else None
+        assert wanted.heads.keys() == found.heads.keys() and told == again
+        for head, value in wanted.heads.items():
+            for want, got in zip(numbers(value), numbers(found.heads[head]), strict=True):
+                assert isinstance(got, Claimed)
+                assert torch.allclose(want, back(got), atol=1e-4, equal_nan=True), head
+
+
+def test_the_pretended_device_refuses_what_a_real_one_would() -> None:
+    here, index = torch.ones(3, 4), torch.tensor([0, 2])
+    with torch.inference_mode(), Pretended() as gpu:
+        held = on_device(here)
+        assert held.device.type == "cuda" and (held + 1).device.type == "cuda"
+        assert held[index].device.type == "cuda" and torch.tensor([1.0], device="cuda").device.type == "cuda"
+        assert held.cpu().device.type == "cpu" and here.to("cuda").device.type == "cuda"
+        for wrong in (
+            lambda: held + here,
+            lambda: torch.cat((held, here)),
+            lambda: held.masked_fill(here > 0, 0.0),
+            lambda: held.index_select(0, index),
+            lambda: torch.nn.functional.linear(here, held),
+            lambda: torch.rand(2, device="cuda", generator=torch.Generator()),
+            lambda: torch.where(held > 0, held, here),
+        ):
+            with pytest.raises(RuntimeError, match=r"two devices|generator of the processor"):
+                wrong()
+        with pytest.raises(RuntimeError):
+            held.numpy()
+        assert (held * torch.tensor(2.0)).device.type == "cuda"  # a number may come from anywhere
+        gpu.waits.clear()
+        assert float(held.sum()) == 12 and bool((held > 0).all()) and sum(gpu.waits.values()) == 2
