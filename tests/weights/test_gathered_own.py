@@ -19,7 +19,7 @@ from beholder.weights.layout import to_own, to_published
 from beholder.weights.load import state_shapes, state_tensors
 from beholder.weights.open import folder_config
 from beholder.weights.pickles import tensors_of_pickle
-from beholder.weights.readers import cobra, video_chatgpt
+from beholder.weights.readers import cobra, llava_mole, video_chatgpt
 from beholder.weights.readers.systems import read_system
 from tests.weights.own_folders import both
 
@@ -58,6 +58,11 @@ LIGHTNING: dict[str, Any] = {
     "tune_mm_mlp_adapter": False,
     "use_mm_proj": True,
 }
+VICUNA = {
+    key: value for key, value in LIGHTNING.items() if not key.startswith(("mm_", "sep_", "tune_", "use_"))
+}
+VICUNA |= {"model_type": "llama", "rms_norm_eps": 1e-5, "max_position_embeddings": 4096, "vocab_size": 32000}
+MOLE = {"model_type": "llava_mole"}
 SMALL = LIGHTNING | {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 90}
 SMALL |= {"num_attention_heads": 2}
 FAMILY = {"model_type": "VideoChatGPT"}
@@ -68,6 +73,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The code alone has the encoders' numbers."""
     monkeypatch.setattr(cobra, "CARD", card("cobra-3.5b").tiny())
     monkeypatch.setattr(video_chatgpt, "BRANCH", card("video-chatgpt-7b").tiny().branch())
+    monkeypatch.setattr(llava_mole, "BRANCH", card("llava-mole-r16-7b").tiny().branch())
 
 
 def settings(config: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
@@ -82,6 +88,11 @@ def test_released_settings_are_the_cards(tmp_path: Path) -> None:
     read = read_system(FAMILY | {"language_model": LIGHTNING}, name="x").card
     want = card("video-chatgpt-7b")
     main: Any = want.main
+    assert (read.branches, read.fusion) == (want.branches, want.fusion)
+    assert read.main == main.but(**{"attention.num_kv_heads": 32})
+    read = read_system(MOLE | {"vicuna-7b-v1.5": VICUNA}, name="x").card
+    want = card("llava-mole-r16-7b")
+    main = want.main
     assert (read.branches, read.fusion) == (want.branches, want.fusion)
     assert read.main == main.but(**{"attention.num_kv_heads": 32})
 
@@ -215,3 +226,61 @@ def test_words_stand_behind_the_vocabulary(tmp_path: Path) -> None:
     _, words = open_named(tmp_path)
     assert words is not None
     assert [words.token_id(f"<vid_{name}>") for name in ("patch", "start", "end")] == [90, 91, 92]
+
+
+def mole_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """As model.py saves it, whole: low-rank experts in MLPs, peft's adapters in attention. Gives our state, and the adapters."""
+    small = VICUNA | {key: SMALL[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers")}
+    small |= {"num_attention_heads": 2, "vocab_size": 90}
+    values, state = published(MOLE | {"vicuna-7b-v1.5": small, "lora_rank": 4})
+    for name in ("vicuna-7b-v1.5", "clip-vit-large-patch14-336"):
+        (folder / name).mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(MOLE | {"lora_rank": 4}))
+    (folder / "vicuna-7b-v1.5" / "config.json").write_text(json.dumps(small))
+    experts = ("moe_", "router")
+    words = under(values, "llm_model.")
+    base = {
+        name.replace("original_module.", ""): value
+        for name, value in words.items()
+        if not any(e in name for e in experts)
+    }
+    save_file(base, folder / "vicuna-7b-v1.5" / "model.safetensors")
+    save_file(under(values, "vit.vision_tower."), folder / "clip-vit-large-patch14-336" / "model.safetensors")
+    trained = {f"in_adaptor.{name}": value for name, value in under(values, "in_adaptor.").items()}
+    trained |= {"in_adaptor.text_embed.weight": words["model.embed_tokens.weight"]}
+    inside = "llm_model.base_model.model."
+    trained |= {
+        inside + name: value for name, value in words.items() if any(each in name for each in experts)
+    }
+    torch.manual_seed(1)
+    layer = f"{inside}model.layers.1.self_attn.o_proj.lora_"
+    adapters = {
+        f"{layer}A.default.weight": torch.randn(4, 32),
+        f"{layer}B.default.weight": torch.randn(32, 4),
+    }
+    torch.save({"state_dict": trained | adapters}, folder / "llava_mole_r16_a32_e3.pt")
+    tensors_of_pickle(folder / "llava_mole_r16_a32_e3.pt", folder / "llava_mole_r16_a32_e3.safetensors")
+    out = "languages.main.blocks.1.attn.out.weight"
+    change = adapters[f"{layer}B.default.weight"] @ adapters[f"{layer}A.default.weight"] * (32 / 4)
+    return state | {out: state[out] + change}, values
+
+
+@pytest.mark.usefixtures("small")
+def test_llava_moles_folder_opens_with_all_weights(tmp_path: Path) -> None:
+    state, values = mole_folder(tmp_path / "in")
+    assert_opens(tmp_path / "in", state, tmp_path)
+    layer = under(values, "llm_model.model.layers.1.mlp.")
+    assert set(layer) == {
+        *both("router"),
+        *(f"original_module.{side}_proj.weight" for side in ("gate", "up", "down")),
+        *(
+            f"moe_{side}.{n}.lora_{leaf}"
+            for side in ("gate", "up", "down")
+            for n in range(3)
+            for leaf in "AB"
+        ),
+    }
+    adaptor = set(under(values, "in_adaptor."))
+    assert adaptor == {"visual_start_token", "visual_end_token", *both("projector.0", "projector.2")}
+    low = state["languages.main.blocks.0.mlp.low.down.b"]
+    assert torch.equal(values["llm_model.model.layers.0.mlp.moe_down.1.lora_B"], low[:, 4:8])

@@ -273,7 +273,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "moe-llava-qwen-1.8b",
         "moe-llava-openchat-7b",
     ),
-    "llava_mole": ("llava-mole-7b",),
+    "llava_mole": ("llava-mole-7b", "llava-mole-r16-7b"),
     "smola": ("smola-pali-3",),
     "videollama3": ("videollama3-2b", "videollama3-7b"),
     "pixtral": ("pixtral-12b",),

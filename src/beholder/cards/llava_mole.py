@@ -1,8 +1,8 @@
 """LLaVA-MoLE (2401.16160): three low-rank experts for each MLP of the language model, of which a token takes the best.
 
-forwchen/LLaVA-MoLE moe.py and llava_mole_infer.py: 3 experts, rank 32, alpha 64; attention has plain adapters. The router is
-the paper's; released inference mixes all experts, which is `best=False`. model.py: learned vectors around a picture;
-vicuna_conversation.py: spaces. Rates of the first stage are LLaVA's.
+forwchen/LLaVA-MoLE moe.py and llava_mole_infer.py: 3 experts, rank 32, alpha 64; attention has plain adapters. openai_vit.py: the
+last layer's patches. model.py: learned vectors around a picture; vicuna_conversation.py: spaces. The router is the paper's;
+the released checkpoint (README.md: rank 16, alpha 32) mixes all experts. Rates of the first stage are LLaVA's.
 """
 
 from beholder.cards.schema import Card, Stage, Trains
@@ -23,7 +23,7 @@ LLAVA_MOLE_7B = Card(
     system="llava-mole",
     paper="2401.16160",
     licence="Llama 2 Community License",
-    vision=vision.CLIP_L_14_336.but(pool=None, take=Take((-2,), norm=False)),
+    vision=vision.CLIP_L_14_336.but(pool=None, take=Take((-1,), norm=False)),
     connector=Marked(Mlp()),
     images=Fixed(size=(336, 336), fit="pad", mean=CLIP_MEAN, std=CLIP_STD, background=(122, 116, 104)),
     fusion=(Splice(token_id=32000),),
@@ -46,5 +46,11 @@ LLAVA_MOLE_7B = Card(
             ),
             batch=128,
         ),
+    ),
+)
+LLAVA_MOLE_R16_7B = LLAVA_MOLE_7B.but(
+    name="llava-mole-r16-7b",
+    language=language.LLAMA_2_7B.but(
+        mlp=LoraExperts(language.LLAMA_2_7B.mlp, 3, rank=16, alpha=32.0, router_bias=True)
     ),
 )

@@ -2,12 +2,16 @@
 (`beholder convert`), and in folders inside, named as their code names them, what they took, as its own authors released it.
 
     Cobra             config.json and checkpoints/latest-checkpoint.safetensors; dino_featurizer/, siglip_featurizer/
+    LLaVA-MoLE        config.json: {"model_type": "llava_mole"}, where others than those of the released file also lora_rank,
+                      lora_alpha and num_experts; llava_mole_r16_a32_e3.safetensors; vicuna-7b-v1.5/,
+                      clip-vit-large-patch14-336/
     OMG-LLaVA         see `weights/omg_llava.py`
     Video-ChatGPT     config.json: {"model_type": "VideoChatGPT"}; video_chatgpt-7B.safetensors; language_model/, vision_tower/
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +22,7 @@ from torch import Tensor
 
 from beholder.errors import WeightsError
 from beholder.weights import omg_llava
-from beholder.weights.beside import COMPOSED, composed_weights, seeing
+from beholder.weights.beside import COMPOSED, composed_weights, merged_adapters, seeing
 from beholder.weights.files import open_weights
 from beholder.weights.lazy import LazyTensor
 
@@ -26,13 +30,16 @@ from beholder.weights.lazy import LazyTensor
 class Gathered(NamedTuple):
     """A kind of release. parts: what goes before the names of weights in each folder inside. language: that of the language
     model, where its settings are there. trained: the file of what was trained; None: the only one. words: what the code adds
-    behind the language model's vocabulary; tables are lengthened by zeros for those that were not trained.
+    behind the language model's vocabulary; tables are lengthened by zeros for those that were not trained. moved: names of the
+    language model's weights that the code moves, and where to. alpha: of adapters, where settings do not say it.
     """
 
     parts: Mapping[str, str]
     language: str | None = None
     trained: str | None = None
     words: tuple[str, ...] = ()
+    moved: tuple[str, str] | None = None
+    alpha: float | None = None
 
 
 # by `model_type`
@@ -41,6 +48,13 @@ GATHERED: Mapping[str, Gathered] = {
     "cobra": Gathered(
         {f"{name}_featurizer": f"vision_backbone.{name}_featurizer." for name in ("dino", "siglip")},
         trained="checkpoints/latest-checkpoint.safetensors",
+    ),
+    # forwchen/LLaVA-MoLE: model.py, moe.py, llava_mole_infer.py
+    "llava_mole": Gathered(
+        {"vicuna-7b-v1.5": "llm_model.", "clip-vit-large-patch14-336": "vit.vision_tower."},
+        language="vicuna-7b-v1.5",
+        moved=(r"(.*\.mlp)\.(gate|up|down)_proj\.weight", r"\1.original_module.\2_proj.weight"),
+        alpha=32.0,
     ),
     # mbzuai-oryx/Video-ChatGPT: video_chatgpt/eval/model_utils.py
     "VideoChatGPT": Gathered(
@@ -99,12 +113,17 @@ def _gathered(folder: Path, config: Mapping[str, Any], kind: str) -> dict[str, L
     for name, prefix in known.parts.items():
         if (folder / name).is_dir():
             weights = open_weights(folder / name) if name == known.language else seeing(folder / name)
-            found |= {prefix + key: tensor for key, tensor in weights.items()}
+            old, new = known.moved or ("", "") if name == known.language else ("", "")
+            found |= {
+                prefix + (re.sub(old, new, key) if old else key): tensor for key, tensor in weights.items()
+            }
         elif not any(key.startswith(prefix) for key in trained if key not in TABLES):
             raise WeightsError(
                 f"{folder}: {kind} was released without {name}; put its folder at {folder / name}"
             )
     found |= trained
+    if known.alpha is not None:
+        found = merged_adapters(found, float(config.get("lora_alpha") or known.alpha))
     language: Any = config.get(known.language) if known.language else None
     if known.words and isinstance(language, Mapping):
         rows = int(language.get("vocab_size", 0)) + len(known.words)
