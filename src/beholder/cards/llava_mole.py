@@ -1,7 +1,7 @@
 """LLaVA-MoLE (2401.16160): three low-rank experts for each MLP of the language model, of which a token takes the best.
 
-forwchen/LLaVA-MoLE moe.py and llava_mole_infer.py: 3 experts, rank 32, alpha 64; attention has plain adapters. openai_vit.py: the
-last layer's patches. model.py: learned vectors around a picture; vicuna_conversation.py: spaces. The router is the paper's;
+forwchen/LLaVA-MoLE moe.py and llava_mole_infer.py: 3 experts, rank 32, alpha 64; attention has plain adapters. openai_vit.py:
+the last layer's patches. model.py: learned vectors around a picture; vicuna_conversation.py: spaces. The router is the paper's;
 the released checkpoint (README.md: rank 16, alpha 32) mixes all experts. Rates of the first stage are LLaVA's.
 """
 
