@@ -40,6 +40,7 @@ OPTIONAL = {
         "matplotlib",
         "onnxruntime",
         "peft",
+        "pyarrow",
         "rapidocr",
         "ray",
         "resvg_py",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from beholder.cli.boundary import FAILED
+from beholder.cli.gpus import driver_gpus, gpu_line, torch_gpus
 from beholder.cli.names import DEFAULT
 from beholder.cli.output import Json, bytes_text, console, print_json
 
@@ -38,7 +39,10 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ui": ("a page to try a model in a browser", ("gradio",)),
     "video": ("decodes clips", ("av",)),
     "audio": ("decodes sounds", ("soundfile",)),
-    "train": ("curves of a run, and the icons mini is trained on", ("tensorboard", "resvg_py")),
+    "train": (
+        "curves of a run, parquet and Arrow data, and the icons mini is trained on",
+        ("tensorboard", "pyarrow", "resvg_py"),
+    ),
     "images": ("systems that make pictures by diffusion", ("diffusers",)),
     "ocr": ("reads text in pictures", ("rapidocr", "onnxruntime")),
     "scale": ("work over several machines", ("ray",)),
@@ -46,7 +50,10 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "structured": ("answers that follow a JSON schema or grammar", ("llguidance",)),
     "dev": (
         "tests, linter, types",
-        ("pytest", "hypothesis", "ruff", "mypy", "pre-commit", "av", "soundfile", "llguidance", "matplotlib"),
+        (
+            *("pytest", "hypothesis", "ruff", "mypy", "pre-commit"),
+            *("av", "soundfile", "llguidance", "matplotlib", "tensorboard", "pyarrow"),
+        ),
     ),
 }
 CPU_FLAGS = (
@@ -105,6 +112,7 @@ def examine() -> dict[str, Any]:
         "core": core,
         "extras": {name: _extra(name) for name in EXTRAS},
         "processor": _processor(),
+        "gpus": driver_gpus(),
         "cache": _cache(),
         "models": _models(),
     }
@@ -114,11 +122,10 @@ def examine_torch() -> dict[str, Any]:
     """What torch sees, and how many products a second it does in float32 and bfloat16."""
     import torch
 
-    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "threads": torch.get_num_threads(),
         "kernels": torch.backends.cpu.get_cpu_capability(),
-        "cuda_devices": devices,
+        "gpus": torch_gpus(),
         "mps": torch.backends.mps.is_available(),
         "tflops": {name: _speed(name) for name in ("float32", "bfloat16")},
     }
@@ -268,9 +275,20 @@ def _processor_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
         lines += [
             ("torch threads", f"{deep['threads']}, kernels {deep['kernels']}"),
             ("products", speeds),
-            ("accelerators", ", ".join(deep["cuda_devices"]) or ("Apple GPU" if deep["mps"] else "none")),
+            *((f"GPU cuda:{number}", gpu_line(gpu)) for number, gpu in enumerate(deep["gpus"])),
         ]
+        lines += [] if deep["gpus"] else [("GPU", _no_gpu(report))]
+    else:
+        lines.append(("GPU", ", ".join(report["gpus"]) or "none that NVIDIA's driver tells of"))
     return lines
+
+
+def _no_gpu(report: dict[str, Any]) -> str:
+    """Why torch computes on none."""
+    if report["torch"]["mps"]:
+        return "Apple's (--device mps)"
+    there = ", ".join(report["gpus"])
+    return f"{there}, but this torch cannot use it; install one that is built for CUDA" if there else "none"
 
 
 def _grid(rows: Iterable[tuple[str, str]]) -> RenderableType:
