@@ -19,9 +19,9 @@ from beholder.errors import BeholderError, UnknownName
 from beholder.media.plan import Box
 from beholder.media.regions import Region
 from beholder.model import Batch, Model, build
+from beholder.parts.adapters.apply import apply_adapters
 from beholder.parts.blocks.attention import Attention, SelfAttention
 from beholder.parts.blocks.disentangled import DisentangledAttention
-from beholder.parts.blocks.lora import apply_adapters
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import Rotary

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from beholder.cards.schema import Stage
 from beholder.errors import WeightsError
 from beholder.files import atomic_folder
-from beholder.parts.blocks.lora import SUFFIXES, adapter_tensors
+from beholder.parts.adapters.apply import IN_MAPS, adapter_tensors
 from beholder.train.processes import ALONE, World
 from beholder.train.sharding import SHARES, like, read_shares, write_shares
 from beholder.train.stages import Plan, trains
@@ -226,6 +226,6 @@ def trained_tensors(
     tensors = {
         name: parameter.detach()
         for name, parameter in model.named_parameters()
-        if name.rpartition(".")[2] not in SUFFIXES and any(trains(name, stage) for stage in stages)
+        if name.rpartition(".")[2] not in IN_MAPS and any(trains(name, stage) for stage in stages)
     }
     return {name: tensor.to(dtype) for name, tensor in (tensors | adapter_tensors(model)).items()}
