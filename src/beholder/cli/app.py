@@ -12,6 +12,7 @@ from beholder.cli import (
     bench,
     chat,
     check_data,
+    cost,
     doctor,
     facts,
     learn,
@@ -46,6 +47,7 @@ PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Weights": {"pull": weights.pull, "convert": weights.convert, "parity": parity.parity},
     "Train and measure": {
         "check-data": check_data.check_data,
+        "cost": cost.cost,
         "train": learn.train,
         "eval": learn.evaluate,
         "bench": bench.bench,

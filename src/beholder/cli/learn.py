@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,13 +15,13 @@ from beholder.cli.output import Json, console, print_json, step_bars
 from beholder.errors import BeholderError
 
 if TYPE_CHECKING:
-    from beholder.data import Sample
     from beholder.evals import EvalSet, Prior
+    from beholder.train.recipe import Recipe
 
 SCENES = {"new pictures": "train", "new concepts": "test-concepts", "new style": "test-style"}  # set -> split
 UNSEEN_SEED = 1  # of scenes of known things in pictures that training did not see
 PRIOR_SAMPLES = 2000  # of each training set, enough for the most common answer to each wording
-FIELDS = ("picture", "question", "answer")
+STOPPED = 75  # exit code of a run that a signal stopped: try again (EX_TEMPFAIL of sysexits.h)
 
 
 def train(
@@ -31,20 +29,65 @@ def train(
         Path, typer.Argument(help="A recipe: a Python file that names a card, data and stages.")
     ],
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[OPTIONS OF THE RECIPE]...", help="Passed on as they are.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH=VALUE]...",
+            help="What to change, such as size=tiny, out=runs/mine or stages.align.steps=100.",
+        ),
     ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show what each stage would train.")] = False,
 ) -> None:
-    """Run a recipe, such as recipes/mini/train.py; RECIPE --help tells its options.
+    """Train by a recipe, such as recipes/llava.py; one that was stopped goes on where it was when it is run again.
 
-    A recipe is a program: run only those you trust. One that was stopped goes on where it was when it is run again.
+    Under torchrun, several processes train together. A recipe is a program: run only those you trust. What follows one that is
+    a whole program of its own, such as recipes/mini/train.py, are its own options; RECIPE --help tells them.
     """
+    from beholder.train.recipe import changed, read_recipe
+    from beholder.train.recipe import train as run_recipe
+
+    read = read_recipe(recipe)
+    if read is None:
+        run_program(recipe, arguments or [])
+        return
+    chosen = changed(read, arguments or [])
+    if plan:
+        show_plan(chosen)
+        return
+    from beholder.train.processes import joined
+
+    world = joined(shard=chosen.shard)
+    outcome = run_recipe(chosen, world)
+    if not world.leads:
+        return
+    if not outcome.finished:
+        console().print(f"stopped; the same command goes on ({chosen.out})")
+        raise typer.Exit(STOPPED)
+    console().print(f"done: {chosen.out}/trained.safetensors")
+
+
+def show_plan(recipe: Recipe) -> None:
+    """What each stage would train, with counts, on no memory."""
+    from beholder.model import build
+    from beholder.train.stages import prepare_stage
+
+    model = build(recipe.card, device="meta")
+    for lesson in recipe.stages:
+        stage = lesson.stage
+        samples = stage.batch * stage.accumulate
+        console().print(
+            f"{stage.name}: {stage.steps:,} steps of {samples} samples, {stage.objective}, {stage.schedule} after "
+            f"{stage.warmup} steps, data {lesson.data or 'not given'}"
+        )
+        console().print(prepare_stage(model, stage).table(), markup=False, highlight=False)
+
+
+def run_program(file: Path, arguments: list[str]) -> None:
+    """Run a recipe that is a whole program."""
     import runpy
 
-    if not recipe.is_file():
-        raise BeholderError(f"{recipe}: no such recipe; give a Python file, such as recipes/mini/train.py")
-    before, sys.argv = sys.argv, [str(recipe), *(arguments or ())]
+    before, sys.argv = sys.argv, [str(file), *arguments]
     try:
-        runpy.run_path(str(recipe), run_name="__main__")
+        runpy.run_path(str(file), run_name="__main__")
     except SystemExit as end:
         if isinstance(end.code, str):
             report(end.code)
@@ -72,10 +115,12 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Write the rows as JSON here too.")] = None,
     device: options.Device = "cpu",
     dtype: options.Dtype = None,
+    adapter: options.Adapter = None,
     chat: options.Format = None,
     as_json: Json = False,
 ) -> None:
     """Score a model's answers, beside what can be answered without looking."""
+    from beholder.data.question_file import QuestionFile
     from beholder.evals import EvalSet, answer_with
     from beholder.evals.run import evaluate as score
     from beholder.evals.run import table, write_json
@@ -87,7 +132,7 @@ def evaluate(
         prior = fitted_prior(data)
     if not sets:
         raise BeholderError("nothing to evaluate on; give files of questions, or --data FOLDER")
-    answerer = answer_with(options.open_model(model, device, dtype, chat))
+    answerer = answer_with(options.open_model(model, device, dtype, chat, adapter=adapter))
     with step_bars() as progress:
         rows = score(answerer, sets, prior=prior, with_blind=blind, batch=batch, progress=progress)
     if out is not None:
@@ -96,55 +141,6 @@ def evaluate(
         print_json({"model": model, "rows": rows})
     else:
         console().print(table(rows))
-
-
-class QuestionFile:
-    """Questions from a file of JSON lines; those that follow each other about one picture are one sample.
-
-    Raises `BeholderError` that names the file and the line.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.samples: list[tuple[str, list[dict[str, str]]]] = []
-        for row in self._rows():
-            if not self.samples or self.samples[-1][0] != row["picture"]:
-                self.samples.append((row["picture"], []))
-            self.samples[-1][1].append(row)
-        if not self.samples:
-            raise BeholderError(f"{path}: holds no questions; write one JSON object a line")
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        from beholder.data.samples import Sample, Turn
-        from beholder.media.decode import decode
-
-        picture, rows = self.samples[index]
-        turns = tuple(Turn(row["question"], row["answer"], row.get("task", "all")) for row in rows)
-        return Sample(decode(self.path.parent / picture, name=self.path.name), turns, picture)
-
-    def _rows(self) -> Iterator[dict[str, str]]:
-        try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            raise BeholderError(f"{self.path}: no such file of questions; check the path") from None
-        except UnicodeDecodeError:
-            raise BeholderError(f"{self.path}: is not text; give one JSON object a line") from None
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise BeholderError(f"{self.path} line {number}: not JSON ({error.msg})") from None
-            lacks = [
-                name for name in FIELDS if not isinstance(row, dict) or not isinstance(row.get(name), str)
-            ]
-            if lacks:
-                raise BeholderError(f"{self.path} line {number}: has no text under {', '.join(lacks)}")
-            yield row
 
 
 def prepared_sets(folder: Path, limit: int) -> list[EvalSet]:

@@ -1,5 +1,5 @@
-"""Attention in training on a processor: two matrix products a piece, pieces small enough for a core's cache, and a backward pass
-that computes no more than it must. The fused kernel's backward pass there takes two to five times as long.
+"""Attention in training on a processor: two matrix products a piece, pieces small enough for a core's cache, and a backward
+pass that computes no more than it must. The fused kernel's backward pass there takes two to five times as long.
 
 B rows, R rows of a piece, T queries, S keys, H query heads, J key heads, K head width.
 """
@@ -24,19 +24,23 @@ MOST = 2**20  # queries times keys whose shares of attention are kept for the ba
 
 @dataclass(frozen=True)
 class Piece:
-    """Queries of some rows with all keys that any of them sees; causal: query i sees the keys up to the i-th of the last ones."""
+    """Queries of some rows with all keys that any of them sees; causal: query i sees the keys up to the i-th of the last ones.
+    last: no later piece has these keys, and all earlier ones have no others.
+    """
 
     rows: slice
     queries: slice
     keys: slice
     causal: bool
+    last: bool
 
 
 def pieces_of(mask: AttentionMask, shape: Sequence[int], keys: int) -> tuple[Piece, ...] | None:
     """The pieces of queries (B, H, T, K); None for a mask that is neither runs, plainly causal, nor none."""
     rows, heads, queries, _ = shape
     if mask.runs:
-        found, row, start = [], 0, 0
+        found: list[Piece] = []
+        row, start = 0, 0
         for length in mask.runs:
             found += _pieces(slice(row, row + 1), start, length, causal=True)
             start += length
@@ -51,7 +55,7 @@ def pieces_of(mask: AttentionMask, shape: Sequence[int], keys: int) -> tuple[Pie
     if mask.causal:
         return tuple(piece for span in spans for piece in _pieces(span, 0, queries, causal=True))
     return tuple(
-        Piece(span, slice(start, min(start + WIDE, queries)), slice(0, keys), False)
+        Piece(span, slice(start, min(start + WIDE, queries)), slice(0, keys), False, start + WIDE >= queries)
         for span in spans
         for start in range(0, queries, WIDE)
     )
@@ -60,20 +64,22 @@ def pieces_of(mask: AttentionMask, shape: Sequence[int], keys: int) -> tuple[Pie
 def _pieces(rows: slice, first: int, length: int, *, causal: bool) -> Iterator[Piece]:
     for start in range(first, first + length, QUERIES):
         stop = min(start + QUERIES, first + length)
-        yield Piece(rows, slice(start, stop), slice(first, stop), causal)
+        yield Piece(rows, slice(start, stop), slice(first, stop), causal, stop == first + length)
+
+
+def for_products(x: Tensor) -> Tensor:
+    """In the type of products under autocast, for what several matrices read: each would cast it by itself."""
+    device = x.device.type
+    casts = device != "meta" and torch.is_autocast_enabled(device)
+    return x.to(torch.get_autocast_dtype(device)) if casts else x
 
 
 def attend_in_pieces(
     q_BHTK: Tensor, k_BJSK: Tensor, v_BJSK: Tensor, pieces: Sequence[Piece], scale: float | None
 ) -> Tensor:
     """softmax(scale q k') v of each piece, (B, H, T, K of v), in the type of autocast where that is on."""
-    device = q_BHTK.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        q_BHTK, k_BJSK, v_BJSK = (x.to(dtype) for x in (q_BHTK, k_BJSK, v_BJSK))
-    given: Tensor = _InPieces.apply(
-        q_BHTK, k_BJSK, v_BJSK, pieces, q_BHTK.shape[-1] ** -0.5 if scale is None else scale
-    )
+    scale = q_BHTK.shape[-1] ** -0.5 if scale is None else scale
+    given: Tensor = _InPieces.apply(*map(for_products, (q_BHTK, k_BJSK, v_BJSK)), pieces, scale)
     return given
 
 
@@ -89,7 +95,7 @@ class _InPieces(torch.autograd.Function):
         kept = []
         for piece in pieces:
             q, k, v = _cut(piece, q_BHTK, k_BJSK, v_BJSK)
-            scores = q @ k.transpose(-1, -2)
+            scores = q @ k.mT
             if piece.causal:
                 _hide(scores, piece)
             shares = scores.softmax(-1)
@@ -99,17 +105,18 @@ class _InPieces(torch.autograd.Function):
         return y_BHTK
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, given_BHTK: Tensor) -> tuple[Tensor | None, ...]:
         q_BHTK, k_BJSK, v_BJSK, *kept = ctx.saved_tensors
         dq_BHTK = torch.empty_like(q_BHTK)
-        dk_BJSK, dv_BJSK = torch.zeros_like(k_BJSK), torch.zeros_like(v_BJSK)
-        for piece, shares in zip(ctx.pieces, kept, strict=True):
+        dk_BJSK, dv_BJSK = torch.empty_like(k_BJSK), torch.empty_like(v_BJSK)
+        for piece, shares in zip(reversed(ctx.pieces), reversed(kept), strict=True):
             q, k, v = _cut(piece, q_BHTK, k_BJSK, v_BJSK)
             dy = _grouped(given_BHTK[piece.rows, :, piece.queries], k.shape[1])
-            dscores = torch._softmax_backward_data(dy @ v.transpose(-1, -2), shares, -1, shares.dtype)
-            dv_BJSK[piece.rows, :, piece.keys] += shares.transpose(-1, -2) @ dy
-            dk_BJSK[piece.rows, :, piece.keys] += dscores.transpose(-1, -2) @ q
+            dscores = torch._softmax_backward_data(dy @ v.mT, shares, -1, shares.dtype)
+            for into, change in ((dv_BJSK, shares.mT @ dy), (dk_BJSK, dscores.mT @ q)):
+                own = into[piece.rows, :, piece.keys]
+                own.copy_(change) if piece.last else own.add_(change)
             _place(dq_BHTK, piece, dscores @ k)
         return dq_BHTK.mul_(ctx.scale), dk_BJSK, dv_BJSK, None, None
 
