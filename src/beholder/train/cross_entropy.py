@@ -17,15 +17,15 @@ from torch.utils.checkpoint import checkpoint
 from beholder.errors import BeholderError
 
 Scores = Callable[[Tensor], Tensor]
-PIECE = 1024  # tokens; at 24,000 words their bfloat16 scores take 49 MB
+PIECE = 512  # tokens; at 24,000 words their bfloat16 scores take 25 MB
 CACHED = 2**19  # scores that a core's cache holds in float32
 
 
 def answer_losses(
     hidden_AD: Tensor, scores: Scores | Tensor, targets_A: Tensor, *, chunk: int = PIECE
 ) -> Tensor:
-    """-log softmax(scores(hidden))[target] of each token, (A,) in float32. The backward pass computes each piece's scores again,
-    so that no table of tokens and words is kept.
+    """-log softmax(scores(hidden))[target] of each token, (A,) in float32. The backward pass computes each piece's scores
+    again, so that no table of tokens and words is kept.
 
     scores: of words for states (C, D), (C, V); or a matrix (V, D) of the words' directions.
     """
@@ -50,8 +50,9 @@ def answer_loss(
     *,
     chunk: int = PIECE,
 ) -> Tensor:
-    """The sum of `answer_losses` times `weights_A`, a scalar. Each piece's gradients are computed with its scores, which are then
-    dropped: nothing is computed twice, and no table of tokens and words is kept. For losses whose weights are known beforehand.
+    """The sum of `answer_losses` times `weights_A`, a scalar. Each piece's gradients are computed with its scores, which are
+    then dropped: nothing is computed twice, and no table of tokens and words is kept. For losses whose weights are known
+    beforehand.
     """
     check_pieces(hidden_AD, targets_A, chunk)
     score = as_function(scores)
@@ -100,7 +101,7 @@ class _WithGradients(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
         given_AD, *sums = ctx.saved_tensors
         scaled = [None if each is None else each * factor.to(each.dtype) for each in sums]
@@ -108,8 +109,8 @@ class _WithGradients(torch.autograd.Function):
 
 
 def losses_and_gradients(logits_CV: Tensor, targets_C: Tensor, weights_C: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses (C,) in float32, and the gradient of their weighted sum by the scores, (C, V) in the type of these. A few rows at a
-    time, as many as a core's cache holds.
+    """Losses (C,) in float32, and the gradient of their weighted sum by the scores, (C, V) in the type of these. A few rows
+    at a time, as many as a core's cache holds.
     """
     given_CV = torch.empty_like(logits_CV)
     columns_C1, weights_C1 = targets_C[:, None], weights_C[:, None].float()

@@ -17,7 +17,7 @@ from beholder.errors import BeholderError, UnknownName
 from beholder.parts.blocks.masks import AttentionMask
 from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import Alibi, QueryScale, Rotary
-from beholder.parts.blocks.products import attend_in_pieces, pieces_of
+from beholder.parts.blocks.products import attend_in_pieces, for_products, pieces_of
 from beholder.parts.blocks.relative import RelativeBuckets
 from beholder.parts.blocks.rotary2d import AxialRotary
 from beholder.parts.blocks.step import NO_PARTS, Mixer, MixerConfig, Step
@@ -141,7 +141,9 @@ def attend(
         q_BHTK,
         k_BJSK,
         v_BJSK,
-        attn_mask=mask.additive(q_BHTK, k_BJSK) if mask.bias_BHTS is not None else _table(mask, q_BHTK, k_BJSK),
+        attn_mask=mask.additive(q_BHTK, k_BJSK)
+        if mask.bias_BHTS is not None
+        else _table(mask, q_BHTK, k_BJSK),
         is_causal=mask.causal and not mask.dense,
         scale=scale,
     )
@@ -319,6 +321,7 @@ class SelfAttention(Mixer):
 
     def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values before heads are split, (B, T, H K), (B, T, J K) twice."""
+        x_BTD = for_products(x_BTD)
         if self.fused is None:
             q, k, v = self.q(x_BTD), self.k(x_BTD), self.v(x_BTD)
         else:

@@ -139,9 +139,9 @@ class AttentionMask:
             return cls()
         if keys.plain and not (queries.both_ways or (chunked and not within)):
             return cls(causal=True, window=None if within else window)
-        if queries is keys and queries.segments_BT.device.type == "cpu" and queries.runs:
-            if window is None or int(queries.blocks_BT.max()) < window:
-                return cls(texts=queries)
+        beside = queries is keys and queries.segments_BT.device.type == "cpu" and bool(queries.runs)
+        if beside and (window is None or int(queries.blocks_BT.max()) < window):
+            return cls(texts=queries)
         allowed_BTS = dense_mask(queries, keys.segments_BT, keys.blocks_BT, window, keys.places_BT, chunked)
         if queries.groups_BT is not None and keys.groups_BT is not None:
             query_BT1, key_B1S = queries.groups_BT[:, :, None], keys.groups_BT[:, None]
@@ -159,7 +159,7 @@ class AttentionMask:
         return () if self.texts is None or self.bias_BHTS is not None else self.texts.runs
 
     @cached_property
-    def _texts_B1TS(self) -> Tensor:
+    def _table(self) -> Tensor:
         assert self.texts is not None
         return dense_mask(self.texts, self.texts.segments_BT, self.texts.blocks_BT)[:, None]
 
@@ -174,7 +174,7 @@ class AttentionMask:
     def allowed(self, num_queries: int, num_keys: int, device: torch.device) -> Tensor | None:
         """Booleans that broadcast to (B, H, T, S); None where all keys may be seen."""
         if self.texts is not None:
-            return self._texts_B1TS
+            return self._table
         if self.allowed_B1TS is not None or not self.causal:
             return self.allowed_B1TS
         ones = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from beholder.errors import BeholderError
 from beholder.parts.blocks.activations import activation
 from beholder.parts.blocks.norms import Norm
+from beholder.parts.blocks.products import for_products
 from beholder.parts.blocks.step import Mlp, MlpConfig, Step
 
 Additions = nn.ModuleDict | Mapping[str, Callable[[Tensor], Tensor]]
@@ -59,6 +60,7 @@ class FeedForwardLayer(Mlp):
 
     def forward(self, x: Tensor, step: Step | None = None, plus: Additions | None = None) -> Tensor:
         """plus: what is added to what `gate`, `up` and `down` give, by their names."""
+        x = for_products(x)
         if self.fused is not None and plus is None:
             y = self.fused(x)
         else:

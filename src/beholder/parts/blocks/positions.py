@@ -6,10 +6,13 @@ B rows, T positions, S keys, H heads, F frequencies, K head width.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from beholder.config import Config
 from beholder.errors import BeholderError, UnknownName
@@ -129,12 +132,40 @@ class Rotary(Config):
 
 def turn_pairs(x: Tensor, cos: Tensor, sin: Tensor, pairs: str) -> Tensor:
     """Channels turned in `half` or `adjacent` pairs; cosines and sines hold each pair's twice, where its channels are."""
+    if pairs == "half" and x.requires_grad and x.device.type == "cpu":
+        given: Tensor = _Turned.apply(x, cos, sin)
+        return given
     if pairs == "half":
         first, second = x.chunk(2, -1)
         turned = torch.cat((-second, first), -1)
     else:
         turned = torch.stack((-x[..., 1::2], x[..., ::2]), -1).flatten(-2)
     return x * cos + turned * sin
+
+
+class _Turned(torch.autograd.Function):
+    """`turn_pairs` in halves, whose gradient is turned back; nothing but the tables is kept. In the type of `x`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos.chunk(2, -1), sin.chunk(2, -1))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        first, second = sin.chunk(2, -1)
+        return _turned(given, cos.chunk(2, -1), (-second, -first)), None, None
+
+
+def _turned(x: Tensor, cos: Sequence[Tensor], sin: Sequence[Tensor]) -> Tensor:
+    """cos, sin: of the first and of the second channels of pairs."""
+    y = torch.empty_like(x)
+    (first, second), (y_first, y_second) = x.chunk(2, -1), y.chunk(2, -1)
+    y_first.copy_((first * cos[0]).addcmul_(second, sin[0], value=-1))
+    y_second.copy_((second * cos[1]).addcmul_(first, sin[1]))
+    return y
 
 
 @dataclass(frozen=True)
