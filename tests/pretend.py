@@ -44,6 +44,7 @@ FUNCTIONS = (
     Tensor.__contains__,
     Tensor.__invert__,
     Tensor.contiguous,
+    Tensor.copy_,
     *(getattr(Tensor, name) for name in ASKED),
 )
 
@@ -88,6 +89,7 @@ class Pretended(TorchDispatchMode):
         self._running.append(self)
         self._stack.enter_context(mock.patch("torch.cuda._lazy_init", lambda: None))
         self._stack.enter_context(mock.patch("torch.cuda.synchronize", lambda *_: None))
+        self._stack.enter_context(mock.patch.object(Tensor, "pin_memory", lambda self: self))
         self._stack.enter_context(_lifting())
         self._stack.enter_context(_Functions(self))
         super().__enter__()
@@ -170,8 +172,8 @@ def _device(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.
     schema = getattr(func, "_schema", None)
     names = [] if schema is None else [each.name for each in schema.arguments]
     given = dict(zip(names, args, strict=False)) | dict(kwargs)
-    if "copy_" in str(func):
-        return given["self"].device
+    if getattr(func, "__name__", "").startswith("copy_"):
+        return args[0].device
     if names[:2] == ["self", "other"] and "aten.to" in str(func):
         return given["other"].device
     return None if given.get("device") is None else torch.device(given["device"])

@@ -1,5 +1,5 @@
-"""Every card computes on a device of its own: on a GPU that is pretended, no tensor meets one of the processor, and what comes out
-is what the processor gives.
+"""Every card computes on a device of its own: on a GPU that is pretended, no tensor meets one of the processor, and what comes
+out is what the processor gives.
 """
 
 from __future__ import annotations

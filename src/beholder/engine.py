@@ -10,6 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Self
 
+import torch
+
 from beholder.errors import BeholderError
 from beholder.generate.jobs import Job
 from beholder.generate.results import Piece, Result
@@ -24,19 +26,42 @@ from beholder.prompts.messages import Message, parse
 from beholder.reply import Reply
 
 Messages = Sequence[Message | Mapping[str, Any]]
+SHARE = 0.8  # of a GPU's free memory, for states
 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """limits: of the scheduler. prefix_bytes, picture_bytes: most that is kept of what was read, and of features of pictures; 0
-    keeps none. workers: threads that decode and scale pictures. most: requests that may be there at a time.
+    """limits: of the scheduler; None for the usual ones with the `budget` of where the model is. prefix_bytes, picture_bytes:
+    most that is kept of what was read, and of features of pictures; 0 keeps none. workers: threads that decode and scale
+    pictures. most: requests that may be there at a time.
     """
 
-    limits: Limits = Limits(budget=2048 * MIB)
+    limits: Limits | None = None
     prefix_bytes: int = 512 * MIB
     picture_bytes: int = 256 * MIB
     workers: int = 2
     most: int = 4096
+
+    def limits_on(self, device: torch.device) -> Limits:
+        """Of the scheduler of a model there."""
+        return self.limits or Limits(budget=budget(device, self.prefix_bytes + self.picture_bytes))
+
+
+def budget(device: torch.device, kept: int = 0) -> int:
+    """Bytes for generation's states: 2 GiB on a processor; on a GPU `SHARE` of what is free there, without the `kept` bytes of
+    caches. The rest is for what is computed on the way. Raises `BeholderError` where nothing is left.
+    """
+    if device.type != "cuda":
+        return 2048 * MIB
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = torch.cuda.mem_get_info(device)[0] + unused
+    left = int(SHARE * free) - kept
+    if left <= 0:
+        raise BeholderError(
+            f"{free / MIB:.0f} MiB are free on {device} and caches may take {kept / MIB:.0f}; keep less (prefix_bytes, "
+            "picture_bytes), give a budget, or choose a smaller model"
+        )
+    return left
 
 
 class Answer:
@@ -124,7 +149,7 @@ class Engine:
         self.pipeline, self.settings = pipeline, settings
         self.scheduler = Scheduler(
             pipeline.model,
-            settings.limits,
+            settings.limits_on(pipeline.model.device),
             pipeline.runtime.remembering(settings.prefix_bytes, settings.picture_bytes),
         )
         self._workers = ThreadPoolExecutor(

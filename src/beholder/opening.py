@@ -10,6 +10,7 @@ from beholder.errors import BeholderError
 from beholder.generate.runtime import Runtime
 from beholder.parts.adapters.apply import merge_adapters
 from beholder.prompts.tokenizer import Tokenizer
+from beholder.speed.graphs import runtime_of
 from beholder.weights.open import Opened, open_named
 
 
@@ -29,7 +30,7 @@ def open_ready(
     if precision is None:
         opened, tokenizer = open_named(name, device=device, dtype=dtype)
         _adapt(opened, adapter, merge)
-        return opened, tokenizer, Runtime()
+        return opened, tokenizer, runtime_of(opened.model)
     from beholder.speed.compiled import pack_with_steps
     from beholder.speed.packed import check_precision, pack
 
@@ -38,10 +39,11 @@ def open_ready(
     if adapter is not None and not merge:
         pack(opened.model, chosen)
         _adapt(opened, adapter, merge)
-        return opened, tokenizer, Runtime()
+        return opened, tokenizer, runtime_of(opened.model)
     _adapt(opened, adapter, merge)
     _, compiled = pack_with_steps(opened.model, chosen)
-    return opened, tokenizer, Runtime() if isinstance(compiled, str) else Runtime(advance=compiled)
+    runtime = runtime_of(opened.model) if isinstance(compiled, str) else Runtime(advance=compiled)
+    return opened, tokenizer, runtime
 
 
 def _adapt(opened: Opened, folder: str | Path | None, merge: bool) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from beholder.cli import doctor
+from beholder.cli import doctor, gpus
 from tests.cli.conftest import Run
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -63,3 +64,34 @@ def test_missing_core_package_is_1(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 def test_deep_asks_torch(run: Run) -> None:
     document = run("doctor", "--deep", "--json").json
     assert document["torch"]["threads"] >= 1 and document["torch"]["tflops"]["float32"] > 0
+
+
+def test_a_gpu_is_told_of(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the driver alone, and by torch: name, memory, capability, and whether steps are recorded."""
+    import torch
+
+    monkeypatch.setattr(gpus, "DRIVER", tmp_path)
+    assert run("doctor", "--json").json["gpus"] == [] and "none that NVIDIA's driver" in run("doctor").out
+    (tmp_path / "0000:01:00.0").mkdir()
+    (tmp_path / "0000:01:00.0" / "information").write_text(
+        "Model: \t NVIDIA H200\nIRQ: 7\n", encoding="utf-8"
+    )
+    assert run("doctor", "--json").json["gpus"] == ["NVIDIA H200"] and "NVIDIA H200" in run("doctor").out
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert "built for CUDA" in run("doctor", "--deep").out
+    told = SimpleNamespace(name="NVIDIA H200", major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: told)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (3 * 2**30, 4 * 2**30))
+    wanted = {
+        "name": "NVIDIA H200",
+        "memory": 4 * 2**30,
+        "free": 3 * 2**30,
+        "capability": "9.0",
+        "graphs": True,
+    }
+    assert run("doctor", "--deep", "--json").json["torch"]["gpus"] == [wanted]
+    shown = " ".join(run("doctor", "--deep").out.split())
+    assert "capability 9.0" in shown and "as CUDA graphs" in shown
+    monkeypatch.setenv("BEHOLDER_GRAPHS", "0")
+    assert "BEHOLDER_GRAPHS=0" in run("doctor", "--deep").out

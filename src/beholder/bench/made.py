@@ -13,6 +13,7 @@ from beholder.pipeline import Pipeline
 from beholder.prompts import formats
 from beholder.prompts.registry import format_named
 from beholder.prompts.tokenizer import Tokenizer
+from beholder.speed.graphs import runtime_of
 
 if TYPE_CHECKING:
     from beholder.bench.own import Opening
@@ -31,6 +32,7 @@ def made(opening: Opening) -> Pipeline:
         model = build(card(opening.model))
     finally:
         torch.set_default_dtype(before)
+    model = model.to(opening.device) if opening.device != "cpu" else model
     runtime = Runtime()
     if opening.precision is not None:
         from beholder.speed.compiled import pack_with_steps
@@ -38,7 +40,7 @@ def made(opening: Opening) -> Pipeline:
 
         _, compiled = pack_with_steps(model, check_precision(opening.precision, opening.device))
         runtime = Runtime() if isinstance(compiled, str) else Runtime(advance=compiled)
-    model = model.to(opening.device) if opening.device != "cpu" else model
+    runtime = runtime if opening.device == "cpu" else runtime_of(model)
     written = formats.PLAIN if opening.chat is None else format_named(opening.chat)
     return Pipeline(model, byte_tokenizer(), chat=written, runtime=runtime)
 

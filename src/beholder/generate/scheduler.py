@@ -406,6 +406,8 @@ class Scheduler:
     def _take_apart(self, pack: Pack, error: Exception) -> None:
         """A step failed: every row's state is made anew, and goes on by itself; what fails by itself is given up."""
         self._packs.remove(pack)
+        if self._memory is not None:
+            self._memory.release()
         for job in dict.fromkeys(pack.jobs):
             if pack.alone or len(job.rows) > 1:
                 job.fail(told(error, job))

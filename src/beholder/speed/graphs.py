@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from beholder.errors import BeholderError
 from beholder.generate import steps
+from beholder.generate.runtime import Runtime
 from beholder.model import Batch, Model
 from beholder.parts.blocks.masks import Visibility
 from beholder.parts.contracts import LanguageInputs
@@ -36,6 +37,14 @@ UNRECORDED = 2  # first steps of a size, which are computed before it is recorde
 def allowed() -> bool:
     """Whether steps of fixed shape may be used; `BEHOLDER_GRAPHS=0` in the environment turns them off."""
     return os.environ.get("BEHOLDER_GRAPHS", "1") != "0"
+
+
+def runtime_of(model: Model) -> Runtime:
+    """How a model's answers are computed where it is: by steps of fixed shape on a GPU, if they cover it."""
+    if model.device.type != "cuda" or not allowed() or why_not(model) is not None:
+        return Runtime()
+    fixed = FixedSteps(model)
+    return Runtime(fixed, fixed, rolling=False)
 
 
 def why_not(model: Model) -> str | None:
@@ -73,11 +82,11 @@ def _try_out(model: Model) -> None:
     batch, state = Batch(torch.tensor([[word]], device=model.device)), State(1, capacity=2)
     model.read(batch, {}, state)
     draft = model._draft(batch, state)
-    for config, fusion in zip(model.card.fusion, model._fusions, strict=True):
+    for fusion in model._fusions:
         given = fusion.prepare(draft, {})
         same = all(getattr(given, each.name) is getattr(draft, each.name) for each in fields(draft))
         if fusion.read(draft.ids_BT, {}) is not draft.ids_BT or not same:
-            raise BeholderError(f"fusion {type(config).__name__} does something to words")
+            raise BeholderError(f"{type(fusion).__name__} does something to words")
     fixed = FixedSteps(model)
     reason = fixed.declines(state)
     if reason is not None:
