@@ -19,6 +19,8 @@ from beholder.parts.adapters.low_rank import Lora
 from beholder.parts.adapters.named import chosen
 from beholder.pipeline import Pipeline, load
 
+Peft = Callable[[Sequence[dict[str, Any]], Path], None]
+Exchanged = dict[str, tuple[Tensor | None, dict[str, Any]]]
 WORKER = Path(__file__).with_name("peft_worker.py")
 LAYERS = "languages.main.blocks.*"
 IDS = {"input_ids": torch.tensor([[11, 22, 33, 44, 55, 66, 77], [7, 66, 5, 44, 3, 22, 1]])}
@@ -40,6 +42,13 @@ WRITTEN = {
     "what sees, and a connector": ("llava", "lora", "*.blocks.*", (CONNECTOR,)),
     "a head": ("qwen2", "lora", "*.mlp.*", ("languages.main.head.weight",)),
 }
+NAMES = (
+    "llama mistral qwen2 qwen3 gemma gemma2 phi phi3 opt gpt2 gpt_neox gptj starcoder2 cohere olmo2 stablelm mixtral gpt_oss "
+    "mpt glm persimmon codegen gpt_neo bamba apertus arcee bloom",
+    "gemma3 llava llava_next qwen2_vl qwen2_5_vl paligemma idefics3 smolvlm internvl mllama blip_2 llava_onevision chameleon "
+    "fuyu kosmos2 mistral3 aya_vision",
+)
+TEXTS, SYSTEMS = (names.split() for names in NAMES)
 LORA = {"r": 4, "lora_alpha": 8, "init_lora_weights": False}
 ATTENTION = ["q_proj", "v_proj"]
 MADE: dict[str, tuple[str, str, dict[str, Any], str | None]] = {
@@ -100,7 +109,7 @@ MADE: dict[str, tuple[str, str, dict[str, Any], str | None]] = {
 
 
 @pytest.fixture(scope="module")
-def peft(oracle_python: Path) -> Callable[[Sequence[dict[str, Any]], Path], None]:
+def peft(oracle_python: Path) -> Peft:
     if subprocess.run([oracle_python, "-c", "import peft"], capture_output=True, check=False).returncode:
         pytest.skip("peft is not installed beside transformers; make oracle installs it")
 
@@ -147,54 +156,86 @@ def close(ours: Tensor, theirs: Tensor) -> None:
     assert (ours - theirs).abs().max().item() < 2e-5 * scale
 
 
-def test_peft_opens_what_we_write(oracle, peft, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    jobs, wanted = [], {}
-    for number, (what, (family, name, pattern, also)) in enumerate(WRITTEN.items()):
-        base, adapter = oracle(family), chosen(name, 4, pattern)
-        pipeline = load(base)
-        assert adapter is not None
-        put_on(pipeline.model, adapter)
-        plain = scores(load(base), inputs_of(family, base, tmp_path))
-        stir(pipeline, also)
-        folder, out = tmp_path / f"ours{number}", tmp_path / f"ours{number}.safetensors"
-        pipeline.save_adapter(folder, also=also)
-        inputs = inputs_of(family, base, tmp_path)
-        wanted[what] = scores(pipeline, inputs), out
-        assert not torch.allclose(wanted[what][0], plain, atol=1e-3)
-        close(scores(load(base, adapter=folder), inputs), wanted[what][0])
-        merge = adapter.kind in ("lora", "ia3")
-        given = {"base": base, "adapter": folder, "inputs": inputs, "out": out}
-        jobs.append({"do": "open", "merge": merge, **{key: str(path) for key, path in given.items()}})
-    peft(jobs, tmp_path)
-    for what, (ours, out) in wanted.items():
-        for which, theirs in load_file(out).items():
-            try:
-                close(ours, theirs)
-            except AssertionError as error:
-                raise AssertionError(f"{what} ({which})") from error
+def written(what: str, base: Path, folder: Path) -> tuple[Tensor, dict[str, Any]]:
+    """Our scores with an adapter that we save, and peft's job to open it."""
+    family, name, pattern, also = WRITTEN[what]
+    adapter, inputs = chosen(name, 4, pattern), inputs_of(family, base, folder)
+    pipeline = load(base)
+    assert adapter is not None
+    plain = scores(pipeline, inputs)
+    put_on(pipeline.model, adapter)
+    stir(pipeline, also)
+    ours, saved = scores(pipeline, inputs), pipeline.save_adapter(folder / what, also=also)
+    assert not torch.allclose(ours, plain, atol=1e-3)
+    close(scores(load(base, adapter=saved), inputs), ours)
+    paths = {"base": base, "adapter": saved, "inputs": inputs, "out": folder / f"{what}.out"}
+    merge = adapter.kind in ("lora", "ia3")
+    return ours, {"do": "open", "merge": merge, **{key: str(path) for key, path in paths.items()}}
 
 
-def test_we_open_what_peft_writes(oracle, peft, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def asked(what: str, base: Path, folder: Path) -> dict[str, Any]:
+    """Peft's job to make an adapter."""
+    family, kind, settings, task = MADE[what]
+    paths = {
+        "base": base,
+        "adapter": folder / f"{what} of peft",
+        "inputs": inputs_of(family, base, folder),
+        "out": folder / f"{what} of peft.out",
+    }
+    return {"do": "make", "kind": kind, "settings": settings, "task": task} | {
+        key: str(path) for key, path in paths.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def exchanged(
+    oracle: Callable[[str], Path], peft: Peft, tmp_path_factory: pytest.TempPathFactory
+) -> Exchanged:
+    """Everything that both sides write, all that peft computes in one process."""
+    folder = tmp_path_factory.mktemp("peft")
+    jobs: Exchanged = {}
+    jobs |= {f"ours: {what}": written(what, oracle(WRITTEN[what][0]), folder) for what in WRITTEN}
+    jobs |= {f"theirs: {what}": (None, asked(what, oracle(MADE[what][0]), folder)) for what in MADE}
+    peft([job for _, job in jobs.values()], folder)
+    return jobs
+
+
+@pytest.mark.parametrize("what", WRITTEN)
+def test_peft_opens_what_we_write(what: str, exchanged: Exchanged) -> None:
+    ours, job = exchanged[f"ours: {what}"]
+    assert ours is not None
+    theirs = load_file(job["out"])
+    assert theirs.keys() == ({"logits", "merged"} if job["merge"] else {"logits"})
+    for each in theirs.values():
+        close(ours, each)
+
+
+@pytest.mark.parametrize("what", MADE)
+def test_we_open_what_peft_writes(what: str, exchanged: Exchanged) -> None:
+    _, job = exchanged[f"theirs: {what}"]
+    theirs, inputs = load_file(job["out"])["logits"], Path(job["inputs"])
+    close(scores(load(job["base"], adapter=job["adapter"]), inputs), theirs)
+    if job["kind"] in ("LoraConfig", "IA3Config"):
+        merged = load(job["base"], adapter=job["adapter"], merge=True)
+        assert not merged.card.adapters
+        close(scores(merged, inputs), theirs)
+
+
+@pytest.mark.large
+def test_every_family_s_names_are_peft_s(oracle: Callable[[str], Path], peft: Peft, tmp_path: Path) -> None:
+    """LoRA on all maps of all layers."""
     jobs = []
-    for number, (family, kind, settings, task) in enumerate(MADE.values()):
-        base = oracle(family)
-        paths = {
-            "base": base,
-            "adapter": tmp_path / f"theirs{number}",
-            "inputs": inputs_of(family, base, tmp_path),
-            "out": tmp_path / f"theirs{number}.safetensors",
-        }
-        job = {"do": "make", "kind": kind, "settings": settings, "task": task}
-        jobs.append(job | {key: str(path) for key, path in paths.items()})
-    peft(jobs, tmp_path)
-    for what, job in zip(MADE, jobs, strict=True):
-        pipeline = load(job["base"], adapter=job["adapter"])
-        theirs = load_file(job["out"])["logits"]
-        try:
-            close(scores(pipeline, Path(job["inputs"])), theirs)
-            if job["kind"] in ("LoraConfig", "IA3Config"):
-                merged = load(job["base"], adapter=job["adapter"], merge=True)
-                assert not merged.card.adapters
-                close(scores(merged, Path(job["inputs"])), theirs)
-        except AssertionError as error:
-            raise AssertionError(what) from error
+    for family in (*TEXTS, *SYSTEMS):
+        base, pipeline = oracle(family), load(oracle(family))
+        put_on(pipeline.model, Lora(pattern="*.blocks.*", rank=3, alpha=5.0))
+        stir(pipeline)
+        saved = pipeline.save_adapter(tmp_path / family)
+        inputs = base / "inputs.safetensors" if family in SYSTEMS else inputs_of(family, base, tmp_path)
+        out = tmp_path / f"{family}.out"
+        paths = {"base": base, "adapter": saved, "inputs": inputs, "out": out}
+        jobs.append(
+            (scores(pipeline, inputs), {"do": "open"} | {key: str(path) for key, path in paths.items()})
+        )
+    peft([job for _, job in jobs], tmp_path)
+    for ours, job in jobs:
+        close(ours, load_file(job["out"])["logits"])
