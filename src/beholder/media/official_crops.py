@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from beholder.media.geometry import CLIP_MEAN, CLIP_STD, Geometry
-from beholder.media.official import Settings
+from beholder.media.geometry import CLIP_MEAN, CLIP_STD, HALF, Geometry
+from beholder.media.official import Settings, square
 from beholder.media.overlap import OverlapCrops
+from beholder.media.resize import PLAIN
 
 
 def molmo(settings: Settings) -> Geometry:
@@ -31,4 +32,32 @@ def molmo(settings: Settings) -> Geometry:
         newline="<im_col>",
         end="<im_end>",
         **colours,
+    )
+
+
+def molmo_2(settings: Settings) -> Geometry:
+    """Stretched to squares, with no smoothing where they are smaller; the texts around them are the official
+    `Molmo2Processor`'s.
+    """
+    colours = settings.colours("bilinear", HALF, HALF)
+    if colours["filter"] != "bilinear":
+        raise settings.error(f"resample means {colours['filter']}; only bilinear is supported")
+    settings.take("pooling_size")  # the connector's
+    settings.take("auto_map")
+    (crop, width), margins = (
+        square(settings.size("size", (378, 378))),
+        settings.take("overlap_margins", [4, 4]),
+    )
+    if crop != width or len({*margins}) != 1:
+        raise settings.error(f"size {crop} x {width}, overlap_margins {margins}; expected squares")
+    return OverlapCrops(
+        crop=crop,
+        cell=int(settings.take("patch_size", 14)),
+        margin=int(margins[0]),
+        most=int(settings.take("max_crops", 8)),
+        whole="<low_res_im_start>",
+        begin="<im_start>",
+        newline="<im_col>",
+        end="<im_end>",
+        **(colours | {"filter": PLAIN}),
     )

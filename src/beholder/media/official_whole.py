@@ -1,14 +1,15 @@
-"""Official settings of processors that keep a picture whole and in its own proportions."""
+"""Official settings of processors that keep a picture whole, most of them in its own proportions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from beholder.media.geometry import CLIP_MEAN, CLIP_STD, HALF, IMAGENET_MEAN, IMAGENET_STD, Geometry
-from beholder.media.official import Settings, channels
+from beholder.media.geometry import CLIP_MEAN, CLIP_STD, HALF, IMAGENET_MEAN, IMAGENET_STD, Fixed, Geometry
+from beholder.media.official import Settings, channels, square
+from beholder.media.plan import Size
 from beholder.media.several import Several
-from beholder.media.shapes import Inside, Whole
+from beholder.media.shapes import Inside, Near, Whole
 
 
 def vilt(settings: Settings) -> Geometry:
@@ -29,16 +30,47 @@ def vilt(settings: Settings) -> Geometry:
     )
 
 
-def grounding_dino(settings: Settings) -> Geometry:
-    """In its own proportions; padding makes a batch, boxes in files are of training."""
+def _edges(settings: Settings) -> tuple[Size | None, tuple[int, int]]:
+    """Height and width, where files give them; the shorter side, and what the longer one is at most. Older files give two numbers."""
+    older = settings.take("max_size", 1333)
+    size = settings.take("size", {"shortest_edge": 800, "longest_edge": 1333})
+    if isinstance(size, int):
+        size = {"shortest_edge": size, "longest_edge": older}
+    keys = set(size) if isinstance(size, Mapping) else set()
+    if keys == {"height", "width"}:
+        return (int(size["height"]), int(size["width"])), (0, 0)
+    if keys == {"shortest_edge", "longest_edge"}:
+        return None, (int(size["shortest_edge"]), int(size["longest_edge"]))
+    raise settings.error(f"size = {size!r}; expected a shortest_edge and a longest_edge")
+
+
+def detr(settings: Settings, multiple: int = 1) -> Geometry:
+    """In its own proportions, or squeezed to one size; padding makes a batch, boxes in files are of training. multiple: of
+    sides, which are squeezed to it.
+    """
     colours = settings.colours("bilinear", IMAGENET_MEAN, IMAGENET_STD)
     for key in ("do_pad", "do_convert_annotations", "format", "pad_size"):
         settings.take(key)
-    size = settings.take("size", {"shortest_edge": 800, "longest_edge": 1333})
-    if not isinstance(size, Mapping) or set(size) != {"shortest_edge", "longest_edge"}:
-        raise settings.error(f"size = {size!r}; expected a shortest_edge and a longest_edge")
-    edge, limit = int(size["shortest_edge"]), int(size["longest_edge"])
-    return Whole(edge=edge, limit=limit, shortened=True, **colours)
+    size, (edge, limit) = _edges(settings)
+    if size is not None:
+        return Fixed(size=size, **colours)
+    return Whole(edge=edge, limit=limit, shortened=True, multiple=multiple, squeezed=multiple > 1, **colours)
+
+
+def yolos(settings: Settings) -> Geometry:
+    """As DETR's, sides squeezed to whole patches (`get_size_with_aspect_ratio_yolos`)."""
+    return detr(settings, multiple=16)
+
+
+def dpt(settings: Settings) -> Geometry:
+    """Scaled as little as possible so that one side has its size, in whole patches (Depth Anything), or squeezed."""
+    colours = settings.colours("bicubic", HALF, HALF)
+    for key in ("do_reduce_labels", "size_divisor"):
+        settings.take(key)
+    settings.require("do_pad", False)
+    size = square(settings.size("size", (384, 384)))
+    cell, keeps = int(settings.take("ensure_multiple_of", 1)), settings.take("keep_aspect_ratio", False)
+    return Near(size=size, cell=cell, keeps=bool(keeps), **colours)
 
 
 def deepseek_vlm(settings: Settings) -> Geometry:

@@ -25,7 +25,8 @@ class OverlapCrops(Geometry):
     padded:  proportions are kept, black padding around the picture; otherwise it is stretched
     chained: the whole picture is made from the larger one, not from the original
     begin, newline, end: text around the tokens of the whole picture, those of the crops, and behind each of their rows;
-             features follow each other as one run where all are empty
+             features follow each other as one run where all are empty; whole: the text before the whole picture, where it is
+             another
     """
 
     crop: int
@@ -38,6 +39,7 @@ class OverlapCrops(Geometry):
     begin: str = ""
     newline: str = ""
     end: str = ""
+    whole: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -125,7 +127,7 @@ class OverlapCrops(Geometry):
         start = 0
         for grid in grids:
             rows = start + np.arange(grid.num_tokens).reshape(-1, grid.width)
-            found.append(Tag(self.begin))
+            found.append(Tag(self.begin if start or not self.whole else self.whole))
             for row in rows:
                 found += [Features(row), Tag(self.newline)]
             found.append(Tag(self.end))

@@ -1,7 +1,7 @@
 """Cutting and resampling of 8-bit pixels, equal to Pillow's, which the official processors use.
 
 The only place where pictures are resampled: by `native/resize.cpp` where it is built, else by Pillow, which gives the same
-pixels. Two official processors have filters of their own.
+pixels. Three official processors have filters of their own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ FILTERS = (
 )  # a filter's index is its Pillow number
 SMOOTHED = "smoothed"  # of one official processor, as scikit-image's bilinear one
 ONCE = "bilinear once"  # rounded at the end alone (Pix2Struct)
-KNOWN = (*FILTERS, SMOOTHED, ONCE)
+PLAIN = "bilinear plain"  # of two neighbours at any scale, as torch's without antialiasing (Molmo 2)
+KNOWN = (*FILTERS, SMOOTHED, ONCE, PLAIN)
 BLACK = (0, 0, 0)
 SLAB_PIXELS = 2**22  # rows of a square frame are padded this many pixels at a time
 
@@ -65,6 +66,8 @@ def resize(
         return cut(pixels_HWC, part)
     if filter_name == SMOOTHED:
         return cut(_smoothed(pixels_HWC, size), part)
+    if filter_name == PLAIN:
+        return cut(_plain(pixels_HWC, size), part)
     if filter_name == ONCE:
         return cut(_once(pixels_HWC, size), part)
     number = FILTERS.index(filter_name)
@@ -126,6 +129,15 @@ def _smoothed(pixels_HWC: np.ndarray, size: Size) -> np.ndarray:
             kernel = (weights / weights.sum()).view(1, 1, *shape).expand(3, -1, -1, -1)
             mode = "reflect" if reach < x_1CHW.shape[axis] else "replicate"
             x_1CHW = F.conv2d(F.pad(x_1CHW, around, mode=mode), kernel, groups=3)
+    return _plain(x_1CHW[0].permute(1, 2, 0).numpy(), size)
+
+
+def _plain(pixels_HWC: np.ndarray, size: Size) -> np.ndarray:
+    """Two points are mixed along each axis."""
+    import torch
+    from torch.nn import functional as F
+
+    x_1CHW = torch.from_numpy(pixels_HWC.astype(np.float32)).permute(2, 0, 1)[None]
     sampled = F.interpolate(x_1CHW, size, mode="bilinear", align_corners=False)
     return sampled[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
 

@@ -26,8 +26,9 @@ from beholder.media.geometry import (
 from beholder.media.longest import Longest
 from beholder.media.native import Native
 from beholder.media.official import Settings, square
-from beholder.media.official_crops import molmo
-from beholder.media.official_whole import deepseek_vlm, grounding_dino, vilt
+from beholder.media.official_crops import molmo, molmo_2
+from beholder.media.official_squeezed import flava, layoutlmv3, segformer
+from beholder.media.official_whole import deepseek_vlm, detr, dpt, vilt, yolos
 from beholder.media.pages import filled_pages_of, pages_of
 from beholder.media.pan_and_scan import PanAndScan
 from beholder.media.plan import Size
@@ -142,37 +143,6 @@ def _owlv2(settings: Settings) -> Geometry:
     settings.require("do_pad", True)
     size = square(settings.size("size", (960, 960)))
     return Cornered(size=size, **(colours | {"filter": "smoothed"}))
-
-
-def _flava(settings: Settings) -> Geometry:
-    """Squeezed to a square; what masks patches and makes codes of them is training's."""
-    colours = settings.colours("bicubic", CLIP_MEAN, CLIP_STD)
-    for key in FLAVA_TRAINING:
-        settings.take(key)
-    size, crop = (square(settings.size(key, (224, 224))) for key in ("size", "crop_size"))
-    if settings.take("do_center_crop", True) and crop != size:
-        raise settings.error(f"crop_size {crop} of a picture squeezed to {size} is not supported")
-    return Fixed(size=size, **colours)
-
-
-FLAVA_TRAINING = (
-    *("codebook_crop_size", "codebook_do_center_crop", "codebook_do_map_pixels", "codebook_do_normalize"),
-    *(
-        "codebook_do_rescale",
-        "codebook_do_resize",
-        "codebook_image_mean",
-        "codebook_image_std",
-        "codebook_resample",
-    ),
-    *("codebook_rescale_factor", "codebook_size", "input_size_patches", "mask_group_min_aspect_ratio"),
-    *(
-        "mask_group_max_aspect_ratio",
-        "mask_group_min_patches",
-        "mask_group_max_patches",
-        "total_mask_patches",
-    ),
-    *("return_codebook_pixels", "return_image_mask"),
-)
 
 
 def _vit(settings: Settings) -> Geometry:
@@ -463,8 +433,13 @@ READERS: dict[str, Callable[[Settings], Geometry]] = {
     "Owlv2ImageProcessor": _owlv2,
     "ViltImageProcessor": vilt,
     "BridgeTowerImageProcessor": vilt,
-    "GroundingDinoImageProcessor": grounding_dino,
-    "FlavaImageProcessor": _flava,
+    "GroundingDinoImageProcessor": detr,
+    "DetrImageProcessor": detr,
+    "YolosImageProcessor": yolos,
+    "DPTImageProcessor": dpt,
+    "SegformerImageProcessor": segformer,
+    "LayoutLMv3ImageProcessor": layoutlmv3,
+    "FlavaImageProcessor": flava,
     "ConvNextImageProcessor": _convnext,
     "EfficientNetImageProcessor": _efficientnet,
     "BitImageProcessor": _clip,
@@ -495,4 +470,5 @@ READERS: dict[str, Callable[[Settings], Geometry]] = {
     "DeepseekVLHybridImageProcessor": _deepseek_vl_hybrid,
     "VLMImageProcessor": deepseek_vlm,
     "MolmoImageProcessor": molmo,
+    "Molmo2ImageProcessor": molmo_2,
 }

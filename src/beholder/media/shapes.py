@@ -63,6 +63,30 @@ class Whole(Geometry):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Near(Geometry):
+    """One side is resized to that of `size`, whichever changes the picture less, and the other in proportion where it `keeps`
+    them, else to its own; both to the nearest whole `cell` (official `DPTImageProcessor`).
+    """
+
+    size: Size
+    cell: int = 1
+    keeps: bool = False
+
+    def views(self, original: Size) -> tuple[View, ...]:
+        down, across = (wanted / side for wanted, side in zip(self.size, original, strict=True))
+        if self.keeps:
+            down = across = across if abs(1 - across) < abs(1 - down) else down
+        height, width = (
+            max(round(scale * side / self.cell), 1) * self.cell
+            for scale, side in zip((down, across), original, strict=True)
+        )
+        return (View(original, ((height, width),), Box(0, 0, width, height)),)
+
+    def at(self, tile: int) -> Self:
+        return self.but(size=(tile, tile), cell=min(self.cell, tile))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cornered(Geometry):
     """The picture in the upper left corner of a square of the background colour, resized to `size` (official
     `Owlv2ImageProcessor`).
