@@ -84,7 +84,7 @@ def test_activations_are_what_a_real_step_holds() -> None:
     (cost,) = stage_costs(recipe)
     model = build(tiny).train()
     prepare_stage(model, stage)
-    item = collator(tiny, byte_tokenizer(), stage)(_first_samples(recipe.stages[0], 100))
+    item = collator(tiny, byte_tokenizer(), recipe.stages[0])(_first_samples(recipe.stages[0], 100))
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
 

@@ -5,13 +5,13 @@ exactly.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from beholder.errors import BeholderError
-from beholder.prompts.messages import Message, Text, pictures_of
+from beholder.prompts.messages import Message, Picture, Text, assistant, pictures_of, user
 
 
 @dataclass(frozen=True)
@@ -144,3 +144,28 @@ def checked_index(index: int, length: int) -> int:
     if not -length <= index < length:
         raise IndexError(f"sample {index} of {length}")
     return index % length
+
+
+class Bare:
+    """Conversations without the words of users: pictures, and what is said of them."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Conversation:
+        item = self.dataset[index]
+        if isinstance(item, Sample):
+            pictures: tuple[np.ndarray, ...] = (item.pixels,)
+            messages: tuple[Message, ...] = (user(Picture()), assistant(item.turns[0].answer))
+        else:
+            pictures, messages = item.pictures, item.messages
+        return Conversation(tuple(map(_bare, messages)), pictures, item.key)
+
+
+def _bare(message: Message) -> Message:
+    if message.role != "user":
+        return message
+    return replace(message, parts=tuple(part for part in message.parts if not isinstance(part, Text)))

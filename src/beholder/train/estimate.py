@@ -12,7 +12,7 @@ from beholder.model import Model, build
 from beholder.on_paper import OnPaper
 from beholder.prompts.byte_level import byte_tokenizer
 from beholder.train.objectives import named
-from beholder.train.recipe import PRECISIONS, Lesson, Recipe, collator
+from beholder.train.recipe import PRECISIONS, Lesson, Recipe, collator, opened
 from beholder.train.recompute import recomputed
 from beholder.train.stages import Plan, prepare_stage
 
@@ -70,7 +70,7 @@ def _stage_cost(model: Model, lesson: Lesson, recipe: Recipe, workers: int, word
     trained = sum(group.num_values for group in plan.groups)
     values = sum(parameter.numel() for parameter in model.parameters())
     samples = _first_samples(lesson, words)
-    item = collator(model.card, byte_tokenizer(), stage)(samples)
+    item = collator(model.card, byte_tokenizer(), lesson)(samples)
     times = stage.batch / len(samples)
     objective = named(stage.objective, byte_tokenizer())
     model = model.to(precision).train()
@@ -110,9 +110,7 @@ def _weights(model: Model, plan: Plan, precision: torch.dtype) -> int:
 def _first_samples(lesson: Lesson, words: int) -> list[Item]:
     count = min(lesson.stage.batch, LOOKED_AT)
     if lesson.data:
-        from beholder.data import open_data
-
-        dataset = open_data(lesson.data, caption=lesson.caption)
+        dataset = opened(lesson, lesson.data)
         return [dataset[index % len(dataset)] for index in range(count)]
     pixels = np.zeros((*SIDE, 3), np.uint8)
     turn = Turn("q" * (words // 2), "a" * (words - words // 2), "assumed")

@@ -6,13 +6,13 @@ import runpy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 
 from beholder.cards.schema import Card, Stage
 from beholder.config import Config, set_from_text
-from beholder.data.order import Order
+from beholder.data.order import Buckets, Order
 from beholder.data.samples import Dataset
 from beholder.errors import BeholderError, UnknownName
 from beholder.files import write_text_atomic
@@ -37,6 +37,7 @@ OF_PAIRS = (
     "sigmoids",
     "masked-words",
 )  # objectives of pictures and the texts that belong to them
+LONGEST = ("cut", "error")
 RECIPE = "RECIPE"  # what a recipe's file calls it
 WRITTEN = "recipe.json"
 
@@ -47,6 +48,9 @@ class Lesson(Config):
 
     data: a file or folder that `beholder.data.open_data` reads, or several as `mix:`; small: the same at tiny size. caption:
     what is asked about pictures that have a caption alone. held_out: data whose loss is watched. share: of the run's minutes.
+    chat: the prompt format, where the stage has another than the card; bare: what users say is left out, but for pictures.
+    alike: batches of samples of like length. tokens: several texts stand in one row of so many tokens. longest: what becomes of
+    texts longer than the context: `error`, or `cut`.
     """
 
     stage: Stage
@@ -55,6 +59,11 @@ class Lesson(Config):
     caption: str = ""
     held_out: str = ""
     share: float = 1.0
+    chat: str = ""
+    bare: bool = False
+    alike: bool = False
+    tokens: int = 0
+    longest: str = "cut"
 
     @property
     def name(self) -> str:
@@ -206,7 +215,7 @@ def train(recipe: Recipe, world: World = ALONE) -> Outcome:
         board=recipe.board,
         world=world,
     )
-    collate = collator(model.card, tokenizer, recipe.stages[0].stage)
+    collate = collator(model.card, tokenizer, recipe.stages[0])
     return run(model, collate, tasks, out, minutes=recipe.minutes, settings=settings)
 
 
@@ -262,7 +271,6 @@ def put_part(model: Model, start: Start, source: Model) -> None:
 
 def task(lesson: Lesson, recipe: Recipe, tokenizer: Tokenizer) -> Task:
     """A lesson with its data opened."""
-    from beholder.data import open_data
     from beholder.train.objectives import named
 
     if not lesson.data:
@@ -270,31 +278,55 @@ def task(lesson: Lesson, recipe: Recipe, tokenizer: Tokenizer) -> Task:
         raise BeholderError(
             f"stage {lesson.name} has no {what}; add stages.{lesson.name}.data=PATH ({lesson.stage.data or 'your own'})"
         )
-    dataset: Dataset = open_data(lesson.data, caption=lesson.caption)
-    stage = lesson.stage
-
-    def collate(card: Card) -> Collate:
-        return collator(card, tokenizer, stage)
-
+    dataset, stage = opened(lesson, lesson.data), lesson.stage
     watch = None
     if lesson.held_out:
-        held_out = open_data(lesson.held_out, caption=lesson.caption)
+        held_out = opened(lesson, lesson.held_out)
         watch = Watch(held_out, recipe.look, answer=answering(held_out, tokenizer))
     return Task(
         stage,
         dataset,
         objective=named(stage.objective, tokenizer),
         share=lesson.share,
-        collate=collate,
-        order=Order(dataset, stage.seed, stage.batch),
+        collate=lambda card: collator(card, tokenizer, lesson),
+        order=order(lesson, dataset),
         watch=watch,
     )
 
 
-def collator(card: Card, tokenizer: Tokenizer, stage: Stage) -> Collate:
-    """What makes the batches that a stage's objective reads."""
+def opened(lesson: Lesson, data: str) -> Dataset:
+    """A lesson's data as it is learned from."""
+    from beholder.data import open_data
+    from beholder.data.samples import Bare
+
+    dataset = open_data(data, caption=lesson.caption)
+    return Bare(dataset) if lesson.bare else dataset
+
+
+def order(lesson: Lesson, dataset: Dataset) -> Order:
+    """Shuffled; of like lengths where the lesson says so. Raises `BeholderError` for data that does not tell its lengths."""
+    stage, near = lesson.stage, getattr(dataset, "near", None)
+    if not lesson.alike:
+        return Order(dataset, stage.seed, stage.batch, near=near)
+    sizes = dataset.sizes() if hasattr(dataset, "sizes") else None
+    if sizes is None:
+        raise BeholderError(
+            f"stage {lesson.name}: {lesson.data} does not tell the lengths of its rows before they are read; set alike=false"
+        )
+    return Buckets(dataset, sizes, stage.seed, stage.batch, near=near)
+
+
+def collator(card: Card, tokenizer: Tokenizer, lesson: Lesson) -> Collate:
+    """What makes the batches that a lesson's objective reads."""
+    from beholder.prompts.registry import format_named
     from beholder.train.collate import Collator
     from beholder.train.pairs import PairCollator
 
-    of_pairs = stage.objective.startswith(OF_PAIRS)
-    return PairCollator(card, tokenizer) if of_pairs else Collator(card, tokenizer)
+    if lesson.chat:
+        card = card.but(prompt=format_named(lesson.chat))
+    if lesson.stage.objective.startswith(OF_PAIRS):
+        return PairCollator(card, tokenizer)
+    if lesson.longest not in LONGEST:
+        raise UnknownName(f"stages.{lesson.name}.longest", lesson.longest, LONGEST)
+    longest: Literal["error", "cut"] = "cut" if lesson.longest == "cut" else "error"
+    return Collator(card, tokenizer, tokens=lesson.tokens or None, longest=longest)
