@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing
 
+from beholder.errors import BeholderError
 from beholder.train.collate import TrainBatch
-from beholder.train.objectives import Contrast, MomentumPairs, Objective, Sigmoids
+from beholder.train.objectives import Contrast, MomentumPairs, Objective, Sigmoids, processes
 from beholder.train.pairs import PairCollator
 from tests.toys import DUAL, byte_tokenizer
 from tests.train.learning import stirred, titled
@@ -111,3 +113,25 @@ def test_queues_of_all_processes_are_the_same(found) -> None:
     assert torch.equal(*queues)
     both = [stirred(DUAL)(half(rank).batch).heads["similarity"].images_VD for rank in range(2)]
     assert torch.allclose(queues[0][0, :6], torch.cat(both), atol=1e-5)
+
+
+def test_two_threads_of_a_process_may_not_meet_others_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would wait for each other's partners for ever."""
+    inside, leave = threading.Event(), threading.Event()
+
+    def slow(rows: list[Tensor], x: Tensor) -> None:
+        for row in rows:
+            row.copy_(x)
+        inside.set()
+        leave.wait(10)
+
+    monkeypatch.setattr(processes, "world", lambda: (0, 2))
+    monkeypatch.setattr(distributed, "all_gather", slow)
+    first = threading.Thread(target=processes.gathered, args=(torch.ones(2, 3),))
+    first.start()
+    assert inside.wait(10)
+    with pytest.raises(BeholderError, match="train with workers=1"):
+        processes.gathered(torch.ones(2, 3))
+    leave.set()
+    first.join()
+    assert processes.gathered(torch.ones(2, 3)).shape == (4, 3)

@@ -5,10 +5,17 @@ B rows of a process, W processes.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
+
+from beholder.errors import BeholderError
+
+_MEETING = threading.Lock()
 
 
 def world() -> tuple[int, int]:
@@ -18,19 +25,34 @@ def world() -> tuple[int, int]:
     return distributed.get_rank(), distributed.get_world_size()
 
 
+@contextmanager
+def meeting() -> Iterator[None]:
+    """While processes exchange something. Raises `BeholderError` where another thread of this one does so too: processes would
+    meet in different orders.
+    """
+    if not _MEETING.acquire(blocking=False):
+        raise BeholderError("two batches of one process meet other processes at once; train with workers=1")
+    try:
+        yield
+    finally:
+        _MEETING.release()
+
+
 class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         rank, size = world()
         rows = [torch.empty_like(x) for _ in range(size)]
-        distributed.all_gather(rows, x.contiguous())
+        with meeting():
+            distributed.all_gather(rows, x.contiguous())
         ctx.own = slice(rank * len(x), (rank + 1) * len(x))
         return torch.cat(rows)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         summed = gradients[0].contiguous()
-        distributed.all_reduce(summed)
+        with meeting():
+            distributed.all_reduce(summed)
         return summed[ctx.own]
 
 
@@ -60,8 +82,9 @@ def _exchange(x: Tensor, step: int) -> Tensor:
         distributed.P2POp(distributed.isend, x, (rank + step) % size),
         distributed.P2POp(distributed.irecv, received, (rank - step) % size),
     ]
-    for request in distributed.batch_isend_irecv(operations):
-        request.wait()
+    with meeting():
+        for request in distributed.batch_isend_irecv(operations):
+            request.wait()
     return received
 
 
