@@ -16,12 +16,11 @@ from beholder.cards import card_names
 from beholder.generate.loop import answers, generate
 from beholder.generate.sampling import Sampling
 from beholder.model import Batch, Model
-from beholder.parts.language.state import State
 from tests.generate.test_scheduler import PHOTO, Numbers
 from tests.pretend import Claimed, Pretended, back, moved, on_device
 from tests.test_cards import Tiny
 
-CHANCE = Sampling(max_tokens=3, seed=3, temperature=0.7, repetition_penalty=1.2, logprobs=2)
+CHANCE = Sampling(max_tokens=2, seed=3, temperature=0.7, repetition_penalty=1.2, logprobs=2)
 
 
 def there(batch: Batch) -> Batch:
@@ -45,17 +44,22 @@ def numbers(value: Any) -> list[Tensor]:
 
 @pytest.mark.parametrize("name", card_names())
 def test_no_card_mixes_devices(name: str) -> None:
+    """What writes text writes some; of all else the heads are compared."""
     tiny = Tiny(name, PHOTO)
-    batch = tiny.batch()
-    writes = "text" in {head.output for head in tiny.card.heads} and tiny.card.main.room(len(tiny.ids)) > 3
+    heads, batch = {head.output for head in tiny.card.heads}, tiny.batch()
+    counts = sum(plan.num_tokens for plan in tiny.plans)
+    writes = "text" in heads and tiny.card.main.room(len(tiny.ids)) > 2 and (counts or not tiny.plans)
+    whole = not writes or heads != {"text"}
     with torch.inference_mode():
-        wanted = tiny.model(batch, State(1) if writes else None)
         told = said(tiny.model, replace(batch, target_BT=None)) if writes else None
+        wanted = tiny.model(batch) if whole else None
         with Pretended():
             moved(tiny.model)
-            found = tiny.model(there(batch), State(1) if writes else None)
             again = said(tiny.model, there(replace(batch, target_BT=None))) if writes else None
-        assert wanted.heads.keys() == found.heads.keys() and told == again
+            found = tiny.model(there(batch)) if whole else None
+    assert told == again
+    if wanted is not None and found is not None:
+        assert wanted.heads.keys() == found.heads.keys()
         for head, value in wanted.heads.items():
             for want, got in zip(numbers(value), numbers(found.heads[head]), strict=True):
                 assert isinstance(got, Claimed)

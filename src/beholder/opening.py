@@ -10,7 +10,7 @@ from beholder.errors import BeholderError
 from beholder.generate.runtime import Runtime
 from beholder.parts.adapters.apply import merge_adapters
 from beholder.prompts.tokenizer import Tokenizer
-from beholder.speed.graphs import runtime_of
+from beholder.speed.gpu import runtime_of
 from beholder.weights.open import Opened, open_named
 
 

@@ -13,7 +13,7 @@ from beholder.pipeline import Pipeline
 from beholder.prompts import formats
 from beholder.prompts.registry import format_named
 from beholder.prompts.tokenizer import Tokenizer
-from beholder.speed.graphs import runtime_of
+from beholder.speed.gpu import runtime_of
 
 if TYPE_CHECKING:
     from beholder.bench.own import Opening

@@ -20,7 +20,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from beholder.errors import BeholderError
 from beholder.generate import steps
-from beholder.generate.runtime import Runtime
 from beholder.model import Batch, Model
 from beholder.parts.blocks.masks import Visibility
 from beholder.parts.contracts import LanguageInputs
@@ -37,14 +36,6 @@ UNRECORDED = 2  # first steps of a size, which are computed before it is recorde
 def allowed() -> bool:
     """Whether steps of fixed shape may be used; `BEHOLDER_GRAPHS=0` in the environment turns them off."""
     return os.environ.get("BEHOLDER_GRAPHS", "1") != "0"
-
-
-def runtime_of(model: Model) -> Runtime:
-    """How a model's answers are computed where it is: by steps of fixed shape on a GPU, if they cover it."""
-    if model.device.type != "cuda" or not allowed() or why_not(model) is not None:
-        return Runtime()
-    fixed = FixedSteps(model)
-    return Runtime(fixed, fixed, rolling=False)
 
 
 def why_not(model: Model) -> str | None:
