@@ -105,7 +105,7 @@ def test_yolos_squeezes_to_whole_patches(height: int, width: int) -> None:
     raw = None
     if max(height, width) / min(height, width) * size > 864:
         raw = 864 * float(min(height, width)) / max(height, width)
-        size = int(round(raw))
+        size = round(raw)
     long = raw if raw is not None else size
     if width < height:
         tall, wide = int(long * height / width), size

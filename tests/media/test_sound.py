@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from beholder.config import from_data
 from beholder.errors import BeholderError, MediaError
 from beholder.media import sound
-from beholder.media.sound import Fbank, LogMel, SoundFront, Waveform, read_sound_front
+from beholder.media.sound import DecibelMel, Fbank, LogMel, SoundFront, Waveform, read_sound_front
 from beholder.media.waves import read_wav, resample
 from beholder.weights.open import read_json
 
@@ -219,3 +219,55 @@ def test_stacked_frames_by_a_plain_fourier_sum() -> None:
         {"feature_extractor_type": "GraniteSpeechFeatureExtractor", "melspec_kwargs": {"n_mels": 64}}
     )
     assert front == sound.StackedMel(bins=64)
+
+
+CLAP = {  # preprocessor_config.json of laion/clap-htsat-unfused
+    "chunk_length_s": 10,
+    "feature_extractor_type": "ClapFeatureExtractor",
+    "feature_size": 64,
+    "fft_window_size": 1024,
+    "frequency_max": 14000,
+    "frequency_min": 50,
+    "hop_length": 480,
+    "max_length_s": 10,
+    "nb_frequency_bins": 513,
+    "nb_max_frames": 1000,
+    "nb_max_samples": 480000,
+    "padding": "repeatpad",
+    "padding_side": "right",
+    "padding_value": 0.0,
+    "return_attention_mask": False,
+    "sampling_rate": 48000,
+    "top_db": None,
+    "truncation": "rand_trunc",
+}
+
+
+def test_claps_settings() -> None:
+    assert read_sound_front(CLAP) == DecibelMel(low=50.0)
+    for change in ({"truncation": "fusion"}, {"padding": "pad"}):
+        with pytest.raises(BeholderError, match="is not supported"):
+            read_sound_front(CLAP | change)
+
+
+@pytest.mark.parametrize("count", [500, 203, 700])
+def test_decibels_by_a_plain_fourier_sum(count: int) -> None:
+    """As `ClapFeatureExtractor._get_input_mel`: said again while it fits, padded, and cut."""
+    front = DecibelMel(rate=1000, bins=5, fft=32, hop=10, seconds=0.5, low=20.0, high=400.0)
+    samples = noise(count, seed=2)
+    clip = np.tile(samples[:500], 500 // min(count, 500)).astype(np.float64)
+    clip = np.pad(np.pad(clip, (0, 500 - len(clip))), 16, mode="reflect")
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(32) / 32)
+    waves = np.exp(-2j * np.pi * np.outer(np.arange(17), np.arange(32)) / 32)
+    power = np.stack([np.abs(waves @ (window * clip[10 * n : 10 * n + 32])) ** 2 for n in range(51)], -1)
+    low, high = 20.0 * 3 / 200, 400.0 * 3 / 200  # Slaney's scale is linear below 1000 Hz
+    edges = np.linspace(low, high, 7) * 200 / 3
+    points = np.linspace(0, 500, 17)
+    bands = [
+        np.interp(points, edges[m : m + 3], [0, 1, 0], left=0, right=0) * 2 / (edges[m + 2] - edges[m])
+        for m in range(5)
+    ]
+    want = 10 * np.log10(np.maximum(np.stack(bands) @ power, 1e-10))
+    got = front.view(samples)
+    assert got.shape == (1, *front.size(count)) == (1, 5, 51)
+    assert np.abs(got[0].numpy() - want).max() < 1e-2

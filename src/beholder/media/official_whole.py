@@ -31,7 +31,9 @@ def vilt(settings: Settings) -> Geometry:
 
 
 def _edges(settings: Settings) -> tuple[Size | None, tuple[int, int]]:
-    """Height and width, where files give them; the shorter side, and what the longer one is at most. Older files give two numbers."""
+    """Height and width, where files give them; the shorter side, and what the longer one is at most. Older files give two
+    numbers.
+    """
     older = settings.take("max_size", 1333)
     size = settings.take("size", {"shortest_edge": 800, "longest_edge": 1333})
     if isinstance(size, int):

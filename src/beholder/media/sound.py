@@ -118,6 +118,43 @@ class LogMel(SoundFront):
 
 
 @dataclass(frozen=True)
+class DecibelMel(SoundFront):
+    """CLAP's mel spectrogram in decibels (official `ClapFeatureExtractor` without fusion): Hann windows of `fft` samples around
+    every `hop`, `bins` Slaney mel bands from `low` to `high` Hz. Shorter sounds are said again as often as they fit into
+    `seconds` whole, then padded with silence; longer ones are cut to it, officially at random.
+    """
+
+    rate: int = 48000
+    bins: int = 64
+    fft: int = 1024
+    hop: int = 480
+    seconds: float = 10.0
+    low: float = 0.0
+    high: float = 14000.0
+
+    @property
+    def longest(self) -> int | None:
+        return round(self.seconds * self.rate)
+
+    def at(self, size: Size) -> Self:
+        return self.but(bins=size[0], seconds=(size[1] - 1) * self.hop / self.rate)
+
+    def size(self, num_samples: int) -> Size:
+        return self.bins, round(self.seconds * self.rate) // self.hop + 1
+
+    def view(self, samples_S: np.ndarray) -> Tensor:
+        length = round(self.seconds * self.rate)
+        heard_S = np.asarray(self._checked(samples_S), np.float32)[:length]
+        clip_S = torch.zeros(length)
+        again_S = torch.from_numpy(np.tile(heard_S, length // len(heard_S)))
+        clip_S[: len(again_S)] = again_S
+        window = torch.hann_window(self.fft)
+        power_KF = torch.stft(clip_S, self.fft, self.hop, window=window, return_complex=True).abs() ** 2
+        mels_MF = slaney_filters(self.bins, self.fft, self.rate, self.low, self.high) @ power_KF
+        return 10.0 * mels_MF.clamp(min=1e-10).log10()[None]
+
+
+@dataclass(frozen=True)
 class Fbank(SoundFront):
     """Kaldi's log filter banks: windows of 25 ms every 10 ms without their mean, pre-emphasis 0.97, `bins` triangles from
     20 Hz to the Nyquist frequency (torchaudio `compliance.kaldi.fbank` with its defaults).
@@ -236,12 +273,16 @@ def htk_filters(bins: int, fft: int, rate: int) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def slaney_filters(bins: int, fft: int, rate: int) -> Tensor:
-    """(M, K) triangles of equal area from 0 to 8000 Hz on Slaney's mel scale: linear to 1000 Hz, logarithmic above, 27
+def slaney_filters(bins: int, fft: int, rate: int, low: float = 0.0, high: float = 8000.0) -> Tensor:
+    """(M, K) triangles of equal area from `low` to `high` Hz on Slaney's mel scale: linear to 1000 Hz, logarithmic above, 27
     steps to a factor of 6.4 (librosa `filters.mel`, its defaults).
     """
-    top = 15.0 + np.log(8000.0 / 1000.0) * 27.0 / np.log(6.4)
-    mels = np.linspace(0.0, top, bins + 2)
+
+    def mel(hertz: float) -> float:
+        above: float = 15.0 + np.log(max(hertz, 1000.0) / 1000.0) * 27.0 / np.log(6.4)
+        return hertz * 3.0 / 200.0 if hertz < 1000.0 else above
+
+    mels = np.linspace(mel(low), mel(high), bins + 2)
     edges = np.where(mels < 15.0, mels * 200.0 / 3.0, 1000.0 * np.exp((mels - 15.0) * np.log(6.4) / 27.0))
     triangles_MK = _triangles(edges, np.linspace(0.0, rate // 2, fft // 2 + 1))
     return torch.from_numpy(triangles_MK * (2.0 / (edges[2:] - edges[:-2]))[:, None]).float()
@@ -314,6 +355,22 @@ def _whisper(fields: Settings) -> LogMel:
     )
 
 
+def _clap(fields: Settings) -> DecibelMel:
+    for key in ("chunk_length_s", "nb_frequency_bins", "nb_max_samples"):  # these follow from others
+        fields.take(key)
+    fields.require("truncation", "rand_trunc")
+    fields.require("padding", "repeatpad")
+    return DecibelMel(
+        rate=fields.take("sampling_rate", 48000),
+        bins=fields.take("feature_size", 64),
+        fft=fields.take("fft_window_size", 1024),
+        hop=fields.take("hop_length", 480),
+        seconds=float(fields.take("max_length_s", 10)),
+        low=float(fields.take("frequency_min", 0)),
+        high=float(fields.take("frequency_max", 14000)),
+    )
+
+
 def _wav2vec2(fields: Settings) -> Waveform:
     fields.require("feature_size", 1)
     return Waveform(fields.take("sampling_rate", 16000), fields.take("do_normalize", True))
@@ -357,6 +414,7 @@ def _granite(fields: Settings) -> StackedMel:
 FRONTS = {
     "GraniteSpeechFeatureExtractor": _granite,
     "WhisperFeatureExtractor": _whisper,
+    "ClapFeatureExtractor": _clap,
     "Wav2Vec2FeatureExtractor": _wav2vec2,
     "ASTFeatureExtractor": _ast,
     "Speech2TextFeatureExtractor": _speech_to_text,
