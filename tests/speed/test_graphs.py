@@ -18,7 +18,7 @@ from beholder.generate.sampling import Sampling
 from beholder.generate.scheduler import Limits, Scheduler
 from beholder.model import Batch, Model, build
 from beholder.parts.language.state import State
-from beholder.speed.graphs import FixedSteps, Watch, why_not
+from beholder.speed.graphs import FixedSteps, Size, Watch, why_not
 from beholder.speed.slots import Slots, places_for, rows_for
 from tests.generate.test_scheduler import PHOTO, alone, finished, job, requests, spread, text
 from tests.pretend import Pretended, moved
@@ -304,6 +304,58 @@ def test_no_memory_for_a_step_is_one_requests_error(model: Model, monkeypatch: p
             pass
     fixed.release()
     assert scheduler.idle and scheduler.nbytes == 0
+
+
+class Played:
+    """What is recorded where there are no graphs."""
+
+    def __init__(self, size: Size) -> None:
+        self.size, self.times = size, 0
+
+    def replay(self) -> None:
+        self.times += 1
+        self.size.compute()
+
+
+def test_a_step_that_comes_again_is_recorded(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each size once, after it was computed twice, and played back from then on."""
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
+    monkeypatch.setattr(Size, "record", lambda self, _: setattr(self, "graph", Played(self)))
+    fixed, mine, theirs = FixedSteps(model, recorded=True), read(model), read(model)
+    for number in range(6):
+        assert fixed.settle(mine)
+        ids = [7, 8, 9 + number]
+        assert close(fixed.step(ids, mine), steps.advance(model, ids, theirs).float())
+    (size,) = fixed._sizes.values()
+    assert size.times == 2 and size.graph.times == 4 and fixed.failure is None
+    fixed.settle(mine.snapshot())
+    assert len(fixed._sizes) == 1
+
+
+def test_where_nothing_can_be_recorded_steps_are_computed(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Size, _: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nCUDA kernel errors might be")
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
+    monkeypatch.setattr(Size, "record", fail)
+    fixed, mine, theirs = FixedSteps(model, recorded=True), read(model), read(model)
+    with pytest.warns(UserWarning, match="not recorded as CUDA graphs: operation not permitted") as told:
+        for _ in range(5):
+            assert fixed.settle(mine)
+            assert close(fixed.step([7, 8, 9], mine), steps.advance(model, [7, 8, 9], theirs).float())
+    assert len(told) == 1 and fixed.failure == "operation not permitted when stream is capturing"
+
+    def full(self: Size, _: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Size, "record", full)
+    fixed = FixedSteps(model, recorded=True)
+    fixed.settle(mine)
+    with pytest.raises(torch.OutOfMemoryError):
+        for _ in range(3):
+            fixed.step([7, 8, 9], mine)
 
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

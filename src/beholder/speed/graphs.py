@@ -324,14 +324,17 @@ class Size:
     @torch.inference_mode()
     def record(self, pool: Any) -> None:
         """Make a CUDA graph of the step. Raises `RuntimeError` where something cannot be recorded."""
-        apart = torch.cuda.Stream()
-        apart.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(apart):  # what libraries set up at first use; the same token is written again
-            self.compute()
-        torch.cuda.current_stream().wait_stream(apart)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            self.compute()
+        with torch.cuda.device(self.model.device):
+            apart = torch.cuda.Stream()
+            apart.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(
+                apart
+            ):  # what libraries set up at first use; the same token is written again
+                self.compute()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=pool, stream=apart, capture_error_mode="thread_local"):
+                self.compute()
+            torch.cuda.current_stream().wait_stream(apart)
         self.graph = graph
 
     def compute(self) -> None:
