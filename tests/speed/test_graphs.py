@@ -275,9 +275,13 @@ def test_what_a_graph_cannot_hold_is_seen() -> None:
                 each()
         with Watch():
             assert (held[torch.tensor([1, 2])] * 2).masked_fill(keep[:2], 0.0).shape == (2,)
-    with torch.inference_mode(), Pretended():
-        with pytest.raises(BeholderError, match="moves a tensor from cpu"), Watch():
-            held.to("cuda")
+    with (
+        torch.inference_mode(),
+        Pretended(),
+        pytest.raises(BeholderError, match="moves a tensor from cpu"),
+        Watch(),
+    ):
+        held.to("cuda")
 
 
 def test_no_memory_for_a_step_is_one_requests_error(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
