@@ -19,15 +19,18 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from beholder.data import Conversation, Mixture, QuestionFile, open_data
 from beholder.data.order import Near, Order
+from beholder.data.readers.forms import record_of
 from beholder.data.readers.open import Records, kind_of
-from beholder.data.readers.rows import RowError
+from beholder.data.readers.rows import Place, RowError
 from beholder.data.readers.tables import ParquetRows
 from beholder.errors import BeholderError, UnknownName
-from beholder.prompts.messages import Picture, Text
+from beholder.prompts.messages import Picture, Text, pictures_of
 
 
 def picture(seed: int) -> bytes:
@@ -340,3 +343,42 @@ def test_parquet_is_shuffled_so_that_few_row_groups_are_open(folder: Path) -> No
         assert data[index].messages[1].parts[0].text.startswith(f"{index} ")
         assert sum(group.nbytes for group in table._open.values()) <= 500_000
     assert set(reads.values()) == {1} and len(reads) == 40
+
+
+def test_damaged_arrow_files_are_told_and_do_not_end_the_program(folder: Path) -> None:
+    path = next(saved(folder).glob("*.arrow"))
+    whole, refused = path.read_bytes(), 0
+    for place in range(0, len(whole), 17):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x7F]) + whole[place + 1 :])
+        try:
+            data = open_data(folder / "saved")
+            for index in range(len(data)):
+                data.record(index)
+        except BeholderError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 10
+
+
+TOLD = st.recursive(
+    st.none() | st.integers() | st.text(max_size=5) | st.sampled_from(["<image>", "human", "user", "a.png"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["from", "value", "role", "content", "type", "image", "url"]), inner, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
+NAMES = ("conversations", "messages", "question", "answer", "image", "images", "text", "system", "id")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from(NAMES), TOLD, max_size=4))
+def test_any_row_is_read_or_refused(row: dict[str, Any]) -> None:
+    try:
+        record = record_of(row, Place("a.json", 1), Path())
+    except RowError as error:
+        assert str(error).startswith("a.json row 1") and "; " in str(error)
+    else:
+        assert len(record.sources) == len(record.fields) == len(pictures_of(record.messages))

@@ -101,7 +101,7 @@ def _turns(row: Mapping[str, Any], name: str, place: Place) -> Iterator[Draft]:
             place, name, "no answer", "has no turns", "write a question and an answer, or leave the row out"
         )
     if isinstance(row.get("system"), str) and row["system"]:
-        yield "system", "system", [Text(row["system"])]
+        yield "system", "system", [_text(row, "system", place)]
     for number, turn in enumerate(turns):
         field = f"{name}[{number}]"
         if not isinstance(turn, Mapping):
@@ -118,7 +118,7 @@ def _turns(row: Mapping[str, Any], name: str, place: Place) -> Iterator[Draft]:
                     f"has no {part!r}",
                     "write from and value, or role and content",
                 )
-        if turn[who] not in ROLES:
+        if not isinstance(turn[who], str) or turn[who] not in ROLES:
             known = ", ".join(ROLES)
             raise RowError(
                 place, f"{field}.{who}", "unknown role", f"{turn[who]!r} is no role", f"use one of {known}"

@@ -147,4 +147,11 @@ def named(reader: Callable[[], Any], what: str) -> Any:
     except MediaError:
         raise
     except OSError as error:
-        raise BeholderError(f"{what}: cannot be read ({error.strerror or error}); check the file") from None
+        raise BeholderError(
+            f"{what}: cannot be read ({error.strerror or first_line(error)}); check the file"
+        ) from None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what another library says."""
+    return (str(error).split("\n")[0] or type(error).__name__)[:120]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from beholder.data.order import Near
-from beholder.data.readers.rows import Place, RowError, named
+from beholder.data.readers.rows import Place, RowError, first_line, named
 from beholder.errors import BeholderError
 
 HELD = 1 << 28  # bytes of row groups, at least one
@@ -43,7 +43,9 @@ class ParquetRows:
             try:
                 file = named(partial(parquet.ParquetFile, path, memory_map=True), str(path))
             except pyarrow("pyarrow").ArrowException as error:
-                raise BeholderError(f"{path}: is no parquet file ({_line(error)}); fetch it again") from None
+                raise BeholderError(
+                    f"{path}: is no parquet file ({first_line(error)}); fetch it again"
+                ) from None
             self._files.append(file)
             for group in range(file.num_row_groups):
                 self._groups.append((number, group))
@@ -78,8 +80,7 @@ class ParquetRows:
 
     def row(self, index: int) -> Mapping[str, Any]:
         group, inside = self._at(index)
-        row: Mapping[str, Any] = self._table(group).slice(inside, 1).to_pylist()[0]
-        return row
+        return _row(self._table(group), inside, self.place, index)
 
     def _table(self, group: int) -> Any:
         with self._lock:
@@ -89,7 +90,7 @@ class ParquetRows:
                     table = self._files[file].read_row_group(number)
                 except (OSError, pyarrow("pyarrow").ArrowException) as error:
                     raise BeholderError(
-                        f"{self.paths[file]}: row group {number + 1} cannot be read ({_line(error)}); fetch it again"
+                        f"{self.paths[file]}: row group {number + 1} cannot be read ({first_line(error)}); fetch it again"
                     ) from None
                 while self._open and sum(t.nbytes for t in self._open.values()) + table.nbytes > self.held:
                     self._open.popitem(last=False)
@@ -134,8 +135,26 @@ class ArrowRows:
 
     def row(self, index: int) -> Mapping[str, Any]:
         number, inside = self._at(index)
-        row: Mapping[str, Any] = self._batches[number].slice(inside, 1).to_pylist()[0]
-        return row
+        return _row(self._batches[number], inside, self.place, index)
+
+
+def _row(table: Any, inside: int, place: Callable[[int], Place], index: int) -> Mapping[str, Any]:
+    """Row `inside` of a table or batch, which is row `index` of all. It is validated first: reading a damaged one could take
+    the program down. Raises `RowError`.
+    """
+    one = table.slice(inside, 1)
+    try:
+        one.validate(full=True)
+        row: Mapping[str, Any] = one.to_pylist()[0]
+    except UnicodeDecodeError:
+        raise RowError(
+            place(index), "", "not UTF-8", "holds text that is not UTF-8", "write it as UTF-8"
+        ) from None
+    except (ValueError, OverflowError, pyarrow("pyarrow").ArrowException) as error:
+        raise RowError(
+            place(index), "", "damaged", f"cannot be read ({first_line(error)})", "fetch the file again"
+        ) from None
+    return row
 
 
 def _batches(path: Path) -> list[Any]:
@@ -149,7 +168,7 @@ def _batches(path: Path) -> list[Any]:
             mapped.seek(0)
             return list(ipc.open_stream(mapped))
     except (OSError, arrow.ArrowException) as error:
-        raise BeholderError(f"{path}: is no Arrow file ({_line(error)}); fetch it again") from None
+        raise BeholderError(f"{path}: is no Arrow file ({first_line(error)}); fetch it again") from None
 
 
 def saved_files(folder: Path) -> list[Path]:
@@ -209,8 +228,3 @@ class IndexableRows:
                 "give fields by name",
             )
         return row
-
-
-def _line(error: BaseException) -> str:
-    """The first line of what another library says."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
