@@ -17,6 +17,7 @@ from beholder.generate.runtime import Runtime
 from beholder.generate.sampling import Sampling
 from beholder.generate.scheduler import Limits, Scheduler
 from beholder.model import Batch, Model, build
+from beholder.parts.blocks.rotary_scaling import DynamicScaling, LongRope, RotaryScaling, SteppedScaling
 from beholder.parts.language.state import State
 from beholder.speed.graphs import FixedSteps, Size, Watch, why_not
 from beholder.speed.slots import Slots, places_for, rows_for
@@ -149,6 +150,25 @@ def test_states_grow_into_more_places(model: Model) -> None:
         seen.add(mine.room[1])
         assert close(fixed.step([9 + number], mine), steps.advance(model, [9 + number], theirs).float())
     assert seen == {128, 192}
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        DynamicScaling(2.0, 8),
+        SteppedScaling(8),
+        LongRope((1.0, 1.1, 1.2, 1.3), (2.0, 3.0, 4.0, 5.0), 12, 1.19),
+    ],
+    ids=lambda scaling: type(scaling).__name__,
+)
+def test_frequencies_follow_each_rows_length(scaling: RotaryScaling) -> None:
+    """Rows pass the lengths at which they change one after the other."""
+    model = spread(build(TEXT.but(**{"language.attention.rotary.scaling": scaling}), seed=1))
+    fixed, mine, theirs = FixedSteps.of(model), read(model), read(model)
+    for number in range(12):
+        ids = [7, 8 + number, 9]
+        assert fixed.settle(mine)
+        assert close(fixed.step(ids, mine), steps.advance(model, ids, theirs).float())
 
 
 def test_slots_are_used_again_and_given_back(model: Model) -> None:

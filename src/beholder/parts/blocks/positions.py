@@ -59,9 +59,11 @@ class Rotary(Config):
         return int(head_dim * self.share + 1e-6)  # a share of 30 / 44 of 44 channels is a little under 30
 
     def frequencies(
-        self, head_dim: int, device: torch.device | None = None, *, length: int | None = None
+        self, head_dim: int, device: torch.device | None = None, *, length: int | Tensor | None = None
     ) -> Tensor:
-        """(turned / 2,) radians per position, float32. length: of the text so far, for scalings that look at it."""
+        """(turned / 2,) radians per position, float32. length: of the text so far, for scalings that look at it, or of
+        each row's (B, 1); then (B, turned / 2).
+        """
         width = self.turned(head_dim)
         if self.scaling is not None:
             return self.scaling.frequencies(self.theta, width, length, device)
@@ -92,9 +94,7 @@ class Rotary(Config):
     def _by_row(self, positions: Tensor, head_dim: int) -> Tensor:
         """(B, 1, F): each row's frequencies, for a text as long as its last position says."""
         last_B = positions.reshape(-1, *positions.shape[-2:]).amax((0, 2))
-        lengths = [position + 1 for position in last_B.tolist()]
-        known = {n: self.frequencies(head_dim, positions.device, length=n) for n in set(lengths)}
-        return torch.stack([known[n] for n in lengths])[:, None]
+        return self.frequencies(head_dim, positions.device, length=last_B[:, None] + 1)[:, None]
 
     def _by_axis(self, angles_ABTF: Tensor, sections: tuple[int, ...]) -> Tensor:
         """The angles whose frequencies (or channels) belong to each axis, (B, T, F)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from beholder.config import Config
 from beholder.errors import BeholderError
 
 Device = torch.device | None
+Length = int | Tensor | None  # of a text, or of each row's (B, 1)
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,10 @@ class RotaryScaling(Config):
         """What cosines and sines are multiplied by."""
         return 1.0
 
-    def frequencies(self, theta: float, width: int, length: int | None, device: Device) -> Tensor:
-        """(width / 2,) radians per position, float32, for a text of `length` tokens."""
+    def frequencies(self, theta: float, width: int, length: Length, device: Device) -> Tensor:
+        """(width / 2,) radians per position, float32, for a text of `length` tokens; (B, width / 2) for rows of `length`
+        (B, 1), which nobody asks for.
+        """
         raise NotImplementedError
 
 
@@ -47,7 +51,7 @@ class Llama3Scaling(RotaryScaling):
     high_freq_factor: float
     original_length: int
 
-    def frequencies(self, theta: float, width: int, length: int | None, device: Device) -> Tensor:
+    def frequencies(self, theta: float, width: int, length: Length, device: Device) -> Tensor:
         frequencies_F = 1.0 / theta_powers(theta, width, device)
         wavelengths_F = 2 * math.pi / frequencies_F
         blend_F = (self.original_length / wavelengths_F - self.low_freq_factor) / (
@@ -63,7 +67,7 @@ class LinearScaling(RotaryScaling):
 
     factor: float
 
-    def frequencies(self, theta: float, width: int, length: int | None, device: Device) -> Tensor:
+    def frequencies(self, theta: float, width: int, length: Length, device: Device) -> Tensor:
         return 1.0 / theta_powers(theta, width, device) / self.factor
 
 
@@ -75,7 +79,7 @@ class NtkScaling(RotaryScaling):
 
     factor: float
 
-    def frequencies(self, theta: float, width: int, length: int | None, device: Device) -> Tensor:
+    def frequencies(self, theta: float, width: int, length: Length, device: Device) -> Tensor:
         return 1.0 / theta_powers(theta * self.factor ** (width / (width - 2)), width, device)
 
 
@@ -90,7 +94,11 @@ class DynamicScaling(RotaryScaling):
     def by_length(self) -> bool:
         return True
 
-    def frequencies(self, theta: float, width: int, length: int | None, device: Device) -> Tensor:
+    def frequencies(self, theta: float, width: int, length: Length, device: Device) -> Tensor:
+        if isinstance(length, Tensor):
+            longer_B1 = length.double().clamp(min=self.original_length)
+            growth_B1 = self.factor * longer_B1 / self.original_length - (self.factor - 1)
+            return 1.0 / theta_powers(_grown(theta, growth_B1, width), width, device)
         length = max(length or 0, self.original_length)
         growth = self.factor * length / self.original_length - (self.factor - 1)
         return NtkScaling(growth).frequencies(theta, width, None, device)
@@ -108,7 +116,12 @@ class SteppedScaling(RotaryScaling):
     def by_length(self) -> bool:
         return True
 
-    def frequencies(self, theta: float, width: int, length: int | None, device: Device) -> Tensor:
+    def frequencies(self, theta: float, width: int, length: Length, device: Device) -> Tensor:
+        if isinstance(length, Tensor):
+            share_B1, power_B1 = torch.frexp(length.double().clamp(min=1) / self.original_length)
+            octaves_B1 = power_B1 + 1 - (share_B1 == 0.5).int()  # ceil(log2) + 1, exactly
+            growth_B1 = (2.0 ** octaves_B1.double() - 1).clamp(min=1)
+            return 1.0 / theta_powers(_grown(theta, growth_B1, width), width, device)
         octaves = math.ceil(math.log2(max(length or 1, 1) / self.original_length) + 1)
         return NtkScaling(max(2**octaves - 1, 1)).frequencies(theta, width, None, device)
 
@@ -137,7 +150,7 @@ class Yarn(RotaryScaling):
             return yarn_magnitude(self.factor, self.mscale) / yarn_magnitude(self.factor, self.mscale_all_dim)
         return yarn_magnitude(self.factor)
 
-    def frequencies(self, theta: float, width: int, length: int | None, device: Device) -> Tensor:
+    def frequencies(self, theta: float, width: int, length: Length, device: Device) -> Tensor:
         def place(turns: float) -> float:
             """The (fractional) frequency that makes so many turns in the original length."""
             return width * math.log(self.original_length / (turns * 2 * math.pi)) / (2 * math.log(theta))
@@ -182,13 +195,32 @@ class LongRope(RotaryScaling):
         """For heads of 8 channels."""
         return self.but(short_factors=self.short_factors[:4], long_factors=self.long_factors[:4])
 
-    def frequencies(self, theta: float, width: int, length: int | None, device: Device) -> Tensor:
-        factors = self.long_factors if (length or 0) > self.original_length else self.short_factors
-        return 1.0 / (torch.tensor(factors, device=device) * theta_powers(theta, width, device))
+    def frequencies(self, theta: float, width: int, length: Length, device: Device) -> Tensor:
+        if isinstance(length, Tensor):
+            long_F, short_F = (
+                _numbers(factors, length.device) for factors in (self.long_factors, self.short_factors)
+            )
+            factors_F = torch.where(length > self.original_length, long_F, short_F)
+        else:
+            chosen = self.long_factors if (length or 0) > self.original_length else self.short_factors
+            factors_F = torch.tensor(chosen, device=device)
+        return 1.0 / (factors_F * theta_powers(theta, width, device))
 
 
-def theta_powers(theta: float, width: int, device: Device) -> Tensor:
-    """theta^(2i / width) for i < width / 2, float32."""
+@lru_cache(maxsize=16)
+def _numbers(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """A device's own copy."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device)
+
+
+def _grown(theta: float, growth_B1: Tensor, width: int) -> Tensor:
+    """Each row's base, `NtkScaling`'s for its growth."""
+    return (theta * growth_B1 ** (width / (width - 2))).float()
+
+
+def theta_powers(theta: float | Tensor, width: int, device: Device) -> Tensor:
+    """theta^(2i / width) for i < width / 2, float32; a row of them for each theta (B, 1)."""
     return theta ** (torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)
 
 
@@ -207,7 +239,7 @@ class Proportional(RotaryScaling):
                 f"a share of {self.share} of the pairs cannot turn; give one above 0 and up to 1"
             )
 
-    def frequencies(self, theta: float, width: int, length: int | None, device: Device) -> Tensor:
+    def frequencies(self, theta: float, width: int, length: Length, device: Device) -> Tensor:
         frequencies_F = 1.0 / theta_powers(theta, width, device) / self.factor
         frequencies_F[int(self.share * width // 2) :] = 0.0
         return frequencies_F
