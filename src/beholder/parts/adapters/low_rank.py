@@ -75,8 +75,8 @@ class LowRankLinear(AdaptedLinear):
             return y + change
         factors_O = (self.lora_m / self.lengths()).to(x.dtype)
         bias = self.offset()
-        plain = y if bias is None else y - bias.to(y.dtype)
-        return y + (factors_O - 1) * plain + factors_O * change
+        total = change + (y if bias is None else y - bias.to(y.dtype))
+        return y + change + (factors_O - 1) * total
 
     @torch.no_grad()
     def lengths(self) -> Tensor:
