@@ -8,17 +8,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from beholder.cards import card_names
+from beholder.cards.schema import Card
 from beholder.generate.loop import answers, generate
+from beholder.generate.runtime import Runtime
 from beholder.generate.sampling import Sampling
-from beholder.model import Batch, Model
-from tests.generate.test_scheduler import PHOTO, Numbers
+from beholder.generate.scheduler import Scheduler
+from beholder.model import Batch, Model, build
+from beholder.pipeline import Pipeline
+from beholder.prompts.messages import Picture, user
+from beholder.speed.gpu import runtime_of
+from beholder.speed.graphs import FixedSteps
+from tests.generate.test_scheduler import PHOTO, Numbers, job, spread
 from tests.pretend import Claimed, Pretended, back, moved, on_device
 from tests.test_cards import Tiny
+from tests.toys import DUAL, SEES, TEXT, TILES, byte_tokenizer
 
 CHANCE = Sampling(max_tokens=2, seed=3, temperature=0.7, repetition_penalty=1.2, logprobs=2)
 
@@ -27,6 +36,14 @@ def there(batch: Batch) -> Batch:
     """A batch as a pipeline makes it for a GPU."""
     tables = {name: on_device(getattr(batch, name)) for name in ("ids_BT", "target_BT", "words")}
     return replace(batch, **tables)  # views wait on the processor
+
+
+def unrecorded(model: Model) -> Runtime:
+    """What a model on a GPU is computed by, but for the graphs, which cannot be pretended."""
+    runtime = runtime_of(model)
+    assert isinstance(runtime.memory, FixedSteps)
+    runtime.memory.recorded = False
+    return runtime
 
 
 def said(model: Model, batch: Batch) -> list[Any]:
@@ -64,6 +81,51 @@ def test_no_card_mixes_devices(name: str) -> None:
             for want, got in zip(numbers(value), numbers(found.heads[head]), strict=True):
                 assert isinstance(got, Claimed)
                 assert torch.allclose(want, back(got), atol=1e-4, equal_nan=True), head
+
+
+@pytest.mark.parametrize("system", [SEES, TILES, TEXT], ids=lambda system: system.name)
+def test_pipelines_answer_there(system: Card) -> None:
+    """Pictures, several conversations and seeds, by what a model on a GPU is given; the answers are the processor's."""
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    shown = () if system is TEXT else (Picture(pixels),)
+    conversations = [[user(*shown, "What?")], [user("Who is there?")], [user(*shown, *shown, "And now?")]]
+    options = {"max_tokens": 6, "temperature": 0.8, "seed": 5}
+    wanted = Pipeline(spread(build(system)), byte_tokenizer()).answer(conversations, **options)
+    model = spread(build(system))
+    with torch.inference_mode(), Pretended():
+        moved(model)
+        runtime = unrecorded(model)
+        pipeline = Pipeline(model, byte_tokenizer(), runtime=runtime.remembering())
+        for _ in range(2):  # the second time from what was kept
+            assert pipeline.answer(conversations, **options) == wanted
+        assert "".join(pipeline.stream(conversations[0], **options)) == wanted[0]
+
+
+def test_a_dual_encoder_compares_there() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    given = {"images": [pixels, pixels[::-1]], "texts": ["a fox", "the sea and a ship"]}
+    wanted = Pipeline(build(DUAL), byte_tokenizer()).embed(**given)
+    model = build(DUAL)
+    with torch.inference_mode(), Pretended():
+        pipeline = Pipeline(moved(model), byte_tokenizer())
+        assert np.allclose(pipeline.embed(**given).scores, wanted.scores, atol=1e-5)
+        assert np.isfinite(pipeline.classify([pixels], ["a fox", "a ship"]).probabilities).all()
+
+
+def test_a_token_of_all_answers_asks_the_device_once() -> None:
+    model = build(TEXT)
+    with torch.inference_mode(), Pretended() as gpu:
+        moved(model)
+        scheduler = Scheduler(model, runtime=unrecorded(model))
+        for count in (3, 5, 4):
+            batch = Batch(torch.arange(6, 6 + count, device="cuda")[None])
+            scheduler.submit(job(model, batch, Sampling(max_tokens=8)))
+        scheduler.step()
+        for _ in range(4):
+            gpu.waits.clear()
+            gpu.moves.clear()
+            scheduler.step()
+            assert dict(gpu.waits) == {"tolist": 1} and sum(gpu.moves.values()) <= 2
 
 
 def test_the_pretended_device_refuses_what_a_real_one_would() -> None:

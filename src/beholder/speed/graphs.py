@@ -251,8 +251,8 @@ class FixedSteps:
             size.graph.replay()
             return
         if self.recorded and self.failure is None and size.times >= UNRECORDED:
-            self._pool = self._pool or torch.cuda.graph_pool_handle()
             try:
+                self._pool = self._pool or torch.cuda.graph_pool_handle()
                 size.record(self._pool)
             except torch.OutOfMemoryError:
                 raise
