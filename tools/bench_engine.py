@@ -1,11 +1,14 @@
 """Measures the engine on `mini`: a second turn about a picture, many requests at a time, and memory over many requests.
 
-    python tools/bench_engine.py turn | crowd | pictures | soak [--precision bf16] [--requests 16] [--new 128] [--rounds 5]
+    python tools/bench_engine.py turn | crowd | pictures | soak | memory
+        [--precision bf16] [--requests 16] [--new 128] [--rounds 5]
 
 turn: seconds to the first token, of a first question about a new picture and of a second one about the same.
 crowd: requests about words and about pictures seen before, all at once and one after another, taking turns.
 pictures: requests about new pictures at once, beside the least that encoder, prompts and steps take by themselves.
 soak: memory of the process over many short requests.
+memory: of the process while the model is loaded and in a crowd, over that of the same work with a tiny model, beside the
+    bytes of the weights.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import numpy as np
 import torch
 
 import beholder
+from beholder.bench.roofline import held_bytes
 from beholder.engine import Engine, EngineSettings
 from beholder.generate import steps
 from beholder.generate.features import encode_requests
@@ -29,8 +33,10 @@ from beholder.generate.scheduler import Limits
 from beholder.parts.language.state import State
 from beholder.pipeline import Pipeline
 from beholder.prompts.messages import Message, Picture, user
+from beholder.prompts.tokenizer import Tokenizer
 from beholder.speed.compiled import pack_with_steps
 from beholder.speed.packed import check_precision
+from beholder.weights.pull import pull
 
 MIB = 2**20
 TOPICS = ("a fox", "the sea", "an old clock", "two friends", "a train", "the moon", "bread", "a garden")
@@ -180,6 +186,48 @@ def soak(pipeline: Pipeline, options: argparse.Namespace) -> None:
     print(f"grown by {(held[-1] - held[1]) / MIB:.1f} MiB from the second tenth to the last")
 
 
+def memory(options: argparse.Namespace) -> None:
+    crowded(tiny(options), options)
+    without = resident()
+    pipeline = beholder.load(options.model, precision=options.precision)
+    loaded, peak = resident(), most_resident()
+    caches = crowded(pipeline, options)
+    own = held_bytes(pipeline)
+    print(
+        f"{options.precision}: weights {own / MIB:.0f} MiB, caches {caches / MIB:.0f}, without {without / MIB:.0f}"
+    )
+    for name, value in (
+        ("loaded", loaded - without),
+        ("at most while loading", peak - without),
+        ("at most in a crowd, without caches", most_resident() - without - caches),
+    ):
+        print(f"{name:36} {value / MIB:6.0f} MiB, {value / own:.2f} times the weights")
+
+
+def crowded(pipeline: Pipeline, options: argparse.Namespace) -> int:
+    """Requests about words and about pictures, all at once; gives the bytes that caches may take."""
+    settings = EngineSettings(Limits(options.requests, budget=64 * MIB), 32 * MIB, 32 * MIB)
+    with Engine(pipeline, settings) as engine:
+        engine.answer([words(number) for number in range(options.requests)], **long(options))
+        engine.answer([about(number, number) for number in range(options.requests)], **long(options))
+    return 64 * MIB + 2 * 32 * MIB
+
+
+def tiny(options: argparse.Namespace) -> Pipeline:
+    """The system with small parts, all its words, and random weights."""
+    small = beholder.card(options.model)
+    small = small.tiny().but(**{"language.vocab_size": small.main.vocab_size})
+    model = beholder.build(small, seed=0)
+    _, compiled = pack_with_steps(model, check_precision(options.precision or "bf16"))
+    runtime = Runtime() if isinstance(compiled, str) else Runtime(advance=compiled)
+    return Pipeline(model, Tokenizer.from_folder(pull(options.model)), runtime=runtime)
+
+
+def most_resident() -> int:
+    """`resident` at its most, ever."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def resident() -> int:
     """Bytes of the process in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
@@ -199,7 +247,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["turn", "crowd", "pictures", "soak"])
+    parser.add_argument("what", choices=["turn", "crowd", "pictures", "soak", "memory"])
     parser.add_argument("--model", default="mini")
     parser.add_argument("--random", action="store_true", help="random weights, and the words of `mini`")
     parser.add_argument("--precision", help="as published where not given")
@@ -207,6 +255,9 @@ def main() -> None:
     parser.add_argument("--new", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    if options.what == "memory":
+        memory(options)
+        return
     pipeline = (
         random_weights(options)
         if options.random

@@ -24,7 +24,7 @@ UNITS = {
 BYTE_ZERO = 128  # what stands for a weight of 0 in int8
 HALVES = PANEL * GROUP // 2  # bytes of a group of int4 in a panel, and of its scales
 SCALES = 2 * PANEL
-ROWS_AT_ONCE = 128 * PANEL
+ROWS_AT_ONCE = 32 * PANEL
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from beholder.parts.blocks.norms import RmsNorm
 from beholder.parts.blocks.transformer import TransformerLayer
 from beholder.parts.language.decoder import DecoderModel
 from beholder.speed.linears import slices
+from beholder.speed.memory import Files, trim
 
 LINE = 64  # bytes; where each matrix begins
 
@@ -39,6 +40,7 @@ class Weights:
         self.layers = (library.Layer * len(language.blocks))()
         self.taken: dict[tuple[str, ...], NativeLinear] = {}
         self._kept: list[Tensor] = []
+        self._files = Files()
         self._settle()
         self._make_room(formats)
 
@@ -51,6 +53,7 @@ class Weights:
             assert isinstance(block, TransformerLayer)
             weights._attention(layer, block, formats.language, f"blocks.{number}.attn")
             weights._mlp(layer, block, formats.language, f"blocks.{number}.mlp")
+            trim()
         weights._head(formats.of_head)
         return weights
 
@@ -107,6 +110,7 @@ class Weights:
             layer.q_norm, layer.k_norm = self._norm(attn.q_norm, width), self._norm(attn.k_norm, width)
         if self.shared:
             attn.fused = self._take(where, ("q", "k", "v"), joined, bias_N)
+            self._forget(*linears, attn.out)
             q, k, v = slices(attn.fused, [each.out_features for each in linears])
             _put(attn, q=q, k=k, v=v, out=self._take(where, ("out",), out, attn.out.bias))
 
@@ -121,6 +125,7 @@ class Weights:
         if self.shared:
             both = self._take(where, ("gate", "up"), joined, torch.cat(biases), half)
             mlp.fused = NativeGated(both, mlp.active, self.decoder.activation)
+            self._forget(mlp.gate, mlp.up, mlp.down)
             gate, up = slices(both, (half, half))
             _put(mlp, gate=gate, up=up, down=self._take(where, ("down",), down, mlp.down.bias))
 
@@ -133,6 +138,8 @@ class Weights:
         self.decoder.head, head = self._matrix(weight_NK, scaled_N, form)
         self.decoder.norm = self._norm(language.norm, config.dim, config.logit_scale)
         if self.shared:
+            if own is not None:
+                self._forget(own)
             _put(language, head=self._take("", ("head",), head, bias_N))
 
     def _norm(self, norm: nn.Module | None, count: int, factor: float = 1.0) -> int:
@@ -162,6 +169,10 @@ class Weights:
         linear = NativeLinear(packed, bias_N, self.kernel, hidden=hidden)
         self.taken[tuple(f"{where}.{name}".lstrip(".") for name in names)] = linear
         return linear
+
+    def _forget(self, *linears: nn.Linear) -> None:
+        for linear in linears:
+            self._files.forget(linear.weight)
 
     def _keep(self, tensor: Tensor) -> int:
         self._kept.append(tensor.contiguous())

@@ -34,6 +34,7 @@ from beholder.speed.linears import (
     packed_linear,
     slices,
 )
+from beholder.speed.memory import Files, trim
 from beholder.speed.norms import PackedRmsNorm, packs
 from beholder.speed.precision import Precision
 
@@ -95,6 +96,7 @@ def pack(
     for part, module in _parts(model):
         _cast(module, chosen.dtype(part))
     _join_parts(model, chosen)
+    trim()
     return Packed(chosen, tuple(packer.maps), packer.left, before, num_bytes(model))
 
 
@@ -118,6 +120,7 @@ class _Packer:
         self.maps: list[Map] = []
         self.left: dict[str, str] = {}
         self.made: dict[tuple[int, ...], PackedLinear] = {}
+        self.files = Files()
 
     def run(self) -> None:
         """One map after the other, so that each is let go when it is packed."""
@@ -183,6 +186,8 @@ class _Packer:
         if weight_NK.numel() < self.smallest:
             return None
         joined = self._packed(names, weight_NK, _joined_bias(linears))
+        for linear in linears:
+            self.files.forget(linear.weight)
         parts = slices(joined, [linear.out_features for linear in linears])
         for child, part in zip(children, parts, strict=True):
             setattr(module, child, part)
@@ -197,11 +202,13 @@ class _Packer:
         key = (id(linear.weight), id(linear.bias))
         if key not in self.made:
             self.made[key] = self._packed((name,), linear.weight, linear.bias)
+            self.files.forget(linear.weight)
         parent, _, child = name.rpartition(".")
         setattr(self.model.get_submodule(parent), child, self.made[key])
 
     def _packed(self, names: tuple[str, ...], weight_NK: Tensor, bias_N: Tensor | None) -> PackedLinear:
         packed = packed_linear(weight_NK, bias_N, self.precision.of(_part_of(names[0])))
+        trim()
         self.maps.append(Map(names, (packed.out_features, packed.in_features), packed.kind))
         return packed
 
