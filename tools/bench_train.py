@@ -261,7 +261,7 @@ def waiting(folder: Path, steps: int, threads: int) -> dict[str, float]:
     """The share of the real loop's time that waits for data, and its seconds a step."""
     chat = ChatFormat("bench", user=ChatTurn("", ""), assistant=ChatTurn("", "</s>"))
     model = opened(folder / "model")
-    model.card = model.card.but(prompt=chat, **{"fusion.0.token_id": PICTURE})
+    model.card = model.card.but(prompt=chat)
     stage = Stage(
         "all", (Trains("*", lr=1e-4),), steps=steps, batch=SAMPLES // threads, accumulate=threads, warmup=0
     )
