@@ -235,6 +235,8 @@ def test_errors_of_adapters() -> None:
         BeholderError, match="has a lora adapter; merge it before you put a ia3 adapter there"
     ):
         put_on(model, chosen("ia3", 0, LAYERS))
+    with pytest.raises(BeholderError, match="rank 4 beside a Lora; set the adapter's own"):
+        Trains(LAYERS, rank=4, adapter=Lora())
     with pytest.raises(BeholderError, match="dropout 1"):
         Lora(dropout=1.0)
     with pytest.raises(BeholderError, match="5 active"):

@@ -118,6 +118,10 @@ class Trains(Config):
             raise BeholderError(
                 f"rule {self.pattern!r}: layer_decay {self.layer_decay}; it must be above 0 and at most 1"
             )
+        if isinstance(self.adapter, Adapter) and self.rank:
+            raise BeholderError(
+                f"rule {self.pattern!r}: rank {self.rank} beside a {type(self.adapter).__name__}; set the adapter's own"
+            )
 
     def matches(self, name: str) -> bool:
         """Whether the rule speaks of the parameter called `name`."""

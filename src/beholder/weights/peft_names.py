@@ -72,11 +72,14 @@ def published_maps(layer: str, bindings: Sequence[Binding], shapes: Mapping[str,
 
 
 def own_map(module: str, bindings: Sequence[Binding], shapes: Mapping[str, Shape]) -> Map | None:
-    """The map of a published module; None where no layer of the model is called so."""
+    """The map of a published module; None where no linear layer of the model is called so."""
     claim = claim_on_published(f"{module}.weight", bindings)
     if claim is None or any(name not in shapes for name in claim.own):
         return None
-    return _map(claim, shapes)
+    try:
+        return _map(claim, shapes)
+    except WeightsError:
+        return None
 
 
 def _map(claim: Claim, shapes: Mapping[str, Shape]) -> Map:
