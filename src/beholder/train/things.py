@@ -38,6 +38,7 @@ PLACES = ("left", "center", "right", "top", "center", "bottom")
 SHARPNESS = 20.0  # score of a cell that is exactly a name
 SURE = 16.0  # score of an answer that is known
 BOX_NOISE = 0.012  # of edges, as shares of the picture's sides
+TEXT_EVERY = 3  # batches, of which one brings a row of plain text
 JITTER = 0.03  # of boxes in which letters are looked for, as shares of their sides
 
 
@@ -315,25 +316,29 @@ def known(connector: NamedThingsConnector, wanted: Targets, seed: int) -> tuple[
 
 
 class Told:
-    """`next_token` of the questions, and of a row of plain text how far the model's next words are from those of the language
-    model that it was made of (distillation, 1503.02531). An objective. true: pictures are told of as they are, not as they are
-    seen, so that the language model can learn to read before there is anything to see. file: ids (R, T), and of every place
-    but the last the likeliest next tokens and their log-probabilities (R, T - 1, X).
+    """`next_token` of the questions, and behind one batch in three how far the model's next words in a row of plain text are
+    from those of the language model that it was made of (distillation, 1503.02531). An objective. true: share of batches whose
+    pictures are told of as they are, not as they are seen, so that the language model can learn to read before there is
+    anything to see. file: ids (R, T), and of every place but the last the likeliest next tokens and their log-probabilities
+    (R, T - 1, X).
     """
 
-    def __init__(self, file: Path | None, share: float = 1.0, *, true: bool = False) -> None:
+    def __init__(self, file: Path | None, share: float = 1.0, *, true: float = 0.0) -> None:
         texts = {} if file is None else {name: each.load() for name, each in open_weights(file).items()}
         self.texts, self.share, self.true = texts, share, true
 
     def __call__(self, model: Model, item: ShownBatch) -> Tensor:
-        loss = next_token_of_truth(model, item) if self.true else next_token(model, item.item)
-        return loss + self.share * self.drift(model, item) if self.texts else loss
-
-    def drift(self, model: Model, item: ShownBatch) -> Tensor:
-        """Mean KL divergence over a row's places; the batch decides which row it is."""
         ids_BT = item.item.batch.ids_BT
         assert ids_BT is not None
-        number = int(ids_BT.sum()) % len(self.texts["ids"])
+        number = int(ids_BT.sum())
+        told_truth = number % 100 < 100 * self.true
+        loss = next_token_of_truth(model, item) if told_truth else next_token(model, item.item)
+        if not self.texts or number % TEXT_EVERY:
+            return loss
+        return loss + self.share * self.drift(model, number // TEXT_EVERY % len(self.texts["ids"]))
+
+    def drift(self, model: Model, number: int) -> Tensor:
+        """Mean KL divergence over a row's places."""
         ids_1T = self.texts["ids"][number : number + 1].long()
         likely_TX, logs_TX = self.texts["likely"][number].long(), self.texts["logs"][number].float()
         hidden_TD = model.read(Batch(ids_BT=ids_1T), {}).hidden_BTD[0, :-1]
