@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol, Self
 
 import torch
@@ -55,11 +56,7 @@ class SelfKeyValues:
             self.keys[:, :, start : start + width] = keys_BHTK
             self.values[:, :, start : start + width] = values_BHTK
         else:
-            device = keys_BHTK.device
-            rows_B1 = torch.arange(len(lengths), device=device)[:, None]
-            columns_BT = torch.tensor(list(lengths), device=device)[:, None] + torch.arange(
-                width, device=device
-            )
+            rows_B1, columns_BT = _places(tuple(lengths), width, keys_BHTK.device)
             self.keys[rows_B1, :, columns_BT] = keys_BHTK.transpose(1, 2)
             self.values[rows_B1, :, columns_BT] = values_BHTK.transpose(1, 2)
         return self.keys[:, :, :end], self.values[:, :, :end]
@@ -210,6 +207,16 @@ class Tensors:
     @property
     def nbytes(self) -> int:
         return sum(value.numel() * value.element_size() for value in self.values.values())
+
+
+@lru_cache(maxsize=4)
+def _places(lengths: tuple[int, ...], width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows (B, 1) and columns (B, T) of `width` tokens behind each row's length; the layers of a step share them, so that a
+    GPU is told once.
+    """
+    with torch.inference_mode(False):
+        rows_B1 = torch.arange(len(lengths), device=device)[:, None]
+        return rows_B1, torch.tensor(lengths, device=device)[:, None] + torch.arange(width, device=device)
 
 
 def grown(capacity: int) -> int:
