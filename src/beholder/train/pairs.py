@@ -5,11 +5,13 @@ or pictures alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
+import numpy as np
 import torch
 
 from beholder.cards.schema import Card
-from beholder.data.samples import Sample
+from beholder.data.samples import Item, Sample, turns_of
 from beholder.errors import BeholderError
 from beholder.media.pixels import load_views
 from beholder.media.plan import PicturePlan
@@ -27,10 +29,13 @@ class PairCollator:
     first turn, and where the card writes, all its tokens but the first are the answer. A card without words gets pictures
     alone. Raises `BeholderError` for another card, and for a text beyond the context.
 
-    texts: so many turns of each sample are rows of texts, and there are no pictures.
+    texts: so many turns of each sample are rows of texts, and there are no pictures. longest: what becomes of a text beyond the
+    context: an error, or `cut`, which leaves its beginning and its last token.
     """
 
-    def __init__(self, card: Card, tokenizer: Tokenizer, *, texts: int = 0) -> None:
+    def __init__(
+        self, card: Card, tokenizer: Tokenizer, *, texts: int = 0, longest: Literal["error", "cut"] = "error"
+    ) -> None:
         branches = image_branches(card)
         if not branches or placeholders(card) or branches[0].geometry is None:
             raise BeholderError(
@@ -39,10 +44,11 @@ class PairCollator:
         if texts and card.main is None:
             raise BeholderError(f"card {card.name} reads no texts; leave texts=0")
         self.card, self.tokenizer, self.branch, self.texts = card, tokenizer, branches[0], texts
-        self.chat = chat_format(card, tokenizer)
+        self.chat, self.longest = chat_format(card, tokenizer), longest
         self.writes = "text" in {head.output for head in card.heads}
 
-    def __call__(self, samples: Sequence[Sample]) -> TrainBatch:
+    def __call__(self, items: Sequence[Item]) -> TrainBatch:
+        samples = [self._sample(item) for item in items]
         plans: list[PicturePlan] = []
         views: list[torch.Tensor] = []
         for sample in () if self.texts else samples:
@@ -60,6 +66,17 @@ class PairCollator:
             plans=tuple((plan,) for plan in plans),
         )
         return TrainBatch(batch, self._answers(rows), tuple(sample.turns for sample in samples))
+
+    def _sample(self, item: Item) -> Sample:
+        """A conversation about one picture as a sample; where texts alone are read, of any pictures."""
+        if isinstance(item, Sample):
+            return item
+        if len(item.pictures) != 1 and not self.texts:
+            raise BeholderError(
+                f"conversation {item.key} has {len(item.pictures)} pictures; {self.card.name} compares one with its text"
+            )
+        pixels = item.pictures[0] if item.pictures else np.zeros((0, 0, 3), np.uint8)
+        return Sample(pixels, turns_of(item.messages), item.key)
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor | None, tuple[int, ...] | None]:
         if self.card.main is None:
@@ -89,6 +106,8 @@ class PairCollator:
         ids = list(render(complete(sample.turns[turn].answer), self.chat, self.tokenizer).ids)
         if self.writes and self.tokenizer.eos_ids and ids[-1] not in self.tokenizer.eos_ids:
             ids.append(self.tokenizer.eos_ids[0])
+        if len(ids) > main.context and self.longest == "cut":
+            return [*ids[: main.context - 1], ids[-1]]
         if len(ids) > main.context:
             raise BeholderError(
                 f"sample {sample.key}: a text of {len(ids)} tokens; {self.card.name} reads at most {main.context}"
@@ -99,8 +118,10 @@ class PairCollator:
 OF_PAIRS = ("contrast", "sigmoids", "masked-words", "labels", "next-token, previous-token")
 
 
-def collator_of(objective: str, card: Card, tokenizer: Tokenizer) -> Collator | PairCollator:
+def collator_of(
+    objective: str, card: Card, tokenizer: Tokenizer, *, longest: Literal["error", "cut"] = "error"
+) -> Collator | PairCollator:
     """What makes the batches that the objective of this name reads."""
     if not objective.startswith(OF_PAIRS):
-        return Collator(card, tokenizer)
-    return PairCollator(card, tokenizer, texts=2 if objective == "contrast, texts" else 0)
+        return Collator(card, tokenizer, longest=longest)
+    return PairCollator(card, tokenizer, texts=2 if objective == "contrast, texts" else 0, longest=longest)

@@ -31,12 +31,8 @@ TINY_RATE = 3e-3  # largest learning rate at tiny size; the stage's others keep 
 TINY_STEPS = 60
 TINY_BATCH = 8
 TINY_CONTEXT = 2048
+TINY_TEXT = 64  # of text towers that always read their whole context
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-OF_PAIRS = (
-    "contrast",
-    "sigmoids",
-    "masked-words",
-)  # objectives of pictures and the texts that belong to them
 LONGEST = ("cut", "error")
 RECIPE = "RECIPE"  # what a recipe's file calls it
 WRITTEN = "recipe.json"
@@ -140,7 +136,8 @@ class Recipe(Config):
         """
         card = self.card.tiny()
         if card.main is not None and hasattr(card.main, "context"):
-            card = card.but(**{"language.context": max(TINY_CONTEXT, card.main.context)})
+            context = TINY_TEXT if card.main.fills_context else TINY_CONTEXT
+            card = card.but(**{"language.context": max(context, card.main.context)})
         stages = tuple(
             lesson.but(stage=tiny_stage(lesson.stage), data=lesson.small, held_out="")
             for lesson in self.stages
@@ -165,15 +162,23 @@ def tiny_stage(stage: Stage) -> Stage:
 
 
 def read_recipe(file: Path) -> Recipe | None:
-    """The recipe that a Python file holds as RECIPE; None where it holds none, as one that is a program of its own."""
+    """The recipe that a Python file holds as RECIPE, its tiny data beside it; None where it holds none, as one that is a
+    program of its own.
+    """
     if not file.is_file():
         raise BeholderError(f"{file}: no such recipe; give a Python file, such as recipes/llava.py")
     held = runpy.run_path(str(file), run_name="beholder.recipe").get(RECIPE)
-    if held is not None and not isinstance(held, Recipe):
+    if held is None:
+        return None
+    if not isinstance(held, Recipe):
         raise BeholderError(
             f"{file}: {RECIPE} is a {type(held).__name__}, not a beholder.train.recipe.Recipe"
         )
-    return held
+    lessons = (
+        lesson.but(small=str(file.parent / lesson.small)) if lesson.small else lesson
+        for lesson in held.stages
+    )
+    return held.but(stages=tuple(lessons))
 
 
 def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
@@ -320,13 +325,13 @@ def collator(card: Card, tokenizer: Tokenizer, lesson: Lesson) -> Collate:
     """What makes the batches that a lesson's objective reads."""
     from beholder.prompts.registry import format_named
     from beholder.train.collate import Collator
-    from beholder.train.pairs import PairCollator
+    from beholder.train.pairs import OF_PAIRS, collator_of
 
     if lesson.chat:
         card = card.but(prompt=format_named(lesson.chat))
-    if lesson.stage.objective.startswith(OF_PAIRS):
-        return PairCollator(card, tokenizer)
     if lesson.longest not in LONGEST:
         raise UnknownName(f"stages.{lesson.name}.longest", lesson.longest, LONGEST)
     longest: Literal["error", "cut"] = "cut" if lesson.longest == "cut" else "error"
+    if lesson.stage.objective.startswith(OF_PAIRS):
+        return collator_of(lesson.stage.objective, card, tokenizer, longest=longest)
     return Collator(card, tokenizer, tokens=lesson.tokens or None, longest=longest)

@@ -1,0 +1,34 @@
+"""A transfer of PaliGemma (2407.07726, section 3.2.4 and appendix J) to captions of COCO: all of it trains, gently.
+
+google-research/big_vision big_vision/configs/proj/paligemma/transfers/cococap.py: five epochs of 256, rate 1e-5 (the best of
+its sweep), decay 1e-6, cosine with a warm-up of 5 %, second moment 0.999. Data: COCO captions, 113,287 pictures, one caption
+drawn each epoch; the words `caption en` are asked.
+"""
+
+from beholder.cards import card
+from beholder.train.recipe import Lesson, Recipe
+
+CARD = card("paligemma-3b-224")
+TRANSFER = CARD.stages[-1]
+
+RECIPE = Recipe(
+    CARD,
+    (
+        Lesson(
+            TRANSFER.but(
+                rules=tuple(rule.but(lr=1e-5, weight_decay=1e-6) for rule in TRANSFER.rules),
+                steps=2_213,
+                warmup=111,
+                batch=16,
+                accumulate=16,
+                betas=(0.9, 0.999),
+                objective="next-token, prefix",
+                data="COCO captions",
+            ),
+            small="tiny/captions.json",
+            caption="caption en",
+        ),
+    ),
+    source="google/paligemma-3b-pt-224",
+    recompute=True,
+)

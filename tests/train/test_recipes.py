@@ -1,0 +1,58 @@
+"""Every recipe: its rules decide something at full size, and at tiny size it teaches a small model what the tiny data holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from beholder.model import build
+from beholder.train.objectives import named
+from beholder.train.recipe import Recipe, changed, read_recipe, train
+from beholder.train.resolution import card_at
+from beholder.train.stages import prepare_stage
+
+FOLDER = Path(__file__).resolve().parents[2] / "recipes"
+NAMES = sorted(file.stem for file in FOLDER.glob("*.py"))
+QUICK = {"llava_1_5", "clip", "blip_2"}  # the others are `large`
+
+
+def recipe(name: str) -> Recipe:
+    found = read_recipe(FOLDER / f"{name}.py")
+    assert found is not None
+    return found
+
+
+def test_the_published_recipes_are_there() -> None:
+    assert set(NAMES) == {
+        *("llava", "llava_1_5", "blip_2", "blip_2_generate", "flamingo", "clip", "siglip"),
+        *("cogvlm", "qwen_vl", "paligemma", "mobilevlm"),
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_rules_decide_something_at_full_size(name: str) -> None:
+    chosen = recipe(name)
+    for lesson in chosen.stages:
+        if lesson.stage.side:
+            card_at(chosen.card, lesson.stage.side)
+        if not lesson.stage.objective.startswith("masked"):
+            named(lesson.stage.objective)
+        plan = prepare_stage(build(chosen.card, device="meta"), lesson.stage)
+        assert sum(group.num_values for group in plan.groups) > 0
+        assert lesson.stage.data and lesson.small
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.large) for name in NAMES]
+)
+def test_it_teaches_a_tiny_model(name: str, tmp_path: Path) -> None:
+    chosen = changed(recipe(name), ["size=tiny", f"out={tmp_path}", "board=false"])
+    assert train(chosen).finished
+    for lesson in chosen.stages:
+        lines = (tmp_path / lesson.name / "metrics.jsonl").read_text().splitlines()
+        losses = [json.loads(line)["loss"] for line in lines]
+        assert len(losses) == lesson.stage.steps
+        assert np.mean(losses[-8:]) < np.mean(losses[:4]) - 0.02, lesson.name
