@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import beholder
+from beholder.cards import card
 from beholder.errors import BeholderError, UnknownName
 from beholder.model import build
 from beholder.weights.layout import to_published
@@ -91,10 +94,84 @@ def test_changes_of_q_k_and_v_alternate_head_by_head() -> None:
     assert torch.equal(published[key].load(), torch.cat([x[h : h + 16] for h in (0, 16) for x in (q, k, v)]))
 
 
+# what finetune_multitask_dialouge_doc.py writes with the settings of finetune/finetune_textmonkey.sh
+WINDOWED = {
+    "image_size": [896, 896],
+    "lora_repeat_num": 0,
+    "add_window": True,
+    "use_global": True,
+    "resampler": True,
+    "r": 512,
+    "n_queries": 768,
+}
+TEXT = SMALL | {
+    "architectures": ["TextMonkeyLMHeadModel"],
+    "visual": SMALL["visual"] | WINDOWED | {"layers": 48},  # windows are before number 46
+}
+
+
+def test_textmonkeys_settings_are_the_card() -> None:
+    assert_is_card(RELEASED | {"visual": RELEASED["visual"] | WINDOWED}, "textmonkey-10b")
+
+
+def test_textmonkeys_names_are_those_of_the_published_modules() -> None:
+    names = published_names(TEXT, "transformer.visual.")
+    blocks = {name for name in names if name.startswith("transformer.resblocks.5.")}
+    block = both("ln_1", "ln_2", "attn.in_proj", "attn.out_proj", "mlp.c_fc", "mlp.c_proj")
+    assert blocks == {f"transformer.resblocks.5.{name}" for name in block}
+    inner = both("norm1", "norm2", "attn.qkv", "attn.proj") | {
+        "downsample.weight",
+        "attn.relative_position_bias_table",
+        "mlp.fc1.weight",
+        "mlp.fc2.weight",
+        "mlp.scale",
+    }
+    windows = {name for name in names if "window_attention" in name}
+    assert windows == {
+        f"transformer.window_attention.{number}.{name}"
+        for number in range(4)
+        for name in ("position_embedding", *(f"shift_attn.{name}" for name in inner))
+    }
+    layer = both("0.norm_media", "0.norm_latents", "1.norm") | {"1.scale"}
+    layer |= {f"{name}.weight" for name in ("0.to_q", "0.to_kv", "0.to_out", "1.fc1", "1.fc2")}
+    kept = {name for name in names if name.startswith("downresampler.")}
+    assert kept == {
+        "downresampler.downsample.weight",
+        *(f"downresampler.layers.0.{name}" for name in layer),
+    }
+    assert {"attn_pool.query", "attn_pool.pos_embed", "ln_post.weight", "proj", "conv1.weight"} <= names
+    model = build(read_system(TEXT, name="small").card, device="meta")
+    window = model.branches["image"].vision.windows[1]
+    assert window.places.shape == (64 * 64, 32) and window.bias.table.shape == (23 * 23, 8)
+
+
+def test_textmonkeys_values_come_back_and_a_folder_opens(tmp_path: Path) -> None:
+    assert_comes_back(TEXT, tmp_path)
+
+
+def test_textmonkeys_picture_is_768_tokens() -> None:
+    plan = beholder.plan(card("textmonkey-10b"), [np.zeros((300, 500, 3), np.uint8)])
+    assert plan.image_tokens == 512 + 256
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"architectures": ["TextMonkeyLMHeadModel"]}, "TextMonkeyLMHeadModel"),
+        ({"resampler": False}, "resampler is False"),
+        ({"lora_repeat_num": 4}, "lora_repeat_num is 4"),
+        ({"n_queries": 256}, "n_queries is 256; expected .* 768"),
+        ({"image_size": 900}, "image_size is 900"),
+    ],
+)
+def test_a_textmonkey_that_sees_otherwise_is_refused(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(BeholderError, match=says):
+        read_system(TEXT | {"visual": TEXT["visual"] | change}, name="small")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"architectures": ["MonkeyForAnything"]}, "MonkeyForAnything"),
         ({"visual": EYES | {"lora_repeat_num": 3}}, "lora_repeat_num 3"),
         ({"visual": EYES | {"image_size": 900}}, "image_size is 900"),
     ],

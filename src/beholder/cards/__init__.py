@@ -143,7 +143,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "mm1": ("mm1-3b", "mm1-7b", "mm1-30b", "mm1-3b-moe", "mm1-7b-moe"),
     "qwen_audio": ("qwen-audio-7b", "qwen-audio-chat-7b", "qwen2-audio-7b"),
     "slam_asr": ("slam-asr-7b",),
-    "qwen_vl": ("qwen-vl-chat", "monkey-10b"),
+    "qwen_vl": ("qwen-vl-chat", "monkey-10b", "textmonkey-10b"),
     "paligemma": (
         "paligemma-3b-224",
         "paligemma-3b-448",

@@ -60,6 +60,8 @@ MONKEY = ChatFormat(
     image_token="<imgpad>",
     stops=("<|endoftext|>",),
 )
+# The same repository's eval/evaluate_vqa_doc.py
+TEXTMONKEY = MONKEY.but(name="textmonkey", generation="Answer:")
 # OpenBMB/MiniCPM-V finetune/dataset.py (conversation_to_ids_minicpm).
 MINICPM_V_2 = ChatFormat(
     "minicpm-v-2",

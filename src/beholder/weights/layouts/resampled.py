@@ -6,7 +6,7 @@ from beholder.weights.layout import Layout
 from beholder.weights.layouts.rules import Rules, affine, inside, joined, pointwise
 from beholder.weights.layouts.vision import VIT
 from beholder.weights.layouts.visual_experts import OWL_ABSTRACTOR
-from beholder.weights.ops import Fuse, Grouped, Leading, Transpose
+from beholder.weights.ops import Fuse, Grouped, Leading, Split, Transpose
 
 
 def _linear(pairs: dict[str, str]) -> Rules:
@@ -89,6 +89,57 @@ def tile_changes(tiles: int) -> Layout:
     return Layout(rules, name="Monkey's changes for tiles")
 
 
+# Yuliang-Liu/Monkey: monkey_model/text_monkey/window.py and resampler.py
+TILE_WINDOWS = Layout(
+    inside(
+        {
+            "position_embedding": Leading("places"),
+            "shift_attn.attn.relative_position_bias_table": "bias.table",
+            "shift_attn.mlp.scale": "scale",
+            **_linear(
+                {
+                    "shift_attn.downsample": "narrow",
+                    "shift_attn.mlp.fc1": "up",
+                    "shift_attn.mlp.fc2": "down",
+                }
+            ),
+            **affine(
+                {
+                    "shift_attn.norm1": "norm1",
+                    "shift_attn.norm2": "norm2",
+                    "shift_attn.attn.proj": "heads.out",
+                }
+            ),
+            **joined("shift_attn.attn.qkv.", "heads"),
+        },
+        "transformer.window_attention.{}.",
+        "windows.{}.",
+    ),
+    name="TextMonkey's windows",
+)
+KEPT_TOKENS = Layout(
+    {
+        "downsample.weight": "narrow.weight",
+        "layers.0.0.to_kv.weight": Split(("attn.k.weight", "attn.v.weight")),
+        "layers.0.1.scale": "scale",
+        **_linear(
+            {
+                "layers.0.0.to_q": "attn.q",
+                "layers.0.0.to_out": "attn.out",
+                "layers.0.1.fc1": "up",
+                "layers.0.1.fc2": "down",
+            }
+        ),
+        **affine(
+            {
+                "layers.0.0.norm_media": "norm_features",
+                "layers.0.0.norm_latents": "norm_queries",
+                "layers.0.1.norm": "norm",
+            }
+        ),
+    },
+    name="TextMonkey's token resampler",
+)
 # X-PLUG/mPLUG-Owl: modeling_mplug_owl.py
 OWL1_ABSTRACTOR = Layout(
     {
