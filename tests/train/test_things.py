@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+from beholder.cards import card
 from beholder.data.truth import Thing, Truth
 from beholder.media.plan import Grid
+from beholder.model import Batch, build
 from beholder.parts.connectors.named_things import NamedThings, Seen
 from beholder.parts.connectors.projections import Mlp
-from beholder.train.things import NONE, Targets, Vocabulary, box_loss, known, losses, targets
+from beholder.train.things import NONE, Targets, Told, Vocabulary, box_loss, known, losses, targets
+from beholder.weights.files import write_safetensors
 
 VOCABULARY = Vocabulary(("cat", "dog", "text"), ("animal",), ("red", "blue", "several"))
 GRID = Grid(1, 7, 7)
@@ -77,3 +82,21 @@ def test_batches_of_one_seed_are_known_alike() -> None:
     given = wanted(Truth((CAT, DOG), "blue"))
     first, again, other = (known(connector, given, seed)[0].names_VNW for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_text_is_kept_where_the_model_says_what_it_said(tmp_path: Path) -> None:
+    """Nothing is lost by the model that wrote the file down, something by a changed one."""
+    model = build(card("mini").tiny(), seed=0).eval()
+    ids_RT = torch.randint(0, 500, (2, 9), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        hidden_RTD = model.read(Batch(ids_BT=ids_RT), {}).hidden_BTD[:, :-1]
+        logs, likely = model.language.logits(hidden_RTD).float().log_softmax(-1).topk(16, -1)
+    file = tmp_path / "texts.safetensors"
+    write_safetensors(file, {"ids": ids_RT.int(), "likely": likely.int(), "logs": logs}, {})
+    told = Told(file)
+    with torch.no_grad():
+        same = float(told.drift(model, 1))
+        for parameter in model.language.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+        other = float(told.drift(model, 1))
+    assert abs(same) < 1e-4 < 1e-2 < other
