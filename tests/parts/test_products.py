@@ -62,6 +62,14 @@ def test_other_keys_than_queries() -> None:
     check(attend(*inputs, AttentionMask()), plainly(*inputs, None), inputs)
 
 
+@pytest.mark.parametrize("shape", [(3, 1, 19, 19), (1, 1, 19, 19), (3, 1, 1, 19)])
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_any_table(shape: tuple[int, ...], kv_heads: int) -> None:
+    inputs, allowed = drawn(3, 19, 19, kv_heads=kv_heads), torch.rand(shape) > 0.5
+    allowed[..., 0] = True
+    check(attend(*inputs, AttentionMask(allowed_B1TS=allowed)), plainly(*inputs, allowed), inputs)
+
+
 def visibility(short: int) -> Visibility:
     """Of `TEXTS` in two rows; the last text is so much shorter."""
     numbers = [[number for number, length in enumerate(row) for _ in range(length)] for row in TEXTS]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -25,7 +26,8 @@ MOST = 2**20  # queries times keys whose shares of attention are kept for the ba
 @dataclass(frozen=True)
 class Piece:
     """Queries of some rows with all keys that any of them sees; causal: query i sees the keys up to the i-th of the last ones.
-    last: no later piece has these keys, and all earlier ones have no others.
+    last: no later piece has these keys, and all earlier ones have no others. hidden: keys that a query does not see, booleans
+    (R, 1, T, S).
     """
 
     rows: slice
@@ -33,32 +35,35 @@ class Piece:
     keys: slice
     causal: bool
     last: bool
+    hidden: Tensor | None = None
 
 
 def pieces_of(mask: AttentionMask, shape: Sequence[int], keys: int) -> tuple[Piece, ...] | None:
-    """The pieces of queries (B, H, T, K); None for a mask that is neither runs, plainly causal, nor none."""
+    """The pieces of queries (B, H, T, K); None for a mask that adds to scores, has a window or is too large."""
     rows, heads, queries, _ = shape
     if mask.runs:
         found: list[Piece] = []
-        row, start = 0, 0
+        row = start = 0
         for length in mask.runs:
             found += _pieces(slice(row, row + 1), start, length, causal=True)
             start += length
             row, start = (row + 1, 0) if start == queries else (row, start)
         return tuple(found)
-    if mask.dense or mask.segments or mask.window is not None or (mask.causal and queries != keys):
+    plain = mask.window is None and not (mask.causal and queries != keys)
+    if mask.bias_BHTS is not None or mask.segments or queries * keys > MOST or not (plain or mask.dense):
         return None
-    if queries * keys > MOST:
-        return None
+    hidden = ~mask.allowed_B1TS.expand(rows, 1, -1, keys) if mask.allowed_B1TS is not None else None
     together = max(1, SCORES // (heads * min(queries, QUERIES) * keys))
     spans = [slice(row, min(row + together, rows)) for row in range(0, rows, together)]
-    if mask.causal:
+    if mask.causal and hidden is None:
         return tuple(piece for span in spans for piece in _pieces(span, 0, queries, causal=True))
-    return tuple(
-        Piece(span, slice(start, min(start + WIDE, queries)), slice(0, keys), False, start + WIDE >= queries)
-        for span in spans
-        for start in range(0, queries, WIDE)
-    )
+    starts = range(0, queries, WIDE)
+    found = list[Piece]()
+    for span, start in product(spans, starts):
+        own = slice(start, min(start + WIDE, queries))
+        unseen = None if hidden is None else hidden.expand(-1, -1, queries, -1)[span, :, own]
+        found.append(Piece(span, own, slice(0, keys), False, own.stop == queries, unseen))
+    return tuple(found)
 
 
 def _pieces(rows: slice, first: int, length: int, *, causal: bool) -> Iterator[Piece]:
@@ -96,8 +101,7 @@ class _InPieces(torch.autograd.Function):
         for piece in pieces:
             q, k, v = _cut(piece, q_BHTK, k_BJSK, v_BJSK)
             scores = q @ k.mT
-            if piece.causal:
-                _hide(scores, piece)
+            _hide(scores, piece)
             shares = scores.softmax(-1)
             kept.append(shares)
             _place(y_BHTK, piece, shares @ v)
@@ -140,8 +144,10 @@ def _place(into_BHTK: Tensor, piece: Piece, x: Tensor) -> None:
 
 
 def _hide(scores: Tensor, piece: Piece) -> None:
-    """In place: later keys than a query's own."""
-    count = piece.queries.stop - piece.queries.start
-    later_TT = torch.ones(count, count, dtype=torch.bool).triu(1)
-    last = scores[..., -count:].unflatten(2, (-1, count))
-    last.masked_fill_(later_TT, torch.finfo(scores.dtype).min)
+    """In place: what a query does not see, in causal pieces the keys behind its own."""
+    count, lowest = piece.queries.stop - piece.queries.start, torch.finfo(scores.dtype).min
+    if piece.causal:
+        later_TT = torch.ones(count, count, dtype=torch.bool).triu(1)
+        scores[..., -count:].unflatten(2, (-1, count)).masked_fill_(later_TT, lowest)
+    elif piece.hidden is not None:
+        scores.unflatten(2, (-1, count)).masked_fill_(piece.hidden[:, :, None], lowest)
