@@ -188,6 +188,33 @@ def test_slots_are_used_again_and_given_back(model: Model) -> None:
     assert fixed.idle_bytes == 0 and fixed.settle(other) and not fixed.refuses([6, 6, 6], other)
 
 
+@pytest.mark.parametrize("fixedly", [True, False])
+def test_what_is_no_number_stays_where_it_is(model: Model, fixedly: bool) -> None:
+    """A row whose values are NaN changes neither its company nor who gets its place later."""
+    fixed = FixedSteps.of(model)
+
+    def step(ids: list[int], state: State) -> Tensor:
+        if not fixedly:
+            return steps.advance(model, ids, state).float()
+        assert fixed.settle(state)
+        return fixed.step(ids, state).clone()
+
+    with torch.inference_mode():
+        mine, theirs, poisoned = read(model), read(model), read(model, (30,), capacity=64)
+        for layer in poisoned.layers.values():
+            layer.values.fill_(torch.nan)
+        mine.join(poisoned)
+        assert step([7, 8, 9, 10], mine)[3].isnan().all()
+        steps.advance(model, [7, 8, 9], theirs)
+        mine.keep([0, 1, 2])
+        for state in (mine, theirs):
+            state.join(read(model, (3,)))
+        for _ in range(3):
+            assert close(step([11, 12, 13, 14], mine), steps.advance(model, [11, 12, 13, 14], theirs).float())
+        mine = read(model)  # in the slots that are free now
+        assert close(step([7, 8, 9], mine), steps.advance(model, [7, 8, 9], read(model)).float())
+
+
 def test_there_are_no_more_bytes_than_allowed(model: Model) -> None:
     fixed = FixedSteps.of(model)
     state = read(model)

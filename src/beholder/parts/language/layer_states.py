@@ -107,6 +107,7 @@ class SelfKeyValues:
             rooms = self.rooms or (self.keys, self.values)
         for room, given in zip(rooms, (other.keys, other.values), strict=True):
             room[old : old + new, :, :length] = given
+            room[old : old + new, :, length:] = 0  # who was there before may have left what is no number
         self.rooms = rooms
         self.keys, self.values = (room[: old + new] for room in rooms)
 
