@@ -60,7 +60,6 @@ MONKEY_10B = QWEN_VL_CHAT.but(
 )
 TEXTMONKEY_10B = MONKEY_10B.but(
     name="textmonkey-10b",
-    system="",
     paper="2403.04473",
     vision=TileWindows(base=vision.QWEN_VL),
     connector=KeptTokens(),
