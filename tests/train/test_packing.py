@@ -222,3 +222,18 @@ def test_an_encoder_reads_the_question_and_a_decoder_writes_the_answer() -> None
     )
     alone = [losses(model, collate([one])) for one in items]
     torch.testing.assert_close(losses(model, item), torch.cat(alone), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["qwen2-vl-2b", "qwen2.5-vl-3b", "internlm-xcomposer2-vl-7b", "mini"])
+def test_cards_of_other_kinds_pack(name: str) -> None:
+    """Positions of several axes, changes of weights for pictures alone, a real card."""
+    chosen = card(name).tiny().but(prompt=CHAT)
+    model, alone = build(chosen), Collator(chosen, TOKENIZER)
+    items = [ITEMS[2], ITEMS[0], ITEMS[1], ITEMS[3]]
+    packed = Collator(chosen, TOKENIZER, tokens=2000)(items)
+    each = [alone([replace(item, turns=(turn,))]) for item in items[:1] for turn in item.turns]
+    each += [alone([item]) for item in items[1:]]
+    wanted = torch.cat([losses(model, item) for item in each])
+    assert len(packed.batch.ids_BT) == 1
+    torch.testing.assert_close(losses(model, packed), wanted, atol=1e-5, rtol=1e-5)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
 
 from beholder.errors import BeholderError
 from beholder.media.plan import Features, Media, PicturePlan
+from beholder.parts.blocks.masks import PADDING
 from beholder.parts.contracts import BranchOutput, Fusion, FusionConfig, LanguageConfig, LanguageInputs
 from beholder.parts.fusion.experts import PICTURE
 
@@ -32,6 +34,10 @@ class GridPositions(FusionConfig):
     branch: str = "image"
     per_second: float | None = None
 
+    @property
+    def in_segments(self) -> bool:
+        return True
+
     def build(self, language: LanguageConfig | None) -> Fusion:
         return GridPositionsFusion(self)
 
@@ -47,11 +53,17 @@ class GridPositionsFusion(Fusion):
         branch = branches.get(self.config.branch)
         if branch is None or draft.routes_BT is None or draft.positions.ndim != 2:
             return draft
-        rows = zip((draft.routes_BT == PICTURE).cpu().numpy(), branch.plans, strict=True)
-        starts = draft.positions[:, 0].tolist()
+        seen, starts_BT = draft.visibility, draft.positions.cpu().numpy()
+        rows = zip(
+            (draft.routes_BT == PICTURE).cpu().numpy(), seen.segments_BT.cpu().numpy(), starts_BT, strict=True
+        )
         tables = [
-            row_positions(places_T, [self.coordinates(plan) for plan in plans], start)
-            for (places_T, plans), start in zip(rows, starts, strict=True)
+            segment_positions(
+                places_T, segments_T, seen.parents, [self.coordinates(plan) for plan in plans], starts_T
+            )
+            if len(seen.parents) > 1
+            else row_positions(places_T, [self.coordinates(plan) for plan in plans], int(starts_T[0]))
+            for (places_T, segments_T, starts_T), plans in zip(rows, branch.plans, strict=True)
         ]
         positions = torch.from_numpy(np.stack(tables, 1)).to(draft.positions)
         return replace(draft, positions=positions)
@@ -83,6 +95,33 @@ def row_positions(places_T: np.ndarray, pictures: Sequence[Sequence[np.ndarray]]
         next_position += int(run_3N.max()) + 1
         done, used = first + count, used + count
     positions[:, done:] = np.arange(next_position, next_position + len(places_T) - done)
+    return positions
+
+
+def segment_positions(
+    places_T: np.ndarray,
+    segments_T: np.ndarray,
+    parents: Sequence[int],
+    pictures: Sequence[Sequence[np.ndarray]],
+    starts_T: np.ndarray,
+) -> np.ndarray:
+    """`row_positions` for a row of several texts: each begins where the one that it goes on from ends, or by itself where
+    `starts_T` says. Padding gets 0.
+    """
+    positions = np.zeros((AXES, len(places_T)), dtype=np.int64)
+    runs = [run_3N for picture in pictures for run_3N in picture]
+    edges = [0, *(np.flatnonzero(np.diff(segments_T)) + 1).tolist(), len(segments_T)]
+    ends: dict[int, int] = {}
+    for first, stop in pairwise(edges):
+        segment, own = int(segments_T[first]), list[np.ndarray]()
+        if segment == PADDING:
+            continue
+        count = int(places_T[first:stop].sum())
+        while sum(run_3N.shape[1] for run_3N in own) < count:
+            own.append(runs.pop(0))
+        start = ends.get(parents[segment], int(starts_T[first]))
+        positions[:, first:stop] = row_positions(places_T[first:stop], [own], start)
+        ends[segment] = int(positions[:, first:stop].max()) + 1
     return positions
 
 
