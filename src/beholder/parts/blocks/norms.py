@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from beholder.config import Config
@@ -51,7 +53,38 @@ class RmsNorm(nn.Module):
         weight = self.weight + self.config.offset if self.config.offset else self.weight
         if weight.ndim == 2:
             return F.rms_norm(x, (self.dim,), None, eps) * weight
+        if _trains(x, weight):
+            given: Tensor = _TrainedRms.apply(x, weight, eps)
+            return given
         return F.rms_norm(x, (self.dim,), weight, eps)
+
+
+def _trains(x: Tensor, weight: Tensor) -> bool:
+    """Whether gradients are wanted on a processor, in one type of 4 bytes or more."""
+    own = x.device.type == "cpu" and x.dtype == weight.dtype and x.dtype in (torch.float32, torch.float64)
+    return own and torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+
+
+class _TrainedRms(torch.autograd.Function):
+    """x / sqrt(mean(x^2) + eps) * weight (D,). PyTorch puts it together from small steps on a processor, each of which keeps
+    what it made, and takes four times as long for both passes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        rate = length.square_().mul_(1 / x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, rate)
+        return (x * rate).mul_(weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight, rate = ctx.saved_tensors
+        unit, weighted = x * rate, given * weight
+        shared = (weighted * unit).sum(-1, keepdim=True).mul_(-1 / x.shape[-1])
+        own = (given * unit).reshape(-1, x.shape[-1]).sum(0)
+        return weighted.addcmul_(unit, shared).mul_(rate), own, None
 
 
 class LayerNorm(nn.Module):
