@@ -1,7 +1,8 @@
 """Cambrian-1 (2406.16860): a grid of queries reads four encoders, before the language model and behind some of its layers.
 
 Numbers: config.json of nyu-visionx/cambrian-8b, cambrian/model/{cambrian_arch,vision_sampler}.py and README.md (batches,
-rates) of cambrian-mllm/cambrian. Words outside the vocabulary stand for pictures.
+rates) of cambrian-mllm/cambrian. Words outside the vocabulary stand for pictures. SigLIP is timm's, with
+the exact GELU.
 """
 
 from beholder.cards.schema import Branch, Card, Source, Stage, Trains
@@ -22,7 +23,7 @@ from beholder.prompts import formats, formats_llava
 SQUARE = Fixed(size=(384, 384), fit="pad", mean=HALF, std=HALF, background=(127, 127, 127))
 EYES = Branch(
     encoders=(
-        vision.SIGLIP_SO400M_14.but(image_size=384, pool=None),
+        vision.SIGLIP_SO400M_14.but(image_size=384, pool=None, **{"mlp.act": "gelu"}),
         vision.CLIP_L_14_336.but(pool=None, take=Take(layers=(-2,), norm=False)),
         vision.DINOV2_G_14.but(pool=None),
         JoinedStages(hierarchical.CLIP_CONVNEXT_XXL.but(image_size=1024), side=96),

@@ -395,7 +395,7 @@ MOONDREAM_1 = llava.LLAVA_15_7B.but(
     system="moondream1",
     paper="",
     licence="CC-BY-SA-4.0",
-    vision=vision.SIGLIP_SO400M_14.but(image_size=378, pool=None),
+    vision=vision.SIGLIP_SO400M_14.but(image_size=378, pool=None, **{"mlp.act": "gelu"}),  # timm's
     connector=Refined(first=Mlp(hidden=8192), then=Mlp(hidden=8192)),
     images=Fixed(size=(378, 378)),
     fusion=PLACEHOLDER,

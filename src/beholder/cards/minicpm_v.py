@@ -1,7 +1,8 @@
 """MiniCPM-V (2408.01800): slices of about the encoder's own area, 64 or 96 tokens for each.
 
 Numbers: config.json of openbmb/MiniCPM-V-2, MiniCPM-Llama3-V-2_5 and MiniCPM-V-2_6; slices: finetune/dataset.py of
-OpenBMB/MiniCPM-V. The last layer of the encoder is left out in 2.0. Placeholders lie outside of the vocabularies.
+OpenBMB/MiniCPM-V. 2.0 has timm's SigLIP, with the exact GELU and without its last layer. Placeholders lie outside of
+the vocabularies.
 """
 
 from beholder.cards.schema import Branch, Card, Source, Stage, Trains
@@ -25,7 +26,9 @@ MINICPM_V_2_3B = Card(
     system="minicpm-v",
     paper="2408.01800",
     licence="MiniCPM Model License",
-    vision=vision.SIGLIP_SO400M_14.but(image_size=384, num_layers=26, pool=None, positions=vision.SMOOTH),
+    vision=vision.SIGLIP_SO400M_14.but(
+        image_size=384, num_layers=26, pool=None, positions=vision.SMOOTH, **{"mlp.act": "gelu"}
+    ),
     connector=CrossResampler(queries=64),
     images=SLICES,
     fusion=(Splice(token_id=122753, at="<unk>"),),

@@ -131,7 +131,9 @@ def _minicpm_v(fields: Fields, name: str, geometry: Geometry | None) -> Reading:
             raise UnknownName(
                 "config.json: vision_encoder", str(kind), ("vit_so400m_patch14_siglip_384.webli",)
             )
-        vision = vision_sizes.SIGLIP_SO400M_14.but(image_size=384, pool=None, positions=vision_sizes.SMOOTH)
+        vision = vision_sizes.SIGLIP_SO400M_14.but(
+            image_size=384, pool=None, positions=vision_sizes.SMOOTH, **{"mlp.act": "gelu"}
+        )
     else:
         layout = vision_layouts.VIT
         vision = _native_siglip(fields.part("vision_config"))
