@@ -54,7 +54,7 @@ class Problem:
 @dataclass
 class Report:
     """What a check found. counts: problems of each kind; shown: the first of each; tokens, media: of the rows that were
-    measured, and `at` their numbers; sides: (height, width) of every picture, once for each place.
+    measured, and `at` their numbers; sides: how many pictures have a longer side of so many pixels, counted at each place.
     """
 
     rows: int
@@ -64,7 +64,7 @@ class Report:
     answers: int = 0
     pictures: int = 0
     distinct: int = 0
-    sides: list[Size] = field(default_factory=list)
+    sides: Counter[int] = field(default_factory=Counter)
     tokens: list[int] = field(default_factory=list)
     media: list[int] = field(default_factory=list)
     at: list[int] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Report:
             "pictures": {
                 "places": self.pictures,
                 "distinct": self.distinct,
-                "sides": spread([max(s) for s in self.sides]),
+                "sides": spread(list(self.sides.elements())),
             },
             "tokens": {
                 "measured": len(self.tokens),
@@ -150,7 +150,7 @@ def check(
         looks = iter(seen.look(data, [record for _, record in records]))
         for index, record in records:
             sizes = _pictures(record, next(looks), report, seen)
-            answered = _words(record, report, seen)
+            answered = _words(data, index, record, report, seen)
             if collator is not None and sizes is not None and answered:
                 _measure(collator, record, sizes, report, index, wanted=bool(wanted[index]))
         if progress is not None:
@@ -174,7 +174,7 @@ class _Seen:
         self.quick = quick
         self.looks: dict[bytes, Look | RowError] = {}
         self.digests: dict[bytes, str] = {}  # of a picture -> where it was first
-        self.rows: dict[bytes, Place] = {}
+        self.rows: dict[bytes, int] = {}  # of what a row says -> its number
 
     def look(self, data: Records, records: Sequence[Record]) -> list[list[Look | RowError]]:
         """What each picture of each record is; each file is read once, several at a time."""
@@ -238,7 +238,7 @@ def _pictures(
             continue
         size, digest = look
         sizes.append(size)
-        report.sides.append(size)
+        report.sides[max(size)] += 1
         name = str(source) if isinstance(source, Path) else str(record.place)
         first = seen.digests.setdefault(digest, name)
         if digest in own or (first != name and isinstance(source, Path)):
@@ -256,7 +256,7 @@ def _pictures(
     return sizes if len(sizes) == len(looks) else None
 
 
-def _words(record: Record, report: Report, seen: _Seen) -> bool:
+def _words(data: Records, index: int, record: Record, report: Report, seen: _Seen) -> bool:
     """Look at what is said; whether anything is answered."""
     answers = [message for message in record.messages if message.role == "assistant"]
     report.answers += len(answers)
@@ -278,9 +278,10 @@ def _words(record: Record, report: Report, seen: _Seen) -> bool:
         )
     said = "\0".join(f"{message.role}\1{_text(message.parts)}" for message in record.messages)
     raw = said.encode() + b"".join(map(_identity, record.sources))
-    first = seen.rows.setdefault(hashlib.blake2b(raw, digest_size=16).digest(), record.place)
-    if first != record.place:
-        report.add(Problem("duplicate row", record.place, "", f"says the same as {first}", "leave one out"))
+    first = seen.rows.setdefault(hashlib.blake2b(raw, digest_size=16).digest(), index)
+    if first != index:
+        what = f"says the same as {data.rows.place(first)}"
+        report.add(Problem("duplicate row", record.place, "", what, "leave one out"))
     return bool(answers)
 
 
