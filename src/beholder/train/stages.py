@@ -108,7 +108,9 @@ class Plan:
             "(frozen)", "", "", "", "", f"{self.frozen:,}", _share(self.frozen, total), end_section=True
         )
         for part, (values, trained) in self.parts.items():
-            table.add_row(f"of {part}", "", "", "", "", f"{trained:,}", _share(trained, values), style="dim")
+            table.add_row(
+                f"of {part} ({values:,})", *[""] * 4, f"{trained:,}", _share(trained, values), style="dim"
+            )
         return table
 
 
