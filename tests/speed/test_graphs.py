@@ -35,6 +35,10 @@ COVERED = (
     "molmoe-1b",
     "smolvlm-256m",  # pictures among words
     "paligemma-3b-224",  # prompts seen both ways
+    "cogvlm-chat",  # experts for pictures
+    "internlm-xcomposer2-vl-7b",  # adapters for pictures
+    "internvl-2.5-2b",  # frequencies by the text's length
+    "phi-3.5-vision",
 )
 
 
@@ -79,8 +83,7 @@ def test_cards_give_the_same_or_say_why_not(name: str) -> None:
     if reason is not None:
         told = (
             "no plain Decoder",
-            "into layers",
-            "keeps recurrent",
+            " of kind Tensors",
             "asks for values",
             "output is read",
             "to words",

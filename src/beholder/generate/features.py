@@ -163,19 +163,31 @@ def _encode(
 ) -> Iterator[None]:
     """Fill `gathered` of all pictures, same ones once."""
     for number, encoder in enumerate((branch.vision, *branch.others)):
-        items: list[tuple[_Picture, int]] = []
+        items: list[list[tuple[_Picture, int]]] = []  # what stays together
         for picture in pictures:
             owned = picture.owned(number)
             picture.gathered.append({} if owned else {0: encoder([])})
-            items += [(picture, view) for view in owned]
-        for first in range(0, len(items), at_once):
-            group = items[first : first + at_once]
+            views = [(picture, view) for view in owned]
+            items += [views] if encoder.whole_pictures else [[view] for view in views]
+        for group in _groups(items, at_once):
             for picture, view in group:
                 if view not in picture.there:
                     picture.there[view] = send(picture.views[view], device)
             for (picture, view), packed in zip(group, _views(encoder, group), strict=True):
                 picture.gathered[number][view] = packed
             yield None
+
+
+def _groups(items: Sequence[list[tuple[_Picture, int]]], most: int) -> Iterator[list[tuple[_Picture, int]]]:
+    """`most` views in each, or as many as stay together."""
+    group: list[tuple[_Picture, int]] = []
+    for item in items:
+        if group and len(group) + len(item) > most:
+            yield group
+            group = []
+        group = group + item
+    if group:
+        yield group
 
 
 def _views(encoder: Encoder, group: Sequence[tuple[_Picture, int]]) -> list[Packed]:

@@ -76,7 +76,11 @@ class EncoderConfig(Config):
 
 
 class Encoder(nn.Module):
-    """views: V tensors (C, rows, columns) -> `Packed` on the grids that `config.grid` foretells."""
+    """views: V tensors (C, rows, columns) -> `Packed` on the grids that `config.grid` foretells. whole_pictures: the views of a
+    picture come together, because they see each other.
+    """
+
+    whole_pictures: ClassVar[bool] = False
 
     def forward(self, views: Sequence[Tensor]) -> Packed:
         raise NotImplementedError

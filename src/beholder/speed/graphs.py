@@ -58,8 +58,6 @@ def _missing(model: Model) -> str | None:
         return f"language is {type(model.card.main).__name__}, which is no plain Decoder"
     if language.config.cross is not None:
         return "language.cross: an encoder's output is read"
-    if model.layer_parts:
-        return "a fusion puts modules into layers"
     return None
 
 
@@ -351,7 +349,9 @@ class Size:
                 positions = positions + self._shift_R1
             seen = Visibility(segments_R1, blocks_R1)
             inputs = LanguageInputs(ids_R1, language.embed(ids_R1), positions, seen, prompts=(0,) * self.rows)
-            self.logits_RV.copy_(language.logits(language(inputs, state).last()))
+            self.logits_RV.copy_(
+                language.logits(language(inputs, state, layer_parts=self.model.layer_parts).last())
+            )
 
 
 class Watch(TorchDispatchMode):

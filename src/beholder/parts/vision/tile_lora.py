@@ -57,6 +57,8 @@ class TileLora(VisionConfig):
 class TileLoraEncoder(Encoder):
     """Views of whole pictures, one picture after the other. A view by itself is the whole of one."""
 
+    whole_pictures = True
+
     def __init__(self, config: TileLora) -> None:
         super().__init__()
         self.config = config

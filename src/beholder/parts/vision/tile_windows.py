@@ -93,6 +93,8 @@ class TileWindows(VisionConfig):
 class TileWindowsEncoder(Encoder):
     """Views of whole pictures, one picture after the other. A view by itself is the whole of one."""
 
+    whole_pictures = True
+
     def __init__(self, config: TileWindows) -> None:
         super().__init__()
         self.config = config
