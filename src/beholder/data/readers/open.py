@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from beholder.errors import BeholderError, MediaError, UnknownName
 from beholder.media.decode import DEFAULT_LIMITS, Limits, decode
 
 KINDS = ("json", "csv", "questions", "parquet", "arrow", "saved", "shards", "folder")
+HEAD = 1 << 16  # bytes of a line that are looked at
 NAMED = (
     "metadata.jsonl",
     "captions.jsonl",
@@ -171,14 +173,13 @@ def kind_of(data: str | Path) -> str:
 
 
 def _asks(path: Path) -> bool:
-    """Whether a file holds questions with a picture each, in our own form."""
-    from beholder.data.readers.json_rows import JsonRows
-
-    rows = JsonRows(path)
+    """Whether a file holds questions with a picture each, in our own form, by its first line."""
     try:
-        return rows.lines and {"picture", "question", "answer"} <= set(rows.row(0))
-    except RowError:
-        return False
+        with path.open("rb") as file:
+            first = next((line for line in iter(lambda: file.readline(HEAD), b"") if line.strip()), b"")
+        return {"picture", "question", "answer"} <= set(json.loads(first.decode("utf-8-sig")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False  # what is wrong is told when it is opened
 
 
 def _within(path: Path, ending: str, *, must: bool = True) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from beholder.data.order import Near
-from beholder.errors import BeholderError, MediaError
+from beholder.errors import BeholderError
 from beholder.prompts.messages import Message
 
 
@@ -144,8 +144,6 @@ def named(reader: Callable[[], Any], what: str) -> Any:
         raise BeholderError(f"{what}: is a folder where a file belongs; name a file in it") from None
     except PermissionError:
         raise BeholderError(f"{what}: may not be read; check its permissions") from None
-    except MediaError:
-        raise
     except OSError as error:
         raise BeholderError(
             f"{what}: cannot be read ({error.strerror or first_line(error)}); check the file"
