@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from beholder.engine import Answer, Engine, EngineSettings
 from beholder.errors import BeholderError
@@ -136,3 +137,17 @@ def test_an_engine_that_breaks_says_so(monkeypatch) -> None:
     with pytest.raises(BeholderError, match="the engine stopped"):
         engine.submit([user("a")]).reply(20)
     engine.close()
+
+
+def test_limits_are_those_of_where_the_model_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU four fifths of what is free there, less what caches keep; given limits stay."""
+    here, there, given = torch.device("cpu"), torch.device("cuda", 0), Limits(rows=3)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (9 * 2**30, 16 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 3 * 2**30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 2 * 2**30)
+    settings = EngineSettings(prefix_bytes=2**30, picture_bytes=2**29)
+    assert settings.limits_on(here).budget == 2**31
+    assert settings.limits_on(there).budget == 8 * 2**30 - 2**30 - 2**29
+    assert EngineSettings(given).limits_on(there) == EngineSettings(given).limits_on(here) == given
+    with pytest.raises(BeholderError, match="10240 MiB are free on cuda:0 and caches may take 8192"):
+        EngineSettings(prefix_bytes=2**33, picture_bytes=0).limits_on(there)

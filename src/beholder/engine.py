@@ -43,8 +43,13 @@ class EngineSettings:
     most: int = 4096
 
     def limits_on(self, device: torch.device) -> Limits:
-        """Of the scheduler of a model there."""
-        return self.limits or Limits(budget=budget(device, self.prefix_bytes + self.picture_bytes))
+        """Of the scheduler of a model there. A GPU takes more at a time before anybody waits."""
+        if self.limits is not None:
+            return self.limits
+        most = budget(device, self.prefix_bytes + self.picture_bytes)
+        return (
+            Limits(budget=most) if device.type != "cuda" else Limits(256, chunk=4096, views=32, budget=most)
+        )
 
 
 def budget(device: torch.device, kept: int = 0) -> int:
