@@ -229,7 +229,7 @@ def test_words_stand_behind_the_vocabulary(tmp_path: Path) -> None:
 
 
 def mole_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """As model.py saves it, whole: low-rank experts in MLPs, peft's adapters in attention. Gives our state, and the adapters."""
+    """As model.py saves it, whole: low-rank experts in MLPs, peft's adapters in attention. Our state, and the adapters."""
     small = VICUNA | {key: SMALL[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers")}
     small |= {"num_attention_heads": 2, "vocab_size": 90}
     values, state = published(MOLE | {"vicuna-7b-v1.5": small, "lora_rank": 4})
