@@ -56,6 +56,9 @@ def test_it_teaches_a_tiny_model(name: str, tmp_path: Path) -> None:
         lines = (tmp_path / lesson.name / "metrics.jsonl").read_text().splitlines()
         losses = [json.loads(line)["loss"] for line in lines]
         assert len(losses) == lesson.stage.steps
-        fall = 0.97 if lesson.data not in learned else 1.05
+        speaks = any(rule.matches("languages.main.blocks.0.attn.q.weight") for rule in lesson.stage.rules)
+        fall = (
+            1.05 if lesson.data in learned else 0.9 if speaks else 1.0
+        )  # what is frozen is random at this size
         assert np.mean(losses[-8:]) < fall * np.mean(losses[:4]), lesson.name
         learned.add(lesson.data)
