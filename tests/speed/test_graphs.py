@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from beholder.cards import card, card_names
 from beholder.errors import BeholderError
@@ -19,6 +22,7 @@ from beholder.generate.scheduler import Limits, Scheduler
 from beholder.model import Batch, Model, build
 from beholder.parts.blocks.rotary_scaling import DynamicScaling, LongRope, RotaryScaling, SteppedScaling
 from beholder.parts.language.state import State
+from beholder.speed import graphs
 from beholder.speed.graphs import FixedSteps, Size, Watch, why_not
 from beholder.speed.slots import Slots, places_for, rows_for
 from tests.generate.test_scheduler import PHOTO, alone, finished, job, requests, spread, text
@@ -45,6 +49,44 @@ COVERED = (
 @pytest.fixture(scope="module")
 def model() -> Model:
     return spread(build(TEXT, seed=1))
+
+
+class Tape(TorchDispatchMode):
+    """A CUDA graph's stand-in: the operations of a step, each with the very tensors that it read and gave. Played back, they
+    are computed again on this memory; nothing else of the step happens.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[tuple[Any, Any, Any, Any]] = []
+        self.times = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = func(*args, **(kwargs or {}))
+        self.operations.append((func, args, kwargs or {}, given))
+        return given
+
+    def replay(self) -> None:
+        self.times += 1
+        for func, args, kwargs, before in self.operations:
+            now = func(*args, **kwargs)
+            for old, new in zip(tree_leaves(before), tree_leaves(now), strict=True):
+                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+@pytest.fixture
+def tape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are recorded on tape."""
+
+    @torch.inference_mode()
+    def record(self: Size, _: object) -> None:
+        with Tape() as made:
+            self.compute()
+        self.graph = made
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
+    monkeypatch.setattr(Size, "record", record)
 
 
 def names() -> list[str]:
@@ -76,8 +118,10 @@ def test_sizes() -> None:
 
 
 @pytest.mark.parametrize("name", names())
-def test_cards_give_the_same_or_say_why_not(name: str) -> None:
-    """Of what is not covered the reason is known; the rest gives the same scores for rows of unequal lengths."""
+def test_cards_give_the_same_or_say_why_not(name: str, tape: None) -> None:
+    """Of what is not covered the reason is known; the rest gives the same scores for rows of unequal lengths, computed and
+    played back.
+    """
     model = build(card(name).tiny())
     reason = why_not(model)
     if reason is not None:
@@ -92,18 +136,22 @@ def test_cards_give_the_same_or_say_why_not(name: str) -> None:
         with pytest.raises(BeholderError, match="no steps of fixed shape"):
             FixedSteps.of(model)
         return
-    fixed = FixedSteps.of(model)
+    fixed = FixedSteps(model, recorded=True)
     mine, theirs = read(model), read(model)
-    for number in range(4):
+    for number in range(5):
         ids = [7 + number, 8, 9 + number]
         assert fixed.settle(mine)
         assert close(fixed.step(ids, mine), steps.advance(model, ids, theirs).float())
-    assert mine.lengths == theirs.lengths
+    assert mine.lengths == theirs.lengths and [size.graph.times for size in fixed._sizes.values()] == [3]
 
 
-def test_what_states_do_keeps_its_meaning(model: Model) -> None:
+@pytest.mark.parametrize("recorded", [False, True])
+def test_what_states_do_keeps_its_meaning(
+    model: Model, recorded: bool, tape: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rows join, leave, are cut, copied and moved between slots; ordinary steps may go on at any time."""
-    fixed, random_ = FixedSteps.of(model), random.Random(3)
+    monkeypatch.setattr(graphs, "UNRECORDED", 0)
+    fixed, random_ = FixedSteps(model, recorded), random.Random(3)
     mine, theirs = read(model), read(model)
 
     def advance(fixedly: bool = True) -> None:
@@ -164,10 +212,11 @@ def test_states_grow_into_more_places(model: Model) -> None:
     ],
     ids=lambda scaling: type(scaling).__name__,
 )
-def test_frequencies_follow_each_rows_length(scaling: RotaryScaling) -> None:
+def test_frequencies_follow_each_rows_length(scaling: RotaryScaling, tape: None) -> None:
     """Rows pass the lengths at which they change one after the other."""
     model = spread(build(TEXT.but(**{"language.attention.rotary.scaling": scaling}), seed=1))
-    fixed, mine, theirs = FixedSteps.of(model), read(model), read(model)
+    assert why_not(model) is None
+    fixed, mine, theirs = FixedSteps(model, recorded=True), read(model), read(model)
     for number in range(12):
         ids = [7, 8 + number, 9]
         assert fixed.settle(mine)
@@ -256,11 +305,13 @@ def test_the_best_words_come_without_the_processor(model: Model) -> None:
 
 
 @pytest.mark.parametrize("name", COVERED)
-def test_company_changes_no_answer(name: str) -> None:
+def test_company_changes_no_answer(name: str, tape: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a scheduler with rows that join and leave, pictures and seeds; with a budget, answers are still the same."""
     tiny = Tiny(name, PHOTO)
     model, random_ = spread(tiny.model), random.Random(0)
-    fixed = FixedSteps.of(model)
+    assert why_not(model) is None
+    monkeypatch.setattr(graphs, "UNRECORDED", 1)
+    fixed = FixedSteps(model, recorded=True)
     samplings = [
         Sampling(max_tokens=6),
         Sampling(max_tokens=3),
@@ -283,7 +334,7 @@ def test_company_changes_no_answer(name: str) -> None:
         while scheduler.step():
             assert budget is None or scheduler.nbytes <= budget
         assert [finished(each) for each in jobs] == wanted
-        assert fixed._sizes
+        assert any(size.graph is not None for size in fixed._sizes.values())
 
 
 @pytest.mark.parametrize("name", COVERED)
@@ -360,21 +411,8 @@ def test_no_memory_for_a_step_is_one_requests_error(model: Model, monkeypatch: p
     assert scheduler.idle and scheduler.nbytes == 0
 
 
-class Played:
-    """What is recorded where there are no graphs."""
-
-    def __init__(self, size: Size) -> None:
-        self.size, self.times = size, 0
-
-    def replay(self) -> None:
-        self.times += 1
-        self.size.compute()
-
-
-def test_a_step_that_comes_again_is_recorded(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_comes_again_is_recorded(model: Model, tape: None) -> None:
     """Each size once, after it was computed twice, and played back from then on."""
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
-    monkeypatch.setattr(Size, "record", lambda self, _: setattr(self, "graph", Played(self)))
     fixed, mine, theirs = FixedSteps(model, recorded=True), read(model), read(model)
     for number in range(6):
         assert fixed.settle(mine)
