@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import Literal
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from beholder.cards.schema import Branch, Card
 from beholder.data.samples import Conversation, Item, Sample, Turn, turns_of
 from beholder.errors import BeholderError
+from beholder.media.at_once import every
 from beholder.media.pixels import load_views
 from beholder.media.plan import PicturePlan, Size
 from beholder.media.regions import Region
@@ -330,11 +332,14 @@ class Collator:
     def _views(self, planned: Sequence[_Planned]) -> dict[str, list[Tensor]]:
         views: dict[str, list[Tensor]] = {}
         for number, branch in enumerate(self.branches):
-            made = views.setdefault(branch.name, [])
-            for one in planned:
-                for pixels, plan in zip(one.part.pictures, one.plans[number], strict=True):
-                    assert branch.geometry is not None, "checked by the plan"
-                    made += load_views(pixels, plan.views, branch.geometry)
+            pictures = [pixels for one in planned for pixels in one.part.pictures]
+            plans = [plan.views for one in planned for plan in one.plans[number]]
+            if not plans:
+                views[branch.name] = []
+                continue
+            assert branch.geometry is not None, "checked by the plan"
+            loaded = every(partial(load_views, geometry=branch.geometry), pictures, plans)
+            views[branch.name] = [view for own in loaded for view in own]
         return views
 
 
