@@ -154,3 +154,14 @@ def test_files_hold_recipes_or_are_programs(pictures: Path, tmp_path: Path) -> N
     ]
     ran = runner.invoke(app, ["train", str(file), *settings])
     assert ran.exit_code == 0 and "trained.safetensors" in ran.output.replace("\n", "")
+
+
+def test_rows_are_packed_and_features_kept(recipe: Recipe, tmp_path: Path) -> None:
+    settings = [
+        *("size=tiny", f"out={tmp_path}", "stages.align.steps=3", "stages.instruct.steps=2"),
+        *("stages.align.tokens=700", "stages.align.batch=2", f"stages.align.kept={tmp_path / 'features'}"),
+    ]
+    assert train(changed(recipe, settings)).finished
+    assert list((tmp_path / "features").glob("features-*.bin"))
+    rows = [json.loads(line) for line in (tmp_path / "align" / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == 3

@@ -12,15 +12,17 @@ import torch
 
 from beholder.cards.schema import Card, Stage
 from beholder.config import Config, set_from_text
-from beholder.data.order import Buckets, Order
+from beholder.data.order import Buckets, Order, Packed
 from beholder.data.samples import Dataset
 from beholder.errors import BeholderError, UnknownName
 from beholder.files import write_text_atomic
 from beholder.model import Model, build
 from beholder.prompts.byte_level import byte_tokenizer
+from beholder.train.collate import Collator
 from beholder.train.looks import answering
 from beholder.train.loop import Settings, Watch
 from beholder.train.processes import ALONE, World
+from beholder.train.resolution import card_at
 from beholder.train.run import Outcome, Task, run
 
 if TYPE_CHECKING:
@@ -45,8 +47,9 @@ class Lesson(Config):
     data: a file or folder that `beholder.data.open_data` reads, or several as `mix:`; small: the same at tiny size. caption:
     what is asked about pictures that have a caption alone. held_out: data whose loss is watched. share: of the run's minutes.
     chat: the prompt format, where the stage has another than the card; bare: what users say is left out, but for pictures.
-    alike: batches of samples of like length. tokens: several texts stand in one row of so many tokens. longest: what becomes of
-    texts longer than the context: `error`, or `cut`.
+    alike: batches of samples of like length. tokens: samples are packed into rows of so many tokens, of which a batch has
+    `stage.batch`. longest: what becomes of texts longer than the context: `error`, or `cut`. kept: a folder for features of
+    frozen encoders, which are then computed once.
     """
 
     stage: Stage
@@ -60,6 +63,7 @@ class Lesson(Config):
     alike: bool = False
     tokens: int = 0
     longest: str = "cut"
+    kept: str = ""
 
     @property
     def name(self) -> str:
@@ -284,6 +288,11 @@ def task(lesson: Lesson, recipe: Recipe, tokenizer: Tokenizer) -> Task:
             f"stage {lesson.name} has no {what}; add stages.{lesson.name}.data=PATH ({lesson.stage.data or 'your own'})"
         )
     dataset, stage = opened(lesson, lesson.data), lesson.stage
+    objective = named(stage.objective, tokenizer)
+    if lesson.kept:
+        from beholder.train.cached import Cached
+
+        objective = Cached(objective, lesson.kept)
     watch = None
     if lesson.held_out:
         held_out = opened(lesson, lesson.held_out)
@@ -291,10 +300,10 @@ def task(lesson: Lesson, recipe: Recipe, tokenizer: Tokenizer) -> Task:
     return Task(
         stage,
         dataset,
-        objective=named(stage.objective, tokenizer),
+        objective=objective,
         share=lesson.share,
         collate=lambda card: collator(card, tokenizer, lesson),
-        order=order(lesson, dataset),
+        order=order(lesson, dataset, recipe, tokenizer),
         watch=watch,
     )
 
@@ -308,9 +317,26 @@ def opened(lesson: Lesson, data: str) -> Dataset:
     return Bare(dataset) if lesson.bare else dataset
 
 
-def order(lesson: Lesson, dataset: Dataset) -> Order:
-    """Shuffled; of like lengths where the lesson says so. Raises `BeholderError` for data that does not tell its lengths."""
+def order(lesson: Lesson, dataset: Dataset, recipe: Recipe, tokenizer: Tokenizer) -> Order:
+    """Shuffled; of like lengths, or packed into rows, where the lesson says so. Raises `BeholderError` for data that does not
+    tell its lengths.
+    """
     stage, near = lesson.stage, getattr(dataset, "near", None)
+    if lesson.tokens:
+        from beholder.data.lengths import lengths
+
+        collate = collator(card_at(recipe.card, stage.side) if stage.side else recipe.card, tokenizer, lesson)
+        assert isinstance(collate, Collator)
+        counted = lengths(dataset, collate, kept=Path(recipe.out) / f"lengths-{lesson.name}.npz")
+        return Packed(
+            dataset,
+            counted.tokens,
+            stage.seed,
+            stage.batch,
+            tokens=lesson.tokens,
+            media=counted.media,
+            near=near,
+        )
     if not lesson.alike:
         return Order(dataset, stage.seed, stage.batch, near=near)
     sizes = dataset.sizes() if hasattr(dataset, "sizes") else None
@@ -324,7 +350,6 @@ def order(lesson: Lesson, dataset: Dataset) -> Order:
 def collator(card: Card, tokenizer: Tokenizer, lesson: Lesson) -> Collate:
     """What makes the batches that a lesson's objective reads."""
     from beholder.prompts.registry import format_named
-    from beholder.train.collate import Collator
     from beholder.train.pairs import OF_PAIRS, collator_of
 
     if lesson.chat:
