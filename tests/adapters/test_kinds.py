@@ -11,6 +11,7 @@ from torch import Tensor
 from beholder.cards.schema import Stage, Trains
 from beholder.errors import BeholderError, UnknownName
 from beholder.generate.guesses import look_up
+from beholder.generate.steps import advance
 from beholder.model import Batch, Model, build
 from beholder.parts.adapters.apply import adapters, apply_adapters, known_as, merge_adapters, put_on
 from beholder.parts.adapters.base import Adapter
@@ -24,6 +25,7 @@ from beholder.parts.contracts import LanguageInputs
 from beholder.parts.language.state import State
 from beholder.pipeline import Pipeline
 from beholder.prompts.messages import user
+from beholder.speed.graphs import FixedSteps, why_not
 from beholder.train.recompute import recomputed
 from beholder.train.stages import prepare_stage
 from tests.toys import SEES, TEXT, byte_tokenizer
@@ -308,3 +310,23 @@ def test_under_autocast(name: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         given = scores(model)
     assert (given.float() - want).norm() < 0.05 * want.norm()
+
+
+@pytest.mark.parametrize("name", ["lora", "prefix", "prompt", "mixture", "zero-init"])
+def test_steps_of_fixed_shape_say_the_same_or_decline(name: str) -> None:
+    model = stirred(name)
+    reason = why_not(model)
+    assert (reason is not None) == (name == "prompt"), reason
+    if reason is not None:
+        return
+    fixed, mine, theirs = FixedSteps(model, recorded=False), State(rows=2), State(rows=2)
+    with torch.inference_mode():
+        for state in (mine, theirs):
+            model.read(Batch(ids_BT=IDS), {}, state)
+        for ids in ([7, 8], [9, 10], [11, 12]):
+            assert fixed.settle(mine)
+            torch.testing.assert_close(
+                fixed.step(ids, mine), advance(model, ids, theirs), atol=1e-5, rtol=1e-4
+            )
+    put_on(model, Lora(pattern="languages.main.head.weight", rank=2))
+    assert "since" in str(fixed.refuses([7, 8], mine))

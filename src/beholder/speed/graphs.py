@@ -99,6 +99,7 @@ class FixedSteps:
         self.model = model
         self.recorded = model.device.type == "cuda" if recorded is None else recorded
         self.failure: str | None = None
+        self._adapters = model.card.adapters
         self._slots: list[Slots] = []
         self._sizes: dict[tuple[int, int, int, Form], Size] = {}
         self._places = {token_id for _, token_id in placeholders(model.card)}
@@ -177,6 +178,8 @@ class FixedSteps:
 
     def refuses(self, ids: Sequence[int], state: State, tail: steps.Tail | None = None) -> str | None:
         """Why a step is an ordinary one; None where `step` takes it."""
+        if self.model.card.adapters != self._adapters:
+            return "adapters were put on, or taken off, since"
         if self._found(state) is None:
             return self.declines(state) or "the state is not settled in slots"
         if tail is not None and len(tail.parents) > 1:
@@ -347,6 +350,7 @@ class Size:
                 (segments_R1, blocks_R1), positions = self._tables_2R1, self._positions
             if self.form.shifted:
                 positions = positions + self._shift_R1
+            positions = positions + self.model.card.virtual_tokens
             seen = Visibility(segments_R1, blocks_R1)
             inputs = LanguageInputs(ids_R1, language.embed(ids_R1), positions, seen, prompts=(0,) * self.rows)
             self.logits_RV.copy_(
