@@ -11,8 +11,10 @@ import torch
 
 from beholder.engine import Answer, Engine, EngineSettings
 from beholder.errors import BeholderError
+from beholder.generate.runtime import Runtime
 from beholder.generate.scheduler import Limits
 from beholder.prompts.messages import Picture, user
+from beholder.speed.graphs import FixedSteps
 from tests.test_pipeline import made
 from tests.toys import SEES, TEXT
 
@@ -137,6 +139,23 @@ def test_an_engine_that_breaks_says_so(monkeypatch) -> None:
     with pytest.raises(BeholderError, match="the engine stopped"):
         engine.submit([user("a")]).reply(20)
     engine.close()
+
+
+def test_steps_of_fixed_shape_in_an_engine() -> None:
+    """From many threads, with pictures; slots wait for the next answers, within the budget."""
+    sees = made(SEES)
+    wanted = [sees.chat(question(i, seed=i % 3), max_tokens=5 + i % 4) for i in range(8)]
+    fixed = FixedSteps.of(sees.model)
+    sees.runtime = Runtime(fixed, fixed, rolling=False)
+    with Engine(sees, QUICK) as engine:
+        answers = [engine.submit(question(i, seed=i % 3), max_tokens=5 + i % 4) for i in range(8)]
+        assert [answer.reply() for answer in answers] == wanted
+        stop = time.monotonic() + 10
+        while engine.counters()["state_bytes"] and time.monotonic() < stop:
+            time.sleep(0.01)  # the step that gave the last word ends
+        told = engine.counters()
+        assert told["state_bytes"] == 0 < told["idle_bytes"] == fixed.idle_bytes <= 2**28
+        assert engine.submit(question(0), max_tokens=5).reply() == wanted[0]
 
 
 def test_limits_are_those_of_where_the_model_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,7 +221,9 @@ class Engine:
     def counters(self) -> dict[str, int]:
         """What the engine holds and has saved: answers that go on, requests in all, bytes, and hits of its caches."""
         scheduler = self.scheduler
-        told = {"running": scheduler.running, "open": len(self._open), "state_bytes": scheduler.nbytes}
+        idle = scheduler.idle_bytes  # slots on a GPU that the next answers take
+        told = {"running": scheduler.running, "open": len(self._open)}
+        told |= {"state_bytes": scheduler.nbytes - idle, "idle_bytes": idle}
         told |= {"preempted": scheduler.preempted, "guessed": scheduler.guessed, "right": scheduler.right}
         for name, cache in (("prefix", scheduler.prefixes), ("picture", scheduler.features)):
             if cache is not None:

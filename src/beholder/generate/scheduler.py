@@ -117,8 +117,12 @@ class Scheduler:
     def nbytes(self) -> int:
         """Bytes of all states, and of memory that waits for some."""
         own = sum(pack.state.nbytes for pack in self._packs)
-        idle = 0 if self._memory is None else self._memory.idle_bytes
-        return own + idle + (self._reading.state.nbytes if self._reading else 0)
+        return own + self.idle_bytes + (self._reading.state.nbytes if self._reading else 0)
+
+    @property
+    def idle_bytes(self) -> int:
+        """Bytes of memory that waits for states."""
+        return 0 if self._memory is None else self._memory.idle_bytes
 
     @torch.inference_mode()
     def step(self) -> bool:
