@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from beholder.model import Model
+from beholder.sending import send_all
 from beholder.train.collate import TrainBatch
 
 if TYPE_CHECKING:
@@ -37,11 +38,13 @@ def gradients_of(
     in less memory. Gradients are added in the batches' order, so the number of threads changes no result. Models that
     draw random numbers while they train (dropout), and processes that train together, take one batch at a time.
     """
-    device = model.device.type
+    place = model.device
+    device = place.type
 
     def work(item: TrainBatch, count: int) -> tuple[float, tuple[Tensor | None, ...]]:
+        there = send_all(item, place)
         with torch.autocast(device, precision, enabled=precision != torch.float32):
-            loss = objective(model, item) / count
+            loss = objective(model, there) / count
         return loss.item(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
     def add(parts: Iterator[tuple[float, tuple[Tensor | None, ...]]]) -> float:
@@ -58,7 +61,7 @@ def gradients_of(
         total = 0.0
         for item in items:
             with torch.autocast(device, precision, enabled=precision != torch.float32):
-                loss = sharded.loss(item) / count
+                loss = sharded.loss(send_all(item, place)) / count
             loss.backward()
             total += loss.item() / sharded.size
         return total

@@ -19,6 +19,7 @@ from beholder.data.order import Order as Numbers
 from beholder.data.samples import Dataset
 from beholder.errors import BeholderError
 from beholder.model import Model
+from beholder.sending import send_all
 from beholder.train.averages import Average
 from beholder.train.checkpoints import (
     Carried,
@@ -292,7 +293,7 @@ class _Loop:
                 self.settings.precision,
                 enabled=self.settings.precision != torch.float32,
             ):
-                item = self.collate(samples)
+                item = send_all(self.collate(samples), self.model.device)
                 loss = self.objective(self.model, item) if self.sharded is None else self.sharded.step(item)
                 total += float(loss) * len(samples)
             weight += len(samples)
