@@ -7,7 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from beholder.data import Mixture, Sample, tasks
+from beholder.data import Augmented, Mixture, Sample, tasks
+from beholder.data.samples import Bare
+from beholder.errors import BeholderError
 
 
 class Numbers:
@@ -50,3 +52,30 @@ def test_weights_must_fit(weights: list[float]) -> None:
 def test_task_names() -> None:
     assert len(set(tasks())) == len(tasks())
     assert {"naming", "counting", "position", "colour", "presence", "easy-vqa/yes-no"} <= set(tasks())
+
+
+def test_what_stands_over_a_data_set_keeps_its_order_and_lengths() -> None:
+    class Filed(Numbers):
+        near = "runs"
+
+        def sizes(self) -> np.ndarray:
+            return np.arange(10)
+
+    for over in (Bare(Filed("a")), Augmented(Filed("a"))):
+        assert over.near == "runs" and over.sizes().tolist() == list(range(10)) and len(over) == 10
+    assert Bare(Augmented(Numbers("a"))).by_epoch and not Bare(Numbers("a")).by_epoch
+    assert Bare(Numbers("a")).near is None and Bare(Numbers("a")).sizes() is None
+
+
+def test_temperature_levels_the_odds_of_data_sets() -> None:
+    def made(temperature: float) -> list[float]:
+        parts = [[Numbers("a")[0]] * 1000, [Numbers("b")[0]] * 10]
+        return Mixture(parts, temperature=temperature).odds.tolist()
+
+    assert made(1) == pytest.approx([1000 / 1010, 10 / 1010])
+    assert made(2) == pytest.approx([10 / 11, 1 / 11])
+    assert made(1e9) == pytest.approx([0.5, 0.5])
+    with pytest.raises(BeholderError, match="temperature 0 of a mixture is not positive"):
+        made(0)
+    with pytest.raises(BeholderError, match="data set 2 of the mixture is empty"):
+        Mixture([Numbers("a"), []])

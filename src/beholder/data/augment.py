@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from beholder.config import Config
-from beholder.data.samples import Conversation, Dataset, Item, Sample
+from beholder.data.samples import Conversation, Dataset, Item, Over, Sample
 from beholder.errors import BeholderError
 from beholder.prompts.messages import Regions, Text
 
@@ -78,22 +78,23 @@ class Augment(Config):
         return (grey_HW1 + (values_HWC - grey_HW1) * colour).round().clip(0, 255).astype(np.uint8)
 
 
-class Augmented:
+class Augmented(Over):
     """A data set whose pictures are changed anew in each epoch. Number i + n * length is item i in epoch n, which an `Order`
     gives for it.
     """
 
-    by_epoch = True
-
     def __init__(self, dataset: Dataset, augment: Augment | None = None, *, seed: int = 0) -> None:
-        self.dataset, self.augment, self.seed = dataset, augment or Augment(), seed
+        super().__init__(dataset)
+        self.augment, self.seed = augment or Augment(), seed
 
-    def __len__(self) -> int:
-        return len(self.dataset)
+    @property
+    def by_epoch(self) -> bool:
+        return True
 
     def __getitem__(self, index: int) -> Item:
+        whole = index
         epoch, index = divmod(index, len(self.dataset))
-        item = self.dataset[index]
+        item = self.dataset[whole if super().by_epoch else index]
         digest = hashlib.blake2b(f"{index} {item.key}".encode(), digest_size=8).digest()
         rng = np.random.default_rng([self.seed, epoch, int.from_bytes(digest, "big")])
         words, regions = said(item)

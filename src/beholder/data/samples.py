@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -146,14 +146,32 @@ def checked_index(index: int, length: int) -> int:
     return index % length
 
 
-class Bare:
-    """Conversations without the words of users: pictures, and what is said of them."""
+class Over:
+    """A data set made of another one's samples, one of each: their order, lengths and places in files are the other's."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    @property
+    def by_epoch(self) -> bool:
+        """Whether samples differ by epoch, as in `Mixture`."""
+        return getattr(self.dataset, "by_epoch", False)
+
+    @property
+    def near(self) -> Any:
+        """The shuffle that the files can be read in; None where any will do."""
+        return getattr(self.dataset, "near", None)
+
+    def sizes(self) -> np.ndarray | None:
+        """A guess of the samples' lengths; None where only reading would tell."""
+        return self.dataset.sizes() if hasattr(self.dataset, "sizes") else None
+
+
+class Bare(Over):
+    """Conversations without the words of users: pictures, and what is said of them."""
 
     def __getitem__(self, index: int) -> Conversation:
         item = self.dataset[index]
