@@ -21,6 +21,7 @@ from beholder.generate.sampling import Sampling
 from beholder.generate.scheduler import Limits, Scheduler
 from beholder.model import Batch, Model, build
 from beholder.parts.blocks.rotary_scaling import DynamicScaling, LongRope, RotaryScaling, SteppedScaling
+from beholder.parts.language.embedding import TokenEmbedding
 from beholder.parts.language.state import State
 from beholder.speed import graphs
 from beholder.speed.graphs import FixedSteps, Size, Watch, why_not
@@ -221,6 +222,20 @@ def test_frequencies_follow_each_rows_length(scaling: RotaryScaling, tape: None)
         ids = [7, 8 + number, 9]
         assert fixed.settle(mine)
         assert close(fixed.step(ids, mine), steps.advance(model, ids, theirs).float())
+
+
+def test_positions_of_a_table_end_with_it() -> None:
+    """A step beyond the table is an ordinary one, which says so."""
+    changes = {"language.embedding": TokenEmbedding(positions="learned", offset=2), "language.context": 12}
+    model = spread(build(TEXT.but(**changes, **{"language.attention.rotary": None}), seed=1))
+    fixed, mine, theirs = FixedSteps.of(model), read(model), read(model)
+    for number in range(3):
+        ids = [7, 8 + number, 9]
+        assert fixed.settle(mine)
+        assert close(fixed.step(ids, mine), steps.advance(model, ids, theirs).float())
+    assert fixed.settle(mine) and "have a table" in str(fixed.refuses([7, 8, 9], mine))
+    with pytest.raises(BeholderError, match="this model reads at most 12"):
+        fixed(model, [7, 8, 9], mine, None)
 
 
 def test_slots_are_used_again_and_given_back(model: Model) -> None:

@@ -250,6 +250,7 @@ class LanguageInputs:
     deep:           layer number -> (B, T, D) that is added to the states behind that layer
     regions:        per row the regions of its pictures that the text speaks of, in order
     prompts:        tokens of each row that are the question, the others being the answer; None where that is not known
+    in_context:     whoever made the positions knows that they are within the context, so that nobody has to look
     """
 
     ids_BT: Tensor
@@ -269,6 +270,7 @@ class LanguageInputs:
     deep: Mapping[int, Tensor] = field(default_factory=dict)
     regions: tuple[tuple[Region, ...], ...] = ()
     prompts: tuple[int, ...] | None = None
+    in_context: bool = False
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,9 @@ class FixedSteps:
         self._sizes: dict[tuple[int, int, int, Form], Size] = {}
         self._places = {token_id for _, token_id in placeholders(model.card)}
         self._pool: Any = None
+        language = model.language
+        assert isinstance(language, DecoderModel)
+        self._table = language.config.embedding.positions is not None
 
     @classmethod
     def of(cls, model: Model) -> FixedSteps:
@@ -185,7 +188,12 @@ class FixedSteps:
         if tail is not None and len(tail.parents) > 1:
             return f"{len(tail.parents)} segments: a token does not see all before it"
         main = self.model.card.main
-        words = 0 if main is None else main.num_readable
+        assert main is not None
+        told = tail is not None or state.shift_B is not None
+        last = max(state.lengths) + self.model.card.virtual_tokens
+        if self._table and (told or last >= main.context):
+            return "positions have a table, and it is not known whether these are in it"
+        words = main.num_readable
         if any(not 0 <= token_id < words or token_id in self._places for token_id in ids):
             return "an id is no word"
         return None
@@ -352,7 +360,8 @@ class Size:
                 positions = positions + self._shift_R1
             positions = positions + self.model.card.virtual_tokens
             seen = Visibility(segments_R1, blocks_R1)
-            inputs = LanguageInputs(ids_R1, language.embed(ids_R1), positions, seen, prompts=(0,) * self.rows)
+            words_R1D, prompts = language.embed(ids_R1), (0,) * self.rows
+            inputs = LanguageInputs(ids_R1, words_R1D, positions, seen, prompts=prompts, in_context=True)
             self.logits_RV.copy_(
                 language.logits(language(inputs, state, layer_parts=self.model.layer_parts).last())
             )

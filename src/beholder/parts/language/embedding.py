@@ -81,15 +81,18 @@ class TokenEmbedder(nn.Module):
         positions_BT: Tensor,
         segments_BT: Tensor | None = None,
         own_BT: Tensor | None = None,
+        *,
+        in_context: bool = False,
     ) -> Tensor:
-        """`x_BTD` with positions and segments added, but to features that have their own (`own_BT`), and normed. Raises
-        `BeholderError` beyond the table's end.
+        """`x_BTD` with positions and segments added, but to features that have their own (`own_BT`), and normed. in_context:
+        see `LanguageInputs`. Raises `BeholderError` beyond the table's end.
         """
         given_BTD = x_BTD
         if self.config.positions is not None:
-            x_BTD = x_BTD + self._positions(positions_BT + self.config.offset, x_BTD.shape[-1]).to(
-                x_BTD.dtype
-            )
+            rows_BT = positions_BT + self.config.offset
+            if not in_context:
+                self._check(rows_BT)
+            x_BTD = x_BTD + self._positions(rows_BT, x_BTD.shape[-1]).to(x_BTD.dtype)
         if self.segments is not None:
             kinds = (
                 self.segments[0]
@@ -104,18 +107,21 @@ class TokenEmbedder(nn.Module):
 
     def enter(self, inputs: LanguageInputs) -> Tensor:
         """What the first layer reads: `inputs.embeddings_BTD` placed, with what is added behind the norm."""
-        x_BTD = self.place(inputs.embeddings_BTD, inputs.positions, inputs.kinds_BT, inputs.own_BT)
+        given = inputs.embeddings_BTD, inputs.positions, inputs.kinds_BT, inputs.own_BT
+        x_BTD = self.place(*given, in_context=inputs.in_context)
         if inputs.late_BTD is None:
             return x_BTD
         x_BTD = x_BTD if inputs.own_BT is None else x_BTD.masked_fill(inputs.own_BT[..., None], 0.0)
         return x_BTD + inputs.late_BTD
 
-    def _positions(self, rows_BT: Tensor, dim: int) -> Tensor:
+    def _check(self, rows_BT: Tensor) -> None:
         if not rows_BT.is_meta and int(rows_BT.max()) >= self.rows:
             raise BeholderError(
                 f"a text of {int(rows_BT.max()) - self.config.offset + 1} tokens; this model reads at most "
                 f"{self.rows - self.config.offset}"
             )
+
+    def _positions(self, rows_BT: Tensor, dim: int) -> Tensor:
         if self.positions is None:
             return waves(rows_BT, dim, ends=self.config.positions == "sinusoidal")
         return nn.functional.embedding(rows_BT, self.positions)
