@@ -28,7 +28,7 @@ class _Depthwise(torch.autograd.Function):
 
         def of(dtype: torch.dtype, wanted: list[bool]) -> tuple[Tensor | None, ...]:
             tensors = (tensor.to(dtype) for tensor in (change_VChw, x_VChw, weight))
-            return torch.ops.aten.convolution_backward(  # type: ignore[no-any-return]
+            return torch.ops.aten.convolution_backward(
                 *tensors, None, [stride] * 2, list(padding), [1, 1], False, [0, 0], groups, wanted
             )
 
@@ -46,4 +46,4 @@ def depthwise(
         dtype = torch.get_autocast_dtype(x_VChw.device.type)
         x_VChw, weight = x_VChw.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-    return _Depthwise.apply(x_VChw, weight, bias, stride, padding)  # type: ignore[no-any-return]
+    return _Depthwise.apply(x_VChw, weight, bias, stride, padding)
