@@ -128,3 +128,12 @@ def test_compiled_steps_leave_an_adapted_model_to_pytorch() -> None:
         torch.nn.init.normal_(layer.lora_b, generator=torch.Generator().manual_seed(0))
     one, other = State(rows=1), State(rows=1)
     torch.testing.assert_close(compiled(model, [5], one, None), advance(model, [5], other))
+
+
+def test_packed_weights_do_not_train_themselves() -> None:
+    with pytest.raises(
+        BeholderError, match=r"blocks\.0\.attn\.q\.weight, which is packed; give it a rank, or load"
+    ):
+        prepare_stage(packed("int8"), Stage("s", rules=(Trains(LAYERS, lr=1e-3),)))
+    plan = prepare_stage(packed("int8"), Stage("s", rules=(Trains("languages.main.embedding.*", lr=1e-3),)))
+    assert len(plan.trained) == 1

@@ -18,7 +18,7 @@ from beholder.parts.adapters.apply import known_as, put_on
 from beholder.parts.adapters.base import Adapter
 from beholder.parts.adapters.named import chosen
 from beholder.parts.adapters.prompts import PromptAdapter
-from beholder.speed.linears import PackedLinear
+from beholder.speed.linears import PackedLinear, Slice
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -138,6 +138,8 @@ def prepare_stage(model: nn.Module, stage: Stage) -> Plan:
     for name, module in model.named_modules():
         if isinstance(module, PackedLinear):
             shares.setdefault(part_of(name), [0, 0])[0] += module.in_features * module.out_features
+        if isinstance(module, (PackedLinear, Slice)):
+            _check_packed(stage, f"{name}.weight")
     _check_rules(stage, matched, [name for name, _ in model.named_parameters()])
     depths = layer_depths([name for name, _ in model.named_parameters()])
     groups = tuple(
@@ -224,6 +226,15 @@ def _check_rules(stage: Stage, matched: Mapping[int, Mapping[str, object]], name
             said = f"nothing is called so; nearest: {', '.join(near)}"
         raise BeholderError(
             f"stage {stage.name}: rule {rule.pattern!r} decides no parameter; correct or remove it ({said})"
+        )
+
+
+def _check_packed(stage: Stage, name: str) -> None:
+    index = _first_match(name, stage.rules)
+    if index is not None and stage.rules[index].lr > 0 and adapter_of(stage.rules[index]) is None:
+        raise BeholderError(
+            f"stage {stage.name}: rule {stage.rules[index].pattern!r} is to train {name}, which is packed; give it a rank, or "
+            "load the model without a precision"
         )
 
 
