@@ -46,10 +46,15 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.device = options, torch.device(options.device)
-        chosen = card(options.card)
-        dtype = torch.float32 if options.tiny else torch.bfloat16
-        self.model = build(chosen, "tiny" if options.tiny else "full").to(self.device, dtype)
-        self.dtype, self.figures = dtype, dict[str, dict[str, float]]()
+        self.dtype = torch.float32 if options.tiny else torch.bfloat16
+        self.figures: dict[str, dict[str, float]] = {}
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(self.dtype)  # drawn there, in its own type
+        try:
+            size = "tiny" if options.tiny else "full"
+            self.model = build(card(options.card), size, device=self.device)
+        finally:
+            torch.set_default_dtype(before)
 
     def wait(self) -> None:
         if self.device.type == "cuda":
