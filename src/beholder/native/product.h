@@ -31,10 +31,13 @@ struct Portion {
 class Multiplied {
 public:
     Multiplied(const Product& p, const Portion& sizes, int64_t first)
-        : p(p), sizes(sizes), first(first), count(p.rows - first < sizes.rows ? p.rows - first : sizes.rows) {}
+        : p(p), sizes(sizes), first(first), count(p.rows - first < sizes.rows ? p.rows - first : sizes.rows),
+          as_given(sizeof(Ready) == 2 && p.matrix.format == kBf16 && p.bf16 && p.matrix.inputs == sizes.inputs),
+          ready(as_given ? (const uint8_t*)p.x + 2 * first * p.x_stride : p.scratch),
+          stride(as_given ? 2 * p.x_stride : sizes.stride) {}
 
     void run() {
-        together([](void* work) { static_cast<Multiplied*>(work)->make(); });
+        if (!as_given) together([](void* work) { static_cast<Multiplied*>(work)->make(); });
         together([](void* work) { static_cast<Multiplied*>(work)->give(); });
     }
 
@@ -70,7 +73,7 @@ private:
         const int64_t unit = count > kFewestRows || few < 1 ? 1 : few;
         for (int64_t begin; (begin = next.fetch_add(unit)) < panels;) {
             const int64_t end = begin + unit < panels ? begin + unit : panels;
-            multiply(p.matrix, begin, end, p.scratch, sizes.stride, count, [&](int64_t row, int64_t panel, float* y) {
+            multiply(p.matrix, begin, end, ready, stride, count, [&](int64_t row, int64_t panel, float* y) {
                 const int64_t to = (first + row) * p.y_stride, half = kPanel / 2, left = p.matrix.outputs - panel * kPanel;
                 if (p.order == kInOrder) return put(to + panel * kPanel, y, left, kPanel);
                 if (p.order == kActivated) {
@@ -100,6 +103,9 @@ private:
     const Product& p;
     const Portion& sizes;
     const int64_t first, count;
+    const bool as_given;  // rows are what products read
+    const uint8_t* const ready;
+    const int64_t stride;
     std::atomic<int64_t> next{0}, threads{0};
 };
 
