@@ -21,10 +21,12 @@ from beholder.data.order import Order
 from beholder.data.samples import Sample, Turn
 from beholder.errors import BeholderError, UnknownName, WeightsError
 from beholder.model import Model, build
+from beholder.parts.adapters.low_rank import Lora
 from beholder.parts.blocks.moe import Experts, Routing
 from beholder.train.checkpoints import Progress, checkpoints
 from beholder.train.collate import Collator, TrainBatch
 from beholder.train.feed import closing_feed
+from beholder.train.gradients import draws
 from beholder.train.guards import Guard
 from beholder.train.loop import Settings, Watch, done, train_stage
 from beholder.train.objectives import Grounded, Words, next_token
@@ -430,3 +432,16 @@ def slow_run(folder: Path, pause: float = 0.2) -> Model:
     model = fresh()
     train_stage(model, STAGE.but(steps=12), Slow(), COLLATE, settings(folder, checkpoint=0.0, ahead=1))
     return model
+
+
+def test_a_resumed_run_draws_the_same_random_numbers(tmp_path: Path) -> None:
+    rules = (Trains("languages.main.blocks.*", lr=3e-3, adapter=Lora(rank=4, dropout=0.3)),)
+    stage = STAGE.but(rules=rules, schedule="constant")
+    at_once, parted, again = fresh(), fresh(), fresh()
+    train_stage(at_once, stage, Plain(), COLLATE, settings(tmp_path / "at once"))
+    assert draws(at_once) and not draws(parted)
+    train_stage(parted, stage.but(steps=3), Plain(), COLLATE, settings(tmp_path / "parted"))
+    torch.manual_seed(99)  # the process's own state says nothing
+    train_stage(again, stage, Plain(), COLLATE, settings(tmp_path / "parted"))
+    for (name, one), other in zip(at_once.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other), name

@@ -77,8 +77,11 @@ def gradients_of(
 
 
 def draws(model: nn.Module) -> bool:
-    """Whether the model draws random numbers while it trains."""
-    return any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
+    """Whether the model draws random numbers while it trains: by dropout, or in a part that says so with `draws`."""
+    return any(
+        (isinstance(module, nn.Dropout) and module.p > 0) or getattr(module, "draws", False)
+        for module in model.modules()
+    )
 
 
 @contextmanager

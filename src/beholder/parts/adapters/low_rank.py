@@ -59,7 +59,7 @@ class LowRankLinear(AdaptedLinear):
 
     def __init__(self, base: nn.Module, config: Lora) -> None:
         super().__init__(base)
-        self.config, self.scaling = config, config.scaling
+        self.config, self.scaling, self.draws = config, config.scaling, config.dropout > 0
         self.lora_a = self.new(config.rank, self.in_features)
         self.lora_b = self.new(self.out_features, config.rank)
         nn.init.kaiming_uniform_(self.lora_a, a=5**0.5)

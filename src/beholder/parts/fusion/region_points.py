@@ -43,6 +43,8 @@ class SampledPoints(RegionConfig):
 class Gather(nn.Module):
     """A block: points that are far from each other, each joined with what lies around it."""
 
+    draws = True  # which cells are read, while it trains
+
     def __init__(self, dim: int, kept: int, neighbours: int) -> None:
         super().__init__()
         self.kept, self.neighbours = kept, neighbours

@@ -199,7 +199,7 @@ class VisionTransformer(Encoder):
 
     def __init__(self, config: ViT) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.draws = config, config.prefix
         dim, norm, attention = config.dim, config.norm, config.attention
         self.patch = config.patches.build(dim, config.patch)
         self.patch_norm = norm.build(dim) if config.patches.norm else None
