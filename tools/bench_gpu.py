@@ -114,9 +114,7 @@ class Bench:
                 recorded.best([7] * rows, ahead, NEW)
 
             works["ahead"] = run
-        official = self._official_steps(rows)
-        if official is not None:
-            works["transformers"] = official
+        works |= self._official_steps(rows)
         self.measure(f"step of {rows} rows behind {context} tokens", works, NEW)
 
     def prefill(self) -> None:
@@ -181,19 +179,26 @@ class Bench:
 
             self.measure(f"{requests} requests of {new} tokens", {"together": together, "apart": apart})
 
-    def _official_steps(self, rows: int) -> Work | None:
+    def _official_steps(self, rows: int) -> dict[str, Work]:
+        """transformers' steps, with its prompt once in NEW + 1 tokens; on a GPU also with its static cache, compiled."""
         official = _official_language(self.model, self.device, self.dtype)
         if official is None:
-            return None
+            return {}
         context = self.options.context
         ids_BT = torch.arange(rows * context, device=self.device).view(rows, context) % 200 + 10
-        limits = {"max_new_tokens": NEW + 1, "min_new_tokens": NEW + 1, "do_sample": False}
+        limits = {"max_new_tokens": NEW + 1, "min_new_tokens": NEW + 1, "do_sample": False, "pad_token_id": 0}
 
-        @torch.inference_mode()
-        def run() -> None:
-            official.generate(ids_BT, attention_mask=torch.ones_like(ids_BT), pad_token_id=0, **limits)
+        def answered(**more: Any) -> Work:
+            @torch.inference_mode()
+            def run() -> None:
+                official.generate(ids_BT, attention_mask=torch.ones_like(ids_BT), **limits, **more)
 
-        return run  # with its prompt once in NEW + 1 tokens
+            return run
+
+        works = {"transformers": answered()}
+        if self.device.type == "cuda":
+            works["transformers static"] = answered(cache_implementation="static")
+        return works
 
 
 def _settled(by: FixedSteps) -> Callable[[list[int], State], Any]:
