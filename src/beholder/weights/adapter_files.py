@@ -18,7 +18,7 @@ from beholder.config import from_data
 from beholder.errors import BeholderError, UnknownName, WeightsError
 from beholder.files import atomic_folder
 from beholder.model import Model
-from beholder.parts.adapters.apply import adapters, known_as, put_on
+from beholder.parts.adapters.apply import known_as, put_on
 from beholder.parts.adapters.base import Adapter
 from beholder.weights.files import open_weights, write_safetensors
 from beholder.weights.peft_files import CONFIG, TENSORS, write_peft
@@ -136,8 +136,3 @@ def _read_json(path: Path) -> dict[str, object]:
     from beholder.weights.open import read_json
 
     return read_json(path)
-
-
-def adapted_layers(model: Model) -> int:
-    """How many linear maps and standing adapters a model has."""
-    return len(adapters(model)) + len(model.standing)

@@ -31,8 +31,7 @@ class Adapter(Config):
     """pattern: of the parameters (as in `fnmatch`) that it changes, or of the layers where it stands. above: of layers
     (`blocks.{}`), those from this number on alone. layers: exact names in place of a pattern.
 
-    kind: its name; leaves: last pieces of its parameters' names; whole: how many there are of it in a model, one whatever the
-    number of layers (True) or one for each.
+    kind: its name; leaves: pieces of its parameters' names by which they are known.
     """
 
     pattern: str = ""
@@ -41,7 +40,6 @@ class Adapter(Config):
 
     kind: ClassVar[str] = ""
     leaves: ClassVar[tuple[str, ...]] = ()
-    whole: ClassVar[bool] = False
 
     def matches(self, name: str) -> bool:
         """Whether it changes the parameter called `name`."""

@@ -31,8 +31,6 @@ ENCODERS = ("", "mlp", "lstm")
 class PromptAdapter(Adapter):
     """One that stands in layers of the main language part, all together a `Fusion`."""
 
-    whole = True
-
     def build(self, language: nn.Module, numbers: tuple[int, ...]) -> Fusion:
         """For the layers of these numbers of a built language part."""
         raise NotImplementedError
