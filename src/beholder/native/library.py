@@ -152,7 +152,11 @@ def _count(number: int) -> None:
 
 @cache
 def load(path: Path) -> Kernels:
-    """The library of that file; raises `OSError` where it does not load and `BeholderError` where it is another version."""
+    """The library of that file; raises `OSError` where it does not load and `BeholderError` where there is none or another
+    version of it.
+    """
+    if not path.exists():
+        raise BeholderError("compiled kernels are not built; run python -m beholder.native.build")
     library = ctypes.CDLL(str(path))
     library.beholder_set.restype = ctypes.c_char_p
     library.beholder_set.argtypes = (_INT, _POINTER)
@@ -183,15 +187,19 @@ def load(path: Path) -> Kernels:
     return Kernels(library, sets)
 
 
+@cache
+def _path(folder: Path) -> Path:
+    """Of the library that belongs to a folder's sources as they are at first: a program goes on with what it has loaded."""
+    assert folder == build.FOLDER
+    return build.library()
+
+
 def kernels() -> Kernels:
     """The library of these sources; raises `BeholderError` with the reason where it cannot be used."""
     if os.environ.get(OFF) == "0":
         raise BeholderError(f"compiled kernels are turned off by {OFF}=0")
-    path = build.library()
-    if not path.exists():
-        raise BeholderError("compiled kernels are not built; run python -m beholder.native.build")
     try:
-        return load(path)
+        return load(_path(build.FOLDER))
     except OSError as error:
         raise BeholderError(f"compiled kernels do not load: {error}") from error
 
