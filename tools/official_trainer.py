@@ -94,11 +94,16 @@ def main() -> None:
     model = small_llava()
     model.save_pretrained(folder / "model")
     print("ready", flush=True)
-    trainer = None
+    del model
+    trainers: dict[str, Trainer] = {}
     for line in sys.stdin:
-        if trainer is None:
-            trainer = Trainer(model, torch.load(folder / "batches.pt"))
-        print(json.dumps(trainer.step(line.strip())), flush=True)
+        name = line.strip()
+        if name not in trainers:  # each from the same weights
+            model = LlavaForConditionalGeneration.from_pretrained(
+                folder / "model", attn_implementation="sdpa"
+            )
+            trainers = {name: Trainer(model, torch.load(folder / "batches.pt"))}
+        print(json.dumps(trainers[name].step(name)), flush=True)
 
 
 if __name__ == "__main__":
