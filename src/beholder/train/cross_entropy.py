@@ -109,12 +109,12 @@ class _WithGradients(torch.autograd.Function):
 
 
 def losses_and_gradients(logits_CV: Tensor, targets_C: Tensor, weights_C: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses (C,) in float32, and the gradient of their weighted sum by the scores, (C, V) in the type of these. A few rows
-    at a time, as many as a core's cache holds.
+    """Losses (C,) in float32, and the gradient of their weighted sum by the scores, (C, V) in the type of these. On a
+    processor a few rows at a time, as many as a core's cache holds.
     """
     given_CV = torch.empty_like(logits_CV)
     columns_C1, weights_C1 = targets_C[:, None], weights_C[:, None].float()
-    rows = max(1, CACHED // logits_CV.shape[1])
+    rows = max(1, CACHED // logits_CV.shape[1] if logits_CV.device.type == "cpu" else len(targets_C))
     losses = []
     for each in range(0, len(targets_C), rows):
         own = slice(each, each + rows)
