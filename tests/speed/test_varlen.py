@@ -18,6 +18,7 @@ from tests.test_cards import Tiny
 from tests.toys import SEES
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 @pytest.mark.parametrize("scale", [None, 0.3])
 def test_each_sequence_sees_itself(scale: float | None) -> None:
     q, k, v = (torch.randn(1, 4, 17, 8) for _ in range(3))
@@ -35,13 +36,9 @@ def test_what_it_is_not_for() -> None:
     assert attend_packed(trained, q, q, AttentionMask(segments=(4, 6)), None) is None
 
 
-@pytest.mark.parametrize("name", ["qwen2-vl-2b", "qwen2.5-vl-3b", "pixtral-12b", "kimi-vl-a3b"])
+@pytest.mark.parametrize("name", ["qwen2-vl-2b", "qwen2.5-vl-3b", "pixtral-12b"])
 def test_towers_give_the_same(name: str) -> None:
     """Views of two sizes together."""
-    from beholder.cards import card_names
-
-    if name not in card_names():
-        pytest.skip("no such card")
     tiny = Tiny(name, PHOTO)
     (branch,) = (tiny.model.branch(name) for name in tiny.views)
     (views,) = tiny.views.values()
