@@ -301,9 +301,7 @@ class LanguageOutput:
 
 
 class LanguageConfig(Config):
-    """Settings of a language part. `dim` is its width; `context`: most tokens of a sequence; `start_id`: the token that answers
-    start from where `reads_apart`.
-    """
+    """A language part. `dim`: its width; `context`: most tokens of a sequence; `start_id`: of answers where `reads_apart`."""
 
     dim: int
     vocab_size: int
