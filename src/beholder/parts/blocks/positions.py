@@ -132,7 +132,7 @@ class Rotary(Config):
 
 def turn_pairs(x: Tensor, cos: Tensor, sin: Tensor, pairs: str) -> Tensor:
     """Channels turned in `half` or `adjacent` pairs; cosines and sines hold each pair's twice, where its channels are."""
-    if pairs == "half" and x.requires_grad and x.device.type == "cpu":
+    if pairs == "half" and x.requires_grad and x.device.type == "cpu" and not cos.requires_grad:
         given: Tensor = _Turned.apply(x, cos, sin)
         return given
     if pairs == "half":
