@@ -24,7 +24,7 @@ LLAVA_V0 = ChatFormat(
     image_suffix="\n",
     stops=("###",),
 )
-# haotian-liu/LLaVA llava/train/train.py, preprocess_plain: the picture and its caption, nothing asked (first stage of training).
+# haotian-liu/LLaVA llava/train/train.py, preprocess_plain: the picture and its caption, nothing asked (the first stage).
 LLAVA_PLAIN = ChatFormat("llava-plain", wrapped=True, system=None, assistant=Turn("", "\n"))
 # BAAI-DCAI/Bunny bunny/conversation.py and FreedomIntelligence/ALLaVA: Vicuna's words with Phi's end of text.
 VICUNA_PHI = VICUNA_V1.but(
