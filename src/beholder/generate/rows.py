@@ -115,7 +115,9 @@ def make_rows(
     assert main is not None
     begun = 0 if batch.target_BT is None else batch.target_BT.shape[1] - 1
     for number, (sampling, usage) in enumerate(zip(samplings, usages, strict=True)):
-        row = Row(number, usage, sampling, decode(), frozenset(eos_ids), model.card.room(usage.prompt) - begun)
+        row = Row(
+            number, usage, sampling, decode(), frozenset(eos_ids), model.card.room(usage.prompt) - begun
+        )
         if sampling.form is not None:
             assert follow is not None, "answers of a form need a follower"
             row.follower = follow(sampling.form, main.vocab_size, sorted(eos_ids))
@@ -183,7 +185,8 @@ def check_context(model: Model, batch: Batch) -> list[Usage]:
             counts = " + ".join(map(str, pictures)) if pictures else "none"
             raise BeholderError(
                 f"prompt {row + 1} has {length} tokens ({usage.text} of text, {counts} of pictures) but "
-                f"{model.card.name} takes fewer than {main.context - model.card.virtual_tokens}; shorten the text or give fewer or smaller pictures"
+                f"{model.card.name} takes fewer than {main.context - model.card.virtual_tokens}; shorten the text or give "
+                "fewer or smaller pictures"
             )
         usages.append(usage)
     return usages

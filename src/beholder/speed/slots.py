@@ -107,7 +107,9 @@ class Slots:
                 for room, held in zip(self.rooms[key], (layer.keys, layer.values), strict=True):
                     assert held is not None
                     room[:rows, :, :read] = held[:, :, :read]
-                    room[:rows, :, read:] = 0  # of others; what is no number would spread though nobody may see it
+                    room[:rows, :, read:] = (
+                        0  # of others; what is no number would spread though nobody may see it
+                    )
                 layer.rooms = self.rooms[key]
                 layer.keys, layer.values = (room[:rows] for room in self.rooms[key])
             self._owner = weakref.ref(state)
