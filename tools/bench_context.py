@@ -20,6 +20,7 @@ from beholder.bench.report import plotting
 from beholder.model import Batch, Model, build
 from beholder.parts.language.state import State
 from beholder.speed.compiled import CompiledSteps, pack_with_steps
+from beholder.speed.memory import trim
 from beholder.speed.precision import Precision
 
 PIECE, STEPS, MIB = 512, 15, 2**20
@@ -36,6 +37,7 @@ def resident(kind: str) -> int:
 def measured(model: Model, steps: CompiledSteps, tokens: int) -> Row:
     """A prompt of so many tokens and some steps behind it."""
     ids_BT, state = torch.arange(tokens)[None] % 1000, State(1, capacity=tokens + STEPS)
+    trim()
     Path("/proc/self/clear_refs").write_text("5")
     before, start = resident("VmRSS"), time.process_time()
     for begin in range(0, tokens, PIECE):
