@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import runpy
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -171,9 +172,9 @@ def read_recipe(file: Path) -> Recipe | None:
     """
     if not file.is_file():
         raise BeholderError(f"{file}: no such recipe; give a Python file, such as recipes/llava.py")
-    held = runpy.run_path(str(file), run_name="beholder.recipe").get(RECIPE)
-    if held is None:
+    if not _holds_recipe(file):
         return None
+    held = runpy.run_path(str(file), run_name="beholder.recipe")[RECIPE]
     if not isinstance(held, Recipe):
         raise BeholderError(
             f"{file}: {RECIPE} is a {type(held).__name__}, not a beholder.train.recipe.Recipe"
@@ -183,6 +184,17 @@ def read_recipe(file: Path) -> Recipe | None:
         for lesson in held.stages
     )
     return held.but(stages=tuple(lessons))
+
+
+def _holds_recipe(file: Path) -> bool:
+    """Whether a file sets RECIPE, found without running it. Raises `BeholderError` for what is no Python."""
+    try:
+        statements = ast.parse(file.read_bytes(), filename=str(file)).body
+    except (SyntaxError, ValueError) as error:
+        raise BeholderError(f"{file}: is no Python file ({error})") from None
+    targets = (target for each in statements if isinstance(each, ast.Assign) for target in each.targets)
+    annotated = (each.target for each in statements if isinstance(each, ast.AnnAssign))
+    return any(isinstance(target, ast.Name) and target.id == RECIPE for target in (*targets, *annotated))
 
 
 def changed(recipe: Recipe, settings: Sequence[str]) -> Recipe:
