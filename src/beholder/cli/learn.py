@@ -53,8 +53,11 @@ def train(
     if plan:
         show_plan(chosen)
         return
+    from beholder.train.memory import keep_freed_memory
     from beholder.train.processes import joined
 
+    if chosen.device == "cpu":
+        keep_freed_memory()
     world = joined(shard=chosen.shard)
     outcome = run_recipe(chosen, world)
     if not world.leads:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from beholder.model import Model
 from beholder.sending import send_all
 from beholder.train.collate import TrainBatch
-from beholder.train.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from beholder.train.objectives import Objective
@@ -73,7 +72,6 @@ def gradients_of(
     if device != "cpu" or draws(model) or workers == 1:
         yield lambda items, count: add(work(item, count) for item in items)
         return
-    keep_freed_memory()
     with one_core_each(workers) as pool:
         yield lambda items, count: add(pool.map(work, items, [count] * len(items)))
 
