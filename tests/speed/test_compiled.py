@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import beholder.speed.compiled as compiled_module
 from beholder.engine import Engine
 from beholder.generate.runtime import Runtime
 from beholder.generate.sampling import Sampling
@@ -94,3 +95,15 @@ def test_pipelines_and_engines_use_them() -> None:
     assert [quick.chat(question(i), max_tokens=9).ids for i in range(3)] == wanted
     with Engine(quick) as engine:
         assert [r.ids for r in engine.answer([question(i) for i in range(3)], max_tokens=9)] == wanted
+
+
+def test_where_products_would_be_slow_pytorch_has_weights_of_its_own(monkeypatch) -> None:
+    monkeypatch.setattr(compiled_module, "describe", lambda: ("portable", "yes"))
+    model, same = (spread(build(TEXT, seed=1)) for _ in range(2))
+    report, steps = pack_with_steps(model, FLOAT)
+    assert isinstance(steps, CompiledSteps) and not steps.decoder.weights.shared
+    monkeypatch.undo()
+    shared, _ = pack_with_steps(same, FLOAT)
+    assert {name for each in shared.maps for name in each.names} >= {
+        name for each in report.maps for name in each.names
+    }

@@ -15,6 +15,7 @@ from beholder.errors import BeholderError, UnknownName
 from beholder.native import build
 
 ABI = 2
+PORTABLE = "portable"  # the instruction set of any processor; PyTorch is quicker where rows are many
 OFF = "BEHOLDER_NATIVE"  # set to 0: PyTorch computes everything
 
 _OPERATIONS: ContextVar[list[int] | None] = ContextVar("operations", default=None)

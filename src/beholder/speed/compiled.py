@@ -11,6 +11,7 @@ from beholder.generate import steps
 from beholder.model import Model
 from beholder.native.decoder import NativeDecoder, why_not
 from beholder.native.formats import Formats
+from beholder.native.library import PORTABLE, describe
 from beholder.parts.language.state import State
 from beholder.speed.packed import Map, Packed, num_bytes, pack
 from beholder.speed.precision import Precision
@@ -32,12 +33,15 @@ class CompiledSteps:
 
 
 def pack_with_steps(model: Model, precision: Precision) -> tuple[Packed, CompiledSteps | str]:
-    """`pack` a model, with compiled steps that share its weights; or why there are none."""
+    """`pack` a model, with compiled steps that share its weights, or have their own where the kernels know none of the
+    processor's instructions; or why there are none.
+    """
     reason = why_not(model)
     if reason is not None:
         return pack(model, precision), reason
     before = num_bytes(model)
-    decoder = NativeDecoder.of(model, Formats(precision.language, precision.head), shared=True)
+    quick = describe()[0] != PORTABLE
+    decoder = NativeDecoder.of(model, Formats(precision.language, precision.head), shared=quick)
     where = next(name for name, module in model.named_modules() if module is model.language)
     shared = tuple(
         Map(
@@ -45,7 +49,7 @@ def pack_with_steps(model: Model, precision: Precision) -> tuple[Packed, Compile
         )
         for names, linear in decoder.weights.taken.items()
     )
-    report = pack(model, precision, partly=True)
+    report = pack(model, precision, partly=quick)
     report = replace(report, maps=(*shared, *report.maps), bytes_before=before)
     decoder.point_at_words()
     return report, CompiledSteps(decoder)
