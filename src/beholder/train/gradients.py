@@ -36,7 +36,8 @@ def gradients_of(
 
     On a processor each batch goes to whichever thread is free, each on one core: as quick as one large batch on all cores,
     in less memory. Gradients are added in the batches' order, so the number of threads changes no result. Models that
-    draw random numbers while they train (dropout), and processes that train together, take one batch at a time.
+    draw random numbers while they train (dropout), and processes that train together, take one batch at a time, as do steps of
+    one batch.
     """
     place = model.device
     device = place.type

@@ -67,7 +67,7 @@ class Settings:
     precision:  dtype of products; frozen language weights are kept in it
     checkpoint: seconds between checkpoints
     ahead:      batches prepared ahead of use
-    workers:    threads that work on a step's batches, each on one core; None is one per core
+    workers:    threads that work on a step's batches, each on one core; None is one per core. 1: one batch at a time on all
     closed:     only take up what the checkpoint holds, as a later stage has begun
     recompute:  layers compute again in the backward pass instead of keeping what they computed
     divergence: stop where the mean loss is so many times the lowest before; 0 never
@@ -206,7 +206,7 @@ class _Loop:
                     self.parameters,
                     self.objective,
                     settings.precision,
-                    settings.workers if world.size == 1 else 1,
+                    settings.workers if world.size == 1 and stage.accumulate > 1 else 1,
                     self.sharded,
                 )
             )
