@@ -31,6 +31,18 @@ def test_a_plain_background_is_named(mini: Pipeline, name: str, rgb: tuple[int, 
     assert name in mini.ask(pixels, "What colour is the background?", max_tokens=8).lower()
 
 
+def test_a_thing_on_one_side_is_pointed_to(mini: Pipeline) -> None:
+    """A shape of easy-VQA's kind, on the right: where it is, and the box around it."""
+    pixels = np.full((224, 224, 3), 245, np.uint8)
+    pixels[70:150, 130:210] = (255, 0, 0)
+    assert "right" in mini.ask(pixels, "Where is the rectangle?", max_tokens=8).lower()
+    (region, *_) = mini.do(pixels, "point", "rectangle").boxes
+    box = region.box
+    shared = max(0, min(box.right, 210) - max(box.left, 130)) * max(0, min(box.bottom, 150) - max(box.top, 70))
+    area = (box.right - box.left) * (box.bottom - box.top)
+    assert shared > 0.4 * (area + 80 * 80 - shared)
+
+
 def test_answers_are_words_and_repeat(mini: Pipeline, samples: Path) -> None:
     first, again = (
         mini.ask(samples / "cat.jpg", "What is in this picture?", max_tokens=20) for _ in range(2)

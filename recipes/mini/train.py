@@ -1,6 +1,6 @@
 """Trains `mini` from its two base models.
 
-    python recipes/mini/train.py --data DIR --out runs/mini [--minutes N]
+    python recipes/mini/train.py --data DIR --out runs/mini [--minutes N] [--start FILE]
 
 --data is what prepare.py made. A run that was stopped goes on where it was.
 """
@@ -10,44 +10,48 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from shown import mini_with, vocabulary_of
+
 from beholder.cards.mini import MINI
 from beholder.data import EasyVQA, Mixture, Scenes
-from beholder.data.canvas import COLOURS
-from beholder.model import build
-from beholder.train.collate import Collator
-from beholder.train.objectives import Grounded, Words
 from beholder.train.run import Task, run
-from beholder.weights.pull import base_weights
+from beholder.train.things import LetterCollator, ShownCollator, Told, shown
 
+SEE, TELL = MINI.stages
 # odds of scenes with one thing, several, one thing several times, a word
-ONLY_SINGLE = (1.0, 0.0, 0.0, 0.0)
-MORE_COUNTING = (0.42, 0.20, 0.36, 0.02)
-ALIGN, INSTRUCT = MINI.stages
+CROWDED = (0.18, 0.42, 0.22, 0.18)
+ASKED = (0.22, 0.36, 0.30, 0.12)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--start", type=Path, help="trained tensors to begin from")
+    parser.add_argument("--texts", type=Path, help="what texts.py made")
+    parser.add_argument(
+        "--true", type=float, default=0.0, help="share of batches told of what is there, not of what is seen"
+    )
     parser.add_argument("--minutes", type=float, help="training time in all; the schedules end with it")
+    parser.add_argument("--only", choices=[stage.name for stage in MINI.stages], help="one stage alone")
     args = parser.parse_args()
 
-    base, tokenizer = base_weights("mini")
-    model = build(MINI)
-    model.load_state_dict(base, strict=False)
-
-    single = Scenes(args.data, seed=1, questions=5, odds=ONLY_SINGLE)
-    names = {"naming": single.names, "category": sorted(single.by_kind), "colour": sorted(COLOURS)}
-    scenes = Mixture(
-        [Scenes(args.data, odds=MORE_COUNTING), EasyVQA(args.data, "train", questions=4)], [0.84, 0.16]
-    )
-    words = Words(model, tokenizer, names)
-    model.get_submodule("branches.image.connector").fill(*words.table())
+    model, tokenizer = mini_with(args.data, args.start)
+    crowded = Scenes(args.data, seed=1, questions=1, odds=CROWDED)
+    asked = Scenes(args.data, seed=2, questions=8, odds=ASKED)
+    easy = [EasyVQA(args.data, "train", questions=number) for number in (1, 8)]
     tasks = (
-        Task(ALIGN, single, words, share=0.25),
-        Task(INSTRUCT, scenes, Grounded(words), share=0.75),
+        Task(SEE, Mixture([crowded, easy[0]], [0.94, 0.06], length=10**9), shown, share=0.4),
+        Task(
+            TELL,
+            Mixture([asked, easy[1]], [0.9, 0.1], length=10**9),
+            Told(args.texts, true=args.true),
+            share=0.6,
+        ),
     )
-    run(model, Collator(MINI, tokenizer), tasks, args.out, minutes=args.minutes)
+    collate = ShownCollator(LetterCollator(MINI, tokenizer), MINI, vocabulary_of(crowded), crowded.concepts)
+    chosen = [task for task in tasks if args.only in (None, task.stage.name)]
+    run(model, collate, chosen, args.out, minutes=args.minutes)
 
 
 if __name__ == "__main__":

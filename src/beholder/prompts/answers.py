@@ -42,6 +42,17 @@ class BoxTokens(AnswerFormat):
 
 
 @dataclass(frozen=True)
+class PlainBoxes(AnswerFormat):
+    """Boxes among other words, as `boxes` writes them, of what was asked for."""
+
+    boxes: Coordinates
+
+    def read(self, answer: str, view: View) -> tuple[Region, ...]:
+        """Every box, without a label."""
+        return tuple(Region("", box) for box in self.boxes.read(answer, view))
+
+
+@dataclass(frozen=True)
 class JsonRegions(AnswerFormat):
     """Objects of JSON with a box or a point each: `[{"bbox_2d": [x0, y0, x1, y1], "label": ...}]` (Qwen2.5-VL, 2502.13923,
     section 2.2.1). unit: `pixels` of the view, or `thousandths` of its sides (Qwen3-VL). labels: the keys of what is there, the

@@ -92,6 +92,12 @@ def _words(_tokenizer: Tokenizer | None) -> Objective:
     )
 
 
+def _things(_tokenizer: Tokenizer | None) -> Objective:
+    raise BeholderError(
+        "only composed pictures are known to show what they do; give objective=beholder.train.things.shown"
+    )
+
+
 # the names that `Stage.objective` may have
 NAMED: dict[str, Objective | Made] = {
     "next-token": next_token,
@@ -118,6 +124,7 @@ NAMED: dict[str, Objective | Made] = {
     "distillation": Made(lambda _: Distilled(adapters=False)),
     "preferences": Made(lambda _: Preferred()),
     "words": Made(_words),
+    "things": Made(_things),
 }
 PROGRAMS = {  # names of stages that no loss of a batch describes -> what is missing
     "rewards": "it needs answers that the model writes while it trains, and a scorer for them (GRPO, 2402.03300)",
