@@ -38,7 +38,9 @@ def test_a_thing_on_one_side_is_pointed_to(mini: Pipeline) -> None:
     assert "right" in mini.ask(pixels, "Where is the rectangle?", max_tokens=8).lower()
     (region, *_) = mini.do(pixels, "point", "rectangle").boxes
     box = region.box
-    shared = max(0, min(box.right, 210) - max(box.left, 130)) * max(0, min(box.bottom, 150) - max(box.top, 70))
+    shared = max(0, min(box.right, 210) - max(box.left, 130)) * max(
+        0, min(box.bottom, 150) - max(box.top, 70)
+    )
     area = (box.right - box.left) * (box.bottom - box.top)
     assert shared > 0.4 * (area + 80 * 80 - shared)
 
