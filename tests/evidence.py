@@ -106,7 +106,7 @@ def evidence_rows() -> Iterable[Evidence]:
         if not chosen.system:
             continue
         levels, detail = {"listed"}, {}
-        levels |= {level for level in ("builds", "runs") if LEDGER.has(level, name)}
+        levels |= {level for level in ("builds", "runs", "trains") if LEDGER.has(level, name)}
         unproved = unproved_mechanisms(chosen)
         if unproved:
             detail["unproved_mechanisms"] = unproved
