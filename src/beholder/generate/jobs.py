@@ -25,7 +25,8 @@ from beholder.parts.language.state import State
 @dataclass(eq=False)
 class Job:
     """Prompts that are read together, and the answers to them. `pieces` fills as answers go on; `error` says why there will be
-    no more. cuts: where the prompt may be cut, everywhere where None.
+    no more. cuts: where the prompt may be cut, everywhere where None. alone: its steps take in no others; apart: its pictures
+    are encoded by themselves.
     """
 
     batch: Batch
@@ -33,6 +34,7 @@ class Job:
     priority: int = 0
     number: int = 0
     alone: bool = False
+    apart: bool = False
     pieces: deque[Piece] = field(default_factory=deque)
     error: Exception | None = None
     cancelled: bool = False

@@ -275,8 +275,8 @@ class Scheduler:
             waiting = [job for job in self._in_order() if job.needs_encoding]
             if not waiting:
                 return
-            together = [job for job in waiting if not job.alone][: self.limits.views] or waiting[:1]
-            self._encoding = waiting[:1] if waiting[0].alone else together
+            together = [job for job in waiting if not job.apart][: self.limits.views] or waiting[:1]
+            self._encoding = waiting[:1] if waiting[0].apart else together
             batches = [job.batch for job in self._encoding]
             self._encoder = encode_requests(self.model, batches, self.limits.views, self.features)
         start = time.perf_counter()
@@ -304,7 +304,7 @@ class Scheduler:
             if len(jobs) == 1:
                 self._remove(job)
                 job.fail(told(error, job))
-            job.alone = True
+            job.apart = True
 
     def _remove(self, job: Job) -> None:
         with self._lock:

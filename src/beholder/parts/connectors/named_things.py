@@ -30,8 +30,8 @@ class NamedThings(ConnectorConfig):
     stays. What is said is the mean of learned vectors, weighted by how well they fit (Ovis, 2405.20797).
 
     base: from cells to the space of `words` names, of which the last is that of written words. fine: how many of a cell's
-    channels are those of a grid twice as fine, folded, from which letters are read; 0: all, and the grid is as it is. hidden, spelling: widths of what finds
-    things and of what reads letters.
+    channels are those of a grid twice as fine, folded, from which letters are read; 0: all, and the grid is as it is. hidden,
+    spelling: widths of what finds things and of what reads letters.
     """
 
     base: ConnectorConfig
