@@ -1,8 +1,7 @@
 """LLaVA (2304.08485, section 5): captions teach the projection, conversations teach projection and language model.
 
 Rates, batches and epochs: the paper's section 5 and haotian-liu/LLaVA scripts/pretrain.sh (rate 2e-3, warm-up of 3 %, no
-decay).
-Data: liuhaotian/LLaVA-CC3M-Pretrain-595K and LLaVA-Instruct-150K (158K rows), in LLaVA's JSON.
+decay). Data: liuhaotian/LLaVA-CC3M-Pretrain-595K and LLaVA-Instruct-150K (158K rows), in LLaVA's JSON.
 """
 
 from beholder.cards import card
@@ -10,15 +9,14 @@ from beholder.train.recipe import Lesson, Recipe, Start
 
 CARD = card("llava-7b")
 ALIGN, INSTRUCT = CARD.stages
-ADAMW = {"betas": (0.9, 0.999), "warmup": 0}
+BETAS = (0.9, 0.999)
 
 RECIPE = Recipe(
     CARD,
     (
         Lesson(  # one epoch of 595 K
             ALIGN.but(
-                **ADAMW | {"steps": 4651, "batch": 16, "accumulate": 8, "warmup": 140},
-                data="595K captions of CC3M",
+                steps=4651, batch=16, accumulate=8, warmup=140, betas=BETAS, data="595K captions of CC3M"
             ),
             small="tiny/captions.json",
             chat="llava-plain",
@@ -26,8 +24,7 @@ RECIPE = Recipe(
         ),
         Lesson(  # three epochs of 158 K
             INSTRUCT.but(
-                **ADAMW | {"steps": 14793, "batch": 4, "accumulate": 8, "warmup": 444},
-                data="LLaVA-Instruct-158K",
+                steps=14793, batch=4, accumulate=8, warmup=444, betas=BETAS, data="LLaVA-Instruct-158K"
             ),
             small="tiny/instruct.json",
         ),
