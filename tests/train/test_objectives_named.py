@@ -39,6 +39,7 @@ NEEDS = {  # what of a card an objective reads, by the outputs of its heads
     "sigmoids": {"similarity"},
     "labels": {"labels"},
     "words": {"text"},
+    "things": set(),
 }
 
 
@@ -62,8 +63,9 @@ def test_heads_that_only_their_own_loss_trains_are_not_left_out() -> None:
                 assert stage.objective != "next-token", (name, stage.name)
 
 
-# those whose batches need regions, sounds, all answers of a task or answers written while training are tested elsewhere
-OWN = ("next-token", "words", "contrast, bound", "next-token, objects", *PROGRAMS)
+# those whose batches need regions, sounds, composed pictures, all answers of a task or answers written while training are
+# tested elsewhere
+OWN = ("next-token", "words", "things", "contrast, bound", "next-token, objects", *PROGRAMS)
 OTHERS = [
     (name, s) for name, s in STAGES if s.objective not in OWN and not s.objective.endswith(("masks", "boxes"))
 ]
