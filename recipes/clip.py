@@ -1,7 +1,8 @@
 """CLIP ViT-L/14 (2103.00020, tables 18 and 20): contrast of 32,768 pictures and texts, 32 epochs of 400M pairs, from nothing.
 
 Rate 4e-4 (L/14; 5e-4 for B/32 and B/16), decay 0.2, 2,000 steps of warm-up. Contrast is among the pairs of all processes'
-batches: start as many processes as `accumulate` says for the published batch.
+batches: start as many processes as `accumulate` says for the published batch. Figures have not been checked against
+the paper's text.
 """
 
 from beholder.cards import card

@@ -2,7 +2,7 @@
 
 Captions: 120,000 steps of 8,192 at 1e-4; captions and grounding: 60,000 steps of 1,024 at 1e-5, the last half at 490 pixels;
 then instructions at 1e-5. Decay 0.05, moments 0.9 and 0.95. Data: LAION-2B and COYO (1.5B pairs), 40M grounded pictures,
-public question sets.
+public question sets. These figures have not been checked against the paper's text; the warm-up of the last stage is ours.
 """
 
 from beholder.cards import card

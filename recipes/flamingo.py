@@ -2,7 +2,7 @@
 
 Resampler, gated layers and new tokens train, at a constant rate of 1e-4 after 1,875 steps, with a decay of 0.1:
 mlfoundations/open_flamingo open_flamingo/scripts/run_train.py's defaults and the README of its train folder. Data: 60M
-sequences of Multimodal C4 and 120M pairs of LAION-2B, mixed here by weight.
+sequences of Multimodal C4 and 120M pairs of LAION-2B, mixed here by weight. Steps and batch are ours.
 """
 
 from beholder.cards import card

@@ -1,6 +1,7 @@
 """MobileVLM 1.7B (2312.16886, section 4.1): LLaVA-1.5's two stages and data for a small language model and LDP.
 
-Meituan-AutoML/MobileVLM run.sh: rates 1e-3 and 4e-5, batches of 256 and 128, warm-up of 3 %, no decay.
+Meituan-AutoML/MobileVLM run.sh: rates 1e-3 and 2e-5 (4e-5 for 3B), batches of 32 and 16 a process, eight of them here,
+warm-up of 3 %, no decay.
 """
 
 from beholder.cards import card

@@ -2,7 +2,7 @@
 
 Table 8: rates 2e-4, 5e-5 and 1e-5 with floors of 1e-6, 1e-5 and 1e-6, warm-up of 500, 400 and 3,000 steps, moments 0.9 and
 0.98, eps 1e-6, decay 0.05, the encoder's rates falling by 0.95 a layer. Data: 1.4B cleaned pairs; 77M rows of seven tasks;
-350K chats.
+350K chats. Warm-ups, floors, eps and decay have not been checked against the paper's text.
 """
 
 from beholder.cards import card

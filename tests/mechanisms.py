@@ -233,7 +233,9 @@ PROOFS: dict[str, Proof] = {
     ),
     "depth-disparity-encoder": Proof(("Branch.modality=depth",), f"{AUDIO}::test_imagebind_trunks"),
     "depth-upscaling": Proof(("Decoder.num_layers=48",), "tests/train/test_deepen.py"),
-    "dinov2-encoder": Proof(("ViT.cls=True", "Arrangement.layer_scale"), VIT_NAMES),
+    "dinov2-encoder": Proof(
+        ("ViT.mask_token=True|GridTable.patches=True", "Arrangement.layer_scale"), VIT_NAMES
+    ),
     "dynamic-ntk-rope": Proof(("DynamicScaling|SteppedScaling",), f"{DECODERS}::test_stepped"),
     "dynamic-tile-budget": Proof(("HdTiles.budgets",), f"{HD}::test_the_budget_decides"),
     "dynamic-tiling": Proof(
