@@ -1,8 +1,8 @@
 """Pictures and words in turn, as Flamingo (2204.14198) and OpenFlamingo (2308.01390, section 3.2) learn them.
 
-Resampler, gated layers and new tokens train, at a constant rate of 1e-4 after 1,875 steps, with a decay of 0.1:
-mlfoundations/open_flamingo open_flamingo/scripts/run_train.py's defaults and the README of its train folder. Data: 60M
-sequences of Multimodal C4 and 120M pairs of LAION-2B, mixed here by weight. Steps and batch are ours.
+Resampler, gated layers and new tokens train, at a constant rate of 1e-4 after 1,875 steps, with a decay of 0.1: the warm-
+up is of mlfoundations/open_flamingo's example of training, rate and decay have not been checked against its code. Data:
+60M sequences of Multimodal C4 and 120M pairs of LAION-2B, mixed here by weight. Steps and batch are ours.
 """
 
 from beholder.cards import card

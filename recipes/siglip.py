@@ -1,8 +1,8 @@
 """SigLIP ViT-B/16 (2303.15343, section 4): every picture and text of a batch told whether they belong together.
 
-Batch 32,768, rate 1e-3, decay 1e-4, second moment 0.95 (section 4.5 and table 6). The published models use Adafactor; this is
-AdamW with its settings. Texts pass from process to process, so no process holds all scores. Steps and warm-up are ours, and the other figures have
-not been checked against the paper's text. Data: WebLI.
+Batch 32,768, rate 1e-3, decay 1e-4, second moment 0.95 (section 4.5 and table 6). The published models use Adafactor;
+this is AdamW with its settings. Texts pass from process to process, so no process holds all scores. Steps and warm-up are
+ours, and the other figures have not been checked against the paper's text. Data: WebLI.
 """
 
 from beholder.cards import card
