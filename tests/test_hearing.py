@@ -240,7 +240,7 @@ def test_the_language_is_heard_first_and_the_task_is_asked_for() -> None:
         model.card,
         [[SHORT]],
         [hearing.sound_plans(model.card, [SHORT])],
-        model,
+        model.device,
     )
     assert hearing._language(model, tokenizer, batch) == hearing.ENGLISH
     large = writer(51865)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
+from functools import partial
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -18,10 +20,11 @@ from beholder.errors import BeholderError
 from beholder.generate.loop import generate
 from beholder.generate.results import Piece, Result, Timings, Usage
 from beholder.generate.sampling import Sampling
+from beholder.media.at_once import every
 from beholder.media.plan import PicturePlan
 from beholder.media.sound import SoundFront
 from beholder.media.stretches import cut_sound, load_sound, plan_sound
-from beholder.media.waves import decode_sound
+from beholder.media.waves import decode_sound, sound_length
 from beholder.model import Batch, Model
 from beholder.planning import Plan, placed
 from beholder.prompts.chat import ChatFormat, Turn, render
@@ -62,22 +65,29 @@ def hearing(card: Card, count: int) -> tuple[Branch, SoundFront]:
     return branch, branch.front
 
 
-def decode_sounds(card: Card, conversations: Sequence[Sequence[Message]]) -> list[list[np.ndarray]]:
-    """The samples (S,) of each conversation's sounds, at the rate that the card hears. Raises `BeholderError` where it hears
-    none and `MediaError` for what cannot be decoded.
+def decode_sounds(
+    card: Card, conversations: Sequence[Sequence[Message]], *, outline: bool = False
+) -> list[list[np.ndarray]]:
+    """The samples (S,) of each conversation's sounds, at the rate that the card hears; outline: for plans, silence of their
+    length. Raises `BeholderError` where it hears none and `MediaError` for what cannot be decoded.
     """
     sounds = [sounds_of(messages) for messages in conversations]
     count = sum(map(len, sounds))
     if not count:
         return [[] for _ in sounds]
-    rate, numbers = hearing(card, count)[1].rate, iter(range(1, count + 1))
-    return [[_decoded(sound, rate, next(numbers)) for sound in row] for row in sounds]
+    rate = hearing(card, count)[1].rate
+    decode = partial(_decoded, rate=rate, outline=outline)
+    decoded = iter(every(decode, chain.from_iterable(sounds), range(1, count + 1)))
+    return [list(islice(decoded, len(row))) for row in sounds]
 
 
-def _decoded(sound: Sound, rate: int, number: int) -> np.ndarray:
+def _decoded(sound: Sound, number: int, *, rate: int, outline: bool) -> np.ndarray:
     if sound.source is None:
         raise BeholderError(f"sound {number} of the messages has no source; give a path, bytes or samples")
-    return decode_sound(sound.source, rate, name=f"sound {number}")
+    name = sound.name or f"sound {number}"
+    if outline:
+        return np.broadcast_to(np.float32(0), (sound_length(sound.source, rate, name=name),))
+    return decode_sound(sound.source, rate, name=name)
 
 
 def sound_plans(card: Card, sounds: Sequence[np.ndarray]) -> list[PicturePlan]:
@@ -103,7 +113,7 @@ def with_sounds(
     card: Card,
     sounds: Sequence[Sequence[np.ndarray]],
     plans: Sequence[Sequence[PicturePlan]],
-    model: Model,
+    device: torch.device,
 ) -> Batch:
     """The batch with the views of each row's sounds, planned by `plans`."""
     pairs = [pair for row in zip(sounds, plans, strict=True) for pair in zip(*row, strict=True)]
@@ -111,7 +121,7 @@ def with_sounds(
         return batch
     branch, front = hearing(card, len(pairs))
     views = [
-        view.to(model.device)
+        view.to(device)
         for samples_S, plan in pairs
         for view in load_sound(samples_S, plan, front, branch.stretches)
     ]
@@ -161,7 +171,7 @@ def _write(
         language = ""
         for part_S in cut_sound(samples_S, front):
             plans = sound_plans(model.card, [part_S])
-            batch = with_sounds(Batch(plans=(tuple(plans),)), model.card, [[part_S]], [plans], model)
+            batch = with_sounds(Batch(plans=(tuple(plans),)), model.card, [[part_S]], [plans], model.device)
             if chat is None and not language:
                 language = _language(model, tokenizer, batch)
             own = chat or WHISPER.but(generation=_beginning(language, task))

@@ -88,7 +88,7 @@ def prepare(
     planned = time.perf_counter()
     here = torch.device("cpu")  # where pixels wait until an encoder is free for them
     views = views_of(card, [pair for row in seen for pair in row], by_branch, here)
-    batch = with_sounds(replace(batch, views=views), card, heard, sounds, model)
+    batch = with_sounds(replace(batch, views=views), card, heard, sounds, model.device)
     context = None if card.main is None else card.main.context
     plans = tuple(
         Plan(card.name, tuple(row[0] if row else ()), prompt, context, tuple(own), card.virtual_tokens)

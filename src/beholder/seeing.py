@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ from beholder.hearing import decode_sounds, sound_plans, writes_down
 from beholder.media.at_once import every
 from beholder.media.decode import decode_many
 from beholder.media.pixels import load_masks, load_recording, load_views
-from beholder.media.plan import PicturePlan, Size
-from beholder.media.recordings import Recording, decode_clip, is_clip
+from beholder.media.plan import PicturePlan
+from beholder.media.recordings import Recording, blank, decode_clip, is_clip
 from beholder.media.waves import is_sound
 from beholder.parts.contracts import VisionConfig
 from beholder.parts.vision.patches import MASK_MEAN, MASK_STD
@@ -55,24 +56,43 @@ def decode_media(
     card: Card, conversations: Sequence[Sequence[Message]]
 ) -> tuple[list[list[Message]], list[list[Seen]]]:
     """The conversations with recordings cut into their frames where the card reads those one by one, and for each the decoded
-    pictures and recordings, in order. Raises `MediaError` for what cannot be decoded and `BeholderError` for recordings that
-    the card cannot read.
+    pictures and recordings, in order. Raises as `with_pixels`.
     """
-    recordings = _recordings(card, [part for row in conversations for part in pictures_of(row)])
+    opened = with_pixels(card, conversations)
+    return [spoken(card, messages) for messages in opened], [seen_in(messages) for messages in opened]
+
+
+def with_pixels(
+    card: Card, conversations: Sequence[Sequence[Message]], *, outline: bool = False
+) -> list[list[Message]]:
+    """The conversations with what is seen decoded, as the sources of its parts, and recordings cut into their frames where the
+    card reads those one by one. outline: for plans, frames are blank and of the right size. Raises `MediaError` for what
+    cannot be decoded and `BeholderError` for recordings that the card cannot read.
+    """
+    parts = [part for row in conversations for part in pictures_of(row)]
+    recordings = _recordings(card, parts, outline=outline)
     cut = [
         [replace(message, parts=tuple(_cut(card, message.parts, recordings))) for message in messages]
         for messages in conversations
     ]
-    parts = [pictures_of(messages) for messages in cut]
-    cut = [[_spoken(card, message) for message in messages] for messages in cut]
-    sources = [part.source for row in parts for part in row if isinstance(part, Picture)]
+    sources = [part.source for row in cut for part in pictures_of(row) if isinstance(part, Picture)]
     pictures = iter(decode_many(sources))
     clips = {id(clip): recording for clip, recording, _ in recordings}
-    seen: list[list[Seen]] = [
-        [(part, clips[id(part)] if isinstance(part, Clip) else next(pictures)) for part in row]
-        for row in parts
+
+    def opened(part: Part) -> Part:
+        if isinstance(part, Clip):
+            return replace(part, source=clips[id(part)])
+        return replace(part, source=next(pictures)) if isinstance(part, Picture) else part
+
+    return [
+        [replace(message, parts=tuple(opened(part) for part in message.parts)) for message in messages]
+        for messages in cut
     ]
-    return cut, seen
+
+
+def seen_in(messages: Sequence[Message]) -> list[Seen]:
+    """What is seen in messages of `with_pixels`, in order."""
+    return [(part, part.source) for part in pictures_of(messages)]
 
 
 def shown(branch: Branch, seen: Sequence[Seen]) -> list[Seen]:
@@ -84,29 +104,37 @@ def _looks(branch: Branch, part: Part) -> bool:
     return not isinstance(part, Still) or not part.only or branch.name in part.only
 
 
-def _spoken(card: Card, message: Message) -> Message:
-    """A message without frames that stand in no prompt."""
-    branches = image_branches(card)
-    parts = tuple(part for part in message.parts if not branches or _looks(branches[0], part))
-    return message if len(parts) == len(message.parts) else replace(message, parts=parts)
+def spoken(card: Card, messages: Sequence[Message]) -> list[Message]:
+    """Messages of `with_pixels` without frames that stand in no prompt."""
+    first = image_branches(card)[:1]
+    return [
+        replace(
+            message, parts=tuple(part for part in message.parts if all(_looks(own, part) for own in first))
+        )
+        for message in messages
+    ]
 
 
-def _recordings(card: Card, parts: Sequence[Picture | Clip]) -> list[Looked]:
+def _recordings(card: Card, parts: Sequence[Picture | Clip], *, outline: bool) -> list[Looked]:
     """Clips with what is looked at of them, and for each frame the branches that look at it, () where all do."""
-    found, clips = list[Looked](), 0
+    clips = [part for part in parts if isinstance(part, Clip)]
     for number, part in enumerate(parts, start=1):
         what = "clip" if isinstance(part, Clip) else "picture"
         if part.source is None:
             raise BeholderError(
                 f"{what} {number} of the messages has no source; give a path, bytes, array or image"
             )
-        if isinstance(part, Clip):
-            clips += 1
-            found.append((part, *_looked_at(card, part, f"clip {clips}")))
-    return found
+    look = partial(_looked_at, card, outline=outline)
+    return [
+        (clip, *looked)
+        for clip, looked in zip(clips, every(look, clips, range(1, len(clips) + 1)), strict=True)
+    ]
 
 
-def _looked_at(card: Card, clip: Clip, name: str) -> tuple[Recording, tuple[tuple[str, ...], ...]]:
+def _looked_at(
+    card: Card, clip: Clip, number: int, *, outline: bool
+) -> tuple[Recording, tuple[tuple[str, ...], ...]]:
+    decode = partial(decode_clip, clip.source, name=clip.name or f"clip {number}", outline=outline)
     branches, frames = image_branches(card), clip_frames(card)
     chosen: dict[str, set[int]] = {}
 
@@ -115,8 +143,8 @@ def _looked_at(card: Card, clip: Clip, name: str) -> tuple[Recording, tuple[tupl
         return sorted(set().union(*chosen.values()))
 
     if all(branch.frames is None for branch in branches[1:]):
-        return decode_clip(clip.source, frames.choose, name=name), ()
-    recording = decode_clip(clip.source, choose, name=name)
+        return decode(frames.choose), ()
+    recording = decode(choose)
     numbers = sorted(set().union(*chosen.values()))
     return recording, tuple(
         tuple(branch.name for branch in branches if number in chosen[branch.name]) for number in numbers
@@ -160,7 +188,7 @@ def plan(
     pictures: sources as in `media.decode` and `media.recordings`, or sizes (height, width) in pixels. The prompt is planned
     where a tokenizer is given. Raises `BeholderError` for what the card cannot take.
     """
-    parts = [Picture(_blank(item)) if is_size(item) else part_of(item) for item in listed(pictures)]
+    parts = [Picture(blank((*item, 3))) if is_size(item) else part_of(item) for item in listed(pictures)]
     check_pictures(card, sum(not isinstance(part, Sound) for part in parts))
     (messages,), (seen,) = decode_media(card, [[user(*parts, text)]])
     first = image_branches(card)[:1]
@@ -172,11 +200,6 @@ def plan(
         prompt = render(messages, chat or chat_format(card, tokenizer), tokenizer, plans, sounds)
     context = None if card.main is None else card.main.context
     return Plan(card.name, tuple(plans), prompt, context, sounds, card.virtual_tokens)
-
-
-def _blank(size: Size) -> np.ndarray:
-    """A picture of a size, of which nothing else matters, in no memory."""
-    return np.broadcast_to(np.uint8(0), (*size, 3))
 
 
 def load_media(branch: Branch, seen: Sequence[Seen], plans: Sequence[PicturePlan]) -> list[Tensor]:

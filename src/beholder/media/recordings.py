@@ -110,23 +110,32 @@ def is_clip(source: Any) -> bool:
 
 
 def decode_clip(
-    source: ClipSource, choose: Choose, *, name: str = "clip 1", limits: ClipLimits = DEFAULT_CLIP_LIMITS
+    source: ClipSource,
+    choose: Choose,
+    *,
+    name: str = "clip 1",
+    limits: ClipLimits = DEFAULT_CLIP_LIMITS,
+    outline: bool = False,
 ) -> Recording:
     """The frames of a clip that `choose` picks from the seconds of all frames, upright, as RGB.
 
     source: a path, a file's bytes, an array (T, H, W, 3) uint8, or a list of pictures of one size as `decode` takes them.
-    Frames whose part of the file is cut off or damaged are left out, and the choice is made among the others. Raises
-    `MediaError` for what is no clip, has no frame that can be decoded, or exceeds `limits`; `BeholderError` where PyAV is
-    missing.
+    Frames whose part of the file is cut off or damaged are left out, and the choice is made among the others. outline: for
+    plans, only the first frame is decoded; those that are given are blank, of its size, and damage behind it is not seen.
+    Raises `MediaError` for what is no clip, has no frame that can be decoded, or exceeds `limits`; `BeholderError` where PyAV
+    is missing.
     """
     if isinstance(source, (np.ndarray, list, tuple)):
-        return _from_stills(source, choose, name)
+        return _from_stills(source, choose, name, outline=outline)
     with _opened(source, name, limits) as clip:
         stamps, keys = clip.index()
         damaged = False
         for attempt in range(2):
             seconds = clip.seconds(stamps)
             wanted = _chosen(choose, seconds, clip.name)
+            times, duration = _when(seconds, wanted)
+            if outline and (first := clip.frames(stamps[:1], keys, len(set(wanted)))):
+                return Recording((blank(first[stamps[0]].shape),) * len(wanted), times, duration)
             found = clip.frames(sorted({stamps[number] for number in wanted}), keys)
             if all(stamps[number] in found for number in wanted):
                 break
@@ -135,9 +144,18 @@ def decode_clip(
             decodable = clip.decodable()  # all are looked for once, from the first on
             damaged = len(decodable) < len(stamps)
             stamps, keys = decodable, decodable[:1]
-    frames = tuple(found[stamps[number]] for number in wanted)
+    return Recording(tuple(found[stamps[number]] for number in wanted), times, duration, damaged)
+
+
+def blank(shape: Sequence[int]) -> np.ndarray:
+    """Pixels of which nothing but the shape matters, in no memory."""
+    return np.broadcast_to(np.uint8(0), tuple(shape))
+
+
+def _when(seconds: Sequence[float], wanted: Sequence[int]) -> tuple[tuple[float, ...], float]:
+    """When the wanted frames are shown, and the seconds of the whole clip."""
     duration = seconds[-1] + seconds[-1] / max(len(seconds) - 1, 1)
-    return Recording(frames, tuple(seconds[number] for number in wanted), duration, damaged)
+    return tuple(seconds[number] for number in wanted), duration
 
 
 def _chosen(choose: Choose, seconds: Sequence[float], name: str) -> list[int]:
@@ -147,12 +165,16 @@ def _chosen(choose: Choose, seconds: Sequence[float], name: str) -> list[int]:
     return wanted
 
 
-def _from_stills(source: Any, choose: Choose, name: str) -> Recording:
+def _from_stills(source: Any, choose: Choose, name: str, *, outline: bool) -> Recording:
     """Every frame that is looked at of an array or a list of pictures."""
     if not len(source):
         raise MediaError(f"{name}: has no frames; give one at least")
     seconds = [number / STILLS_RATE for number in range(len(source))]
     wanted = _chosen(choose, seconds, name)
+    if outline:
+        shape = decode(source[wanted[0]], name=f"{name}, frame {wanted[0] + 1}").shape
+        times = tuple(seconds[number] for number in wanted)
+        return Recording((blank(shape),) * len(wanted), times, len(source) / STILLS_RATE)
     stills = {number: decode(source[number], name=f"{name}, frame {number + 1}") for number in wanted}
     sizes = {still.shape for still in stills.values()}
     if len(sizes) > 1:
@@ -271,8 +293,12 @@ class _Clip:
             base = float(stream.time_base or 1 / STILLS_RATE)
         return [(stamp - stamps[0]) * base for stamp in stamps]
 
-    def frames(self, wanted: Sequence[int], keys: Sequence[int]) -> dict[int, np.ndarray]:
-        """The frames at rising stamps, as far as they can be decoded. keys: where decoding can begin."""
+    def frames(
+        self, wanted: Sequence[int], keys: Sequence[int], kept: int | None = None
+    ) -> dict[int, np.ndarray]:
+        """The frames at rising stamps, as far as they can be decoded. keys: where decoding can begin; kept: how many frames are
+        kept at a time, where not those that are wanted.
+        """
         found: dict[int, np.ndarray] = {}
         with self._stream() as (container, stream):
             frames, at = container.decode(stream), -math.inf
@@ -284,7 +310,7 @@ class _Clip:
                 while at < stamp and (frame := self._next(frames)) is not None:
                     at = frame.pts if frame.pts is not None else frame.dts
                     if at == stamp:
-                        found[stamp] = self._pixels(frame, len(wanted))
+                        found[stamp] = self._pixels(frame, kept or len(wanted))
         return found
 
     def decodable(self) -> list[int]:

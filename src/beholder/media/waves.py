@@ -23,6 +23,7 @@ from beholder.media.recordings import container_kind
 # S samples, C channels
 
 PCM_TYPES = {1: "u1", 2: "<i2", 4: "<i4"}
+TELLING = ("wav", "flac", "aiff", "au", "caf")  # files whose heads tell how many samples follow
 BLOCK = 1 << 16  # samples that are decoded or resampled at once
 BROKEN = "the sound is truncated or damaged; send the whole file"
 
@@ -90,6 +91,38 @@ def decode_sound(
     if not np.isfinite(samples_S).all():
         raise MediaError(f"{name}: has infinite or undefined samples; write it anew")
     return resample(samples_S, own_rate, rate)
+
+
+def sound_length(
+    source: Any, rate: int, *, name: str = "sound 1", limits: SoundLimits = DEFAULT_SOUND_LIMITS
+) -> int:
+    """How many samples `decode_sound` gives, whose other arguments these are: from the file's head where it tells, else by
+    decoding. Raises as that does; damage behind the head is not seen.
+    """
+    head = _head(source)
+    if head is None:
+        return len(decode_sound(source, rate, name=name, limits=limits))
+    frames, channels, own_rate = head
+    _check(channels, own_rate, frames, name, limits)
+    return resampled_length(frames, own_rate, rate)
+
+
+def _head(source: Any) -> tuple[int, int, int] | None:
+    """Samples, channels and rate that a file's head tells; None where that takes more than reading it, or fails."""
+    try:
+        import soundfile
+
+        bytes_alone = isinstance(source, (bytes, bytearray, memoryview))
+        if not bytes_alone and not (isinstance(source, (str, Path)) and Path(source).is_file()):
+            return None
+        with io.BytesIO(source) if bytes_alone else Path(source).open("rb") as file:
+            if sound_kind(file.read(200)) not in TELLING:
+                return None
+            file.seek(0)
+            with soundfile.SoundFile(file) as sound:
+                return (sound.frames, sound.channels, sound.samplerate) if sound.frames > 0 else None
+    except (ImportError, OSError, RuntimeError, ValueError, TypeError):
+        return None  # what is wrong is told when it is decoded
 
 
 def read_wav(source: str | Path | bytes, *, name: str = "sound 1") -> tuple[np.ndarray, int]:
@@ -237,6 +270,12 @@ def _floats(data: bytes, width: int) -> np.ndarray:
     return ((samples.astype(np.float64) - offset) / 2 ** (8 * width - 1)).astype(np.float32)
 
 
+def resampled_length(count: int, rate: int, new_rate: int) -> int:
+    """Samples at `new_rate` of so many at `rate`."""
+    common = math.gcd(rate, new_rate)
+    return math.ceil(new_rate // common * count / (rate // common))
+
+
 def resample(samples_S: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     """Samples (S,) at `rate` as float32 samples (ceil(S new / old),) at `new_rate`, by a Hann-windowed sinc of six
     zero crossings with its cut at 0.99 of the lower Nyquist frequency (torchaudio `resample`, its defaults).
@@ -254,7 +293,7 @@ def resample(samples_S: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     kernels = np.sinc(times) * np.cos(times * np.pi / crossings / 2) ** 2 * cut / old
     padded = np.pad(np.asarray(samples_S, np.float64), (reach, reach + old))
     windows = np.lib.stride_tricks.sliding_window_view(padded, kernels.shape[1])[::old]
-    length = math.ceil(new * len(samples_S) / old)
+    length = resampled_length(len(samples_S), rate, new_rate)
     resampled_S = np.empty(len(windows) * new, np.float32)
     for first in range(0, len(windows), BLOCK):
         block = (windows[first : first + BLOCK] @ kernels.T).reshape(-1)

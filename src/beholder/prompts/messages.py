@@ -53,16 +53,22 @@ class Still(Picture):
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A recording with pictures: a path, bytes, an array (T, H, W, 3) or a list of pictures; None where it is given apart."""
+    """A recording with pictures: a path, bytes, an array (T, H, W, 3) or a list of pictures; None where it is given apart.
+    name: what errors call it.
+    """
 
     source: Any = None
+    name: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Sound:
-    """A sound: a path, bytes, samples (S,) at the rate that is heard, or (samples, rate); None where it is given apart."""
+    """A sound: a path, bytes, samples (S,) at the rate that is heard, or (samples, rate); None where it is given apart. name:
+    what errors call it.
+    """
 
     source: Any = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
