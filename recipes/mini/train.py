@@ -20,6 +20,7 @@ from beholder.train.things import LetterCollator, ShownCollator, Told, shown
 SEE, TELL = MINI.stages
 # odds of scenes with one thing, several, one thing several times, a word
 CROWDED = (0.18, 0.42, 0.22, 0.18)
+RECOLOURED = 0.5  # share of coloured drawings that are seen in slightly other colours
 ASKED = (0.22, 0.36, 0.30, 0.12)
 
 
@@ -37,7 +38,7 @@ def main() -> None:
     args = parser.parse_args()
 
     model, tokenizer = mini_with(args.data, args.start)
-    crowded = Scenes(args.data, seed=1, questions=1, odds=CROWDED)
+    crowded = Scenes(args.data, seed=1, questions=1, odds=CROWDED, recolour=RECOLOURED)
     asked = Scenes(args.data, seed=2, questions=8, odds=ASKED)
     easy = [EasyVQA(args.data, "train", questions=number) for number in (1, 8)]
     tasks = (

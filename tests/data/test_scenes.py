@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from beholder.data import Scenes, Turn
-from beholder.data.canvas import COLOURS, Placed, background, lay_out
+from beholder.data.canvas import COLOURS, Placed, background, lay_out, recoloured
 from beholder.data.cutouts import PIXELS, Concept, CutOut, CutOuts
 from beholder.data.questions import Scene, beside, box, neighbour, side, where
 from beholder.errors import BeholderError
@@ -229,6 +229,30 @@ def test_things_do_not_overlap() -> None:
             covered[thing.top : thing.top + thing.height, thing.left : thing.left + thing.width] += 1
         assert covered.max() == 1
         assert covered.sum() == sum(thing.width * thing.height for thing in things)
+
+
+def test_recoloured_drawings_keep_their_form_and_greys() -> None:
+    drawn = np.zeros((8, 8, 4), np.uint8)
+    drawn[:4] = (200, 60, 60, 255)
+    drawn[4:6] = (120, 120, 120, 128)
+    changed = [recoloured(np.random.default_rng(seed), drawn) for seed in range(20)]
+    assert all(np.array_equal(each[..., 3], drawn[..., 3]) for each in changed)
+    assert all(np.ptp(each[4:6, :, :3].astype(int), axis=-1).max() <= 1 for each in changed)
+    reds = [each[0, 0, :3].astype(int) for each in changed]
+    assert all(red[0] > red[1:].max() for red in reds) and len({tuple(red) for red in reds}) == 20
+
+
+def test_recolouring_changes_coloured_cut_outs_alone(tmp_path: Path) -> None:
+    write_cutouts(tmp_path)
+    plain, other = (Scenes(tmp_path, odds=(1, 0, 0, 0), recolour=share) for share in (0.0, 1.0))
+    coloured = 0
+    for number in range(20):
+        before, after = plain[number], other[number]
+        (thing,) = before.scene.placed
+        assert after.scene.placed == before.scene.placed
+        assert np.array_equal(before.pixels, after.pixels) == (thing.tint is not None)
+        coloured += thing.tint is None
+    assert 0 < coloured < 20
 
 
 @pytest.mark.parametrize("name", COLOURS)

@@ -29,6 +29,8 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 NEUTRAL = frozenset({"black", "white", "gray"})
 JITTER = 12
 READABLE = 75.0
+# most of a recolouring: turn of the hue in radians, the least and the most of saturation, brightness and gamma
+HUE, SATURATION, BRIGHTNESS, GAMMA = 0.35, (0.4, 1.3), (0.75, 1.2), (0.7, 1.4)
 TEXT = "text"  # what written words are called
 
 
@@ -129,6 +131,22 @@ def _free_spot(
         ):
             return Placed(cutout, left, top, width, height)
     return None
+
+
+def recoloured(rng: np.random.Generator, rgba_hwC: np.ndarray) -> np.ndarray:
+    """The same drawing, (h, w, 4) uint8, as a set with other colours might have it: hue, saturation, brightness and contrast a
+    little off.
+    """
+    turn, saturation = rng.uniform(-HUE, HUE), rng.uniform(*SATURATION)
+    brightness, gamma = rng.uniform(*BRIGHTNESS), rng.uniform(*GAMMA)
+    grey_CC = np.full((3, 3), 1 / 3)
+    side_CC = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
+    turned_CC = np.cos(turn) * (np.eye(3) - grey_CC) + np.sin(turn) * side_CC  # about the axis of greys
+    mix_CC = brightness * (grey_CC + saturation * turned_CC)
+    mixed_hwC = (
+        np.clip(rgba_hwC[..., :3].astype(np.float32) / 255 @ mix_CC.T.astype(np.float32), 0, 1) ** gamma
+    )
+    return np.concatenate(((mixed_hwC * 255 + 0.5).astype(np.uint8), rgba_hwC[..., 3:]), -1)
 
 
 def paste(

@@ -27,6 +27,7 @@ from beholder.data.canvas import (
     distance,
     lay_out,
     paste,
+    recoloured,
     shade,
 )
 from beholder.data.cutouts import PIXELS, Concept, CutOut, CutOuts
@@ -84,7 +85,7 @@ class Scenes:
     `train` never shows a held-out concept nor the held-out style; `test-concepts` shows only the former and
     `test-style` only the latter. With another `seed`, `train` gives fresh pictures of the same things. `odds` are
     those of KINDS_OF_SCENE. held_out_words: written words are those that `train` does not show, else those that it
-    does; by default as the split is.
+    does; by default as the split is. recolour: share of coloured cut-outs that are painted in slightly other colours.
     Raises ValueError for settings out of range, BeholderError when `folder` was not prepared.
     """
 
@@ -99,6 +100,7 @@ class Scenes:
         length: int | None = None,
         odds: Sequence[float] = ODDS,
         held_out_words: bool | None = None,
+        recolour: float = 0.0,
     ) -> None:
         if questions < 1 or size < 32:
             raise ValueError(
@@ -121,7 +123,7 @@ class Scenes:
             self.by_kind.setdefault(self.concepts[name].kind, []).append(name)
         self.split, self.seed, self.size, self.questions = split, seed, size, questions
         self.length = LENGTHS[split] if length is None else length
-        self.odds = tuple(odds)
+        self.odds, self.recolour = tuple(odds), recolour
         self.words_held_out = split != "train" if held_out_words is None else held_out_words
         known = _words(self.concepts[name] for name in self.names)
         if not self.words_held_out:
@@ -201,6 +203,8 @@ class Scenes:
             colour_C = None if tint is None else shade(rng, tint)
             written = lettering if thing.cutout.concept == TEXT else None
             rgba_hwC = self.pixels[thing.cutout.row] if written is None else written.rgba
+            if self.recolour and tint is None and rng.random() < self.recolour:
+                rgba_hwC = recoloured(rng, rgba_hwC)
             may_flip = written is None and self.concepts[thing.cutout.concept].kind != "sign"
             flip = bool(rng.random() < 0.5) and may_flip
             paste(scene_HWC, rgba_hwC, thing, flip=flip, colour_C=colour_C)
