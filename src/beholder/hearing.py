@@ -186,6 +186,25 @@ def _write(
         yield Piece(row, "", _joined(results))
 
 
+def dictation(card: Card, language: str = "<|en|>") -> ChatFormat:
+    """What a card that writes down speech learns to write: the words behind Whisper's first tokens, and the last one.
+    language: the token of the one that is spoken.
+    """
+    english = card.main is not None and card.main.vocab_size <= ENGLISH_ONLY
+    start = _beginning(ENGLISH if english else language, TASKS[0])
+    return WHISPER.but(generation=start, assistant=Turn(start, WHISPER.stops[0]))
+
+
+def check_dictation(card: Card, messages: Sequence[Message]) -> None:
+    """Raises `BeholderError` for a conversation that is not one sound and what is said in it."""
+    asked = [part for message in messages if message.role != "assistant" for part in message.parts]
+    if [type(part) for part in asked] != [Sound]:
+        raise BeholderError(
+            f"{card.name} writes down sounds, one at a time, and has no answer to words; give a sound alone with what is said "
+            "in it, or leave out the words of users (bare=true)"
+        )
+
+
 def _beginning(language: str, task: str) -> str:
     """What stands before what is written; vocabularies of English alone have no languages and no tasks."""
     if language == ENGLISH and task != TASKS[0]:

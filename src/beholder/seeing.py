@@ -34,7 +34,7 @@ from beholder.planning import (
     media_plan,
 )
 from beholder.prompts.chat import ChatFormat, render
-from beholder.prompts.messages import Clip, Message, Part, Picture, Sound, Still, pictures_of, user
+from beholder.prompts.messages import Clip, Message, Part, Picture, Sound, Still, filled, pictures_of, user
 from beholder.prompts.tokenizer import Tokenizer
 
 Seen = tuple[Picture | Clip, np.ndarray | Recording]  # a part of a message and its pixels
@@ -78,15 +78,12 @@ def with_pixels(
     sources = [part.source for row in cut for part in pictures_of(row) if isinstance(part, Picture)]
     pictures = iter(decode_many(sources))
     clips = {id(clip): recording for clip, recording, _ in recordings}
-
-    def opened(part: Part) -> Part:
-        if isinstance(part, Clip):
-            return replace(part, source=clips[id(part)])
-        return replace(part, source=next(pictures)) if isinstance(part, Picture) else part
-
+    whole = [
+        [clips[id(part)] for part in pictures_of(messages) if isinstance(part, Clip)] for messages in cut
+    ]
     return [
-        [replace(message, parts=tuple(opened(part) for part in message.parts)) for message in messages]
-        for messages in cut
+        list(filled(filled(messages, Picture, pictures), Clip, own))
+        for messages, own in zip(cut, whole, strict=True)
     ]
 
 

@@ -4,6 +4,7 @@ exactly.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -11,7 +12,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from beholder.errors import BeholderError
-from beholder.prompts.messages import Message, Picture, Text, assistant, pictures_of, user
+from beholder.prompts.messages import (
+    Clip,
+    Message,
+    Part,
+    Picture,
+    Sound,
+    Text,
+    assistant,
+    filled,
+    user,
+)
 
 
 @dataclass(frozen=True)
@@ -35,9 +46,11 @@ class Sample:
 @dataclass(frozen=True, eq=False)
 class Conversation:
     """Turns of user and assistant, of which every answer is learned. `pictures`, (height, width, 3) uint8 RGB, stand at the
-    places `Picture()` of the messages, in order; there may be none. `key` names it within its data set.
+    places `Picture()` of the messages, in order; there may be none. Clips and sounds are in the messages with their sources,
+    as in `Clip("talk.mp4")`: which frames and samples are wanted, the card says that reads them. `key` names the conversation
+    within its data set.
 
-    Raises `BeholderError` where places and pictures differ in number.
+    Raises `BeholderError` where places and pictures differ in number, and for a clip or sound without a source.
     """
 
     messages: tuple[Message, ...]
@@ -45,11 +58,31 @@ class Conversation:
     key: str = ""
 
     def __post_init__(self) -> None:
-        places = len(pictures_of(self.messages))
+        parts = [part for message in self.messages for part in message.parts]
+        if any(isinstance(part, (Clip, Sound)) and part.source is None for part in parts):
+            raise BeholderError(
+                f"conversation {self.key}: a clip or sound has no source; give its file, its bytes or an array"
+            )
+        places = sum(isinstance(part, Picture) for part in parts)
         if places != len(self.pictures):
             raise BeholderError(
                 f"conversation {self.key}: {places} places for pictures but {len(self.pictures)} pictures; give one for each"
             )
+
+    @property
+    def told(self) -> tuple[Message, ...]:
+        """The messages with the pictures in their places, as a pipeline takes them, and names for clips and sounds."""
+        numbers = Counter[str]()
+
+        def named(part: Part) -> Part:
+            if not isinstance(part, (Clip, Sound)) or part.name:
+                return part
+            what = "clip" if isinstance(part, Clip) else "sound"
+            numbers[what] += 1
+            return replace(part, name=f"sample {self.key}, {what} {numbers[what]}")
+
+        messages = filled(self.messages, Picture, self.pictures)
+        return tuple(replace(each, parts=tuple(map(named, each.parts))) for each in messages)
 
 
 def turns_of(messages: Sequence[Message]) -> tuple[Turn, ...]:

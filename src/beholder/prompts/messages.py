@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -147,6 +147,22 @@ def pictures_of(messages: Iterable[Message]) -> list[Picture | Clip]:
 def sounds_of(messages: Iterable[Message]) -> list[Sound]:
     """The sounds of a conversation, in order."""
     return [sound for message in messages for sound in message.sounds]
+
+
+def filled(
+    messages: Iterable[Message], kind: type[Picture | Clip | Sound], sources: Iterable[Any]
+) -> tuple[Message, ...]:
+    """The messages with one source for each part of a kind, in order."""
+    left = iter(sources)
+    return tuple(
+        replace(
+            message,
+            parts=tuple(
+                replace(part, source=next(left)) if isinstance(part, kind) else part for part in message.parts
+            ),
+        )
+        for message in messages
+    )
 
 
 def regions_of(messages: Iterable[Message]) -> tuple[Region, ...]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from itertools import takewhile
 
 import numpy as np
 
 from beholder.data.samples import Dataset, Item, Sample, Turn, turns_of
 from beholder.model import Model
 from beholder.pipeline import Pipeline
-from beholder.prompts.messages import Message, Picture, user
+from beholder.prompts.messages import Message, Picture, pictures_of, user
 from beholder.prompts.tokenizer import Tokenizer
 from beholder.train.reports import Answered, Look
 
@@ -35,12 +35,6 @@ def first_question(item: Item) -> tuple[list[Message], np.ndarray | None, Turn]:
     """What is said up to the first answer, the first picture shown, and question and answer."""
     if isinstance(item, Sample):
         return [user(Picture(item.pixels), item.turns[0].question)], item.pixels, item.turns[0]
-    pictures = iter(item.pictures)
-    messages = []
-    for message in item.messages:
-        if message.role == "assistant":
-            break
-        parts = (Picture(next(pictures)) if isinstance(part, Picture) else part for part in message.parts)
-        messages.append(replace(message, parts=tuple(parts)))
-    shown = item.pictures[0] if messages and any(message.pictures for message in messages) else None
-    return messages, shown, turns_of(item.messages)[0]
+    messages = list(takewhile(lambda message: message.role != "assistant", item.told))
+    shown = (part.source for part in pictures_of(messages) if isinstance(part, Picture))
+    return messages, next(shown, None), turns_of(item.messages)[0]

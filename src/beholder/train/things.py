@@ -351,8 +351,10 @@ class Told:
 class LetterCollator(Collator):
     """Words that are read are answered letter by letter, so that words never seen can be."""
 
-    def _render(self, key: str, text: Messages, plans: Sequence[PicturePlan]) -> Prompt:
-        prompt, (turn, *_) = super()._render(key, text, plans), turns_of(text)
+    def _render(
+        self, key: str, text: Messages, plans: Sequence[PicturePlan], sounds: Sequence[PicturePlan] = ()
+    ) -> Prompt:
+        prompt, (turn, *_) = super()._render(key, text, plans, sounds), turns_of(text)
         if turn.question not in READING:
             return prompt
         first, count = prompt.answer.index(True), len(self.tokenizer.encode(turn.answer))
