@@ -1,7 +1,8 @@
 """LLaVA (2304.08485, section 5): captions teach the projection, conversations teach projection and language model.
 
-Rates, batches and epochs: the paper's section 5 and haotian-liu/LLaVA scripts/pretrain.sh (rate 2e-3, warm-up of 3 %, no
-decay). Data: liuhaotian/LLaVA-CC3M-Pretrain-595K and LLaVA-Instruct-150K (158K rows), in LLaVA's JSON.
+Rates, batches, epochs, cosine, warm-up of 3 %, no decay: the paper's section 5 and appendix C; moments and clipping at 1:
+transformers' defaults, which haotian-liu/LLaVA keeps. Steps are counted as its Trainer does, of 595,375 and 157,712 rows.
+Data: liuhaotian/LLaVA-CC3M-Pretrain-595K and LLaVA-Instruct-150K, in LLaVA's JSON.
 """
 
 from beholder.cards import card
@@ -16,7 +17,7 @@ RECIPE = Recipe(
     (
         Lesson(  # one epoch of 595 K
             ALIGN.but(
-                steps=4651, batch=16, accumulate=8, warmup=140, betas=BETAS, data="595K captions of CC3M"
+                steps=4652, batch=16, accumulate=8, warmup=140, betas=BETAS, data="595K captions of CC3M"
             ),
             small="tiny/captions.json",
             chat="llava-plain",
@@ -24,7 +25,7 @@ RECIPE = Recipe(
         ),
         Lesson(  # three epochs of 158 K
             INSTRUCT.but(
-                steps=14793, batch=4, accumulate=8, warmup=444, betas=BETAS, data="LLaVA-Instruct-158K"
+                steps=14787, batch=4, accumulate=8, warmup=444, betas=BETAS, data="LLaVA-Instruct-158K"
             ),
             small="tiny/instruct.json",
         ),

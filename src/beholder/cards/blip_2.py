@@ -102,7 +102,7 @@ _REPRESENT = Stage(
     ),
     steps=250000,
     batch=1680,
-    warmup=5000,
+    warmup=2000,
     objective="contrast, matching, captions",
 )
 # With all that the stage trains: [DEC] is the vocabulary's last word.

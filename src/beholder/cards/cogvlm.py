@@ -2,10 +2,11 @@
 CogVLM2-Video (2408.16500): the same encoder and connector, and a plain decoder.
 
 Numbers: config.json of THUDM/cogvlm-chat-hf, cogvlm2-llama3-chat-19B, glm-4v-9b and cogvlm2-video-llama3-chat; the base and
-grounding models are taken to differ in the size of pictures alone. Batches and rates of stages are not checked against the
-papers. CogVLM2-Video: frames as video_demo/inference.py of THUDM/CogVLM2 takes them, but spread over recordings of more than 24
-seconds, of which it sees the first 24; its model's code was not read: that a frame's features share one position is taken from
-CogVLM2, that a frame's second stands behind it from the paper.
+grounding models are taken to differ in the size of pictures alone. Stages: 2311.03079, sections 2.2 and 2.3, tables 5 and 6;
+2408.16500, sections 3.2 and 4.2, which tell no rates of CogVLM2's and GLM-4V's first stage: these are ours. CogVLM2-Video:
+frames as video_demo/inference.py of THUDM/CogVLM2 takes them, but spread over recordings of more than 24 seconds, of which it
+sees the first 24; its model's code was not read: that a frame's features share one position is taken from CogVLM2, that a
+frame's second stands behind it from the paper.
 """
 
 from beholder.cards.schema import Branch, Card, Source, Stage, Trains
@@ -33,9 +34,13 @@ EYES = vision.EVA02_CLIP_E_14.but(
     take=Take(norm=False),
     **{"attention.k_bias": None},
 )
-PARTS = (
-    Trains("branches.image.connector.*", lr=1e-4),
-    Trains("fusion.1.*", lr=1e-4),
+PARTS = (Trains("branches.image.connector.*", lr=1e-4), Trains("fusion.1.*", lr=1e-4))
+GENTLY = (Trains("branches.image.connector.*", lr=1e-5), Trains("fusion.1.*", lr=1e-5))
+SLOW_EYES = Trains("branches.image.vision.*", lr=1e-6)
+ALL = (SLOW_EYES, Trains("*", lr=1e-5))
+TUNED = (
+    Stage("instruct", rules=ALL, steps=3000, batch=2340),
+    Stage("style", rules=ALL, steps=750, batch=1150),
 )
 
 COGVLM_CHAT = Card(
@@ -51,9 +56,9 @@ COGVLM_CHAT = Card(
     heads=(NextToken(),),
     prompt=formats.COGVLM,
     stages=(
-        Stage("caption", rules=PARTS, batch=8192),
-        Stage("ground", rules=PARTS, batch=1024),
-        Stage("instruct", rules=(*PARTS, Trains("languages.main.*", lr=1e-5)), batch=1024),
+        Stage("caption", rules=PARTS, steps=120_000, batch=8192, warmup=12_000),
+        Stage("ground", rules=GENTLY, steps=60_000, batch=1024, warmup=1_200),
+        Stage("instruct", rules=(SLOW_EYES, *GENTLY), steps=6_000, batch=1024),
     ),
     weights=(Source("hub", "THUDM/cogvlm-chat-hf"),),
 )
@@ -80,10 +85,7 @@ COGVLM2_19B = COGVLM_CHAT.but(
     images=Fixed(size=(1344, 1344), mean=CLIP_MEAN, std=CLIP_STD),
     fusion=(Splice(token_id=128256), VisualExpert(last_is_text=True, one_position=True)),
     language=language.LLAMA_3_8B,
-    stages=(
-        Stage("pretrain", rules=(*PARTS, Trains("branches.image.vision.*", lr=1e-5))),
-        Stage("instruct", rules=(Trains("branches.image.vision.*", lr=1e-6), Trains("*", lr=1e-5))),
-    ),
+    stages=(Stage("pretrain", rules=(*PARTS, Trains("branches.image.vision.*", lr=1e-5))), *TUNED),
     weights=(Source("hub", "THUDM/cogvlm2-llama3-chat-19B"),),
     **{"vision.image_size": 1344},
 )
@@ -99,10 +101,7 @@ GLM_4V_9B = Card(
     language=GLM_4_9B,
     heads=(NextToken(),),
     prompt=GLM_4V,
-    stages=(
-        Stage("align", rules=(Trains("branches.image.*", lr=1e-5),)),
-        Stage("instruct", rules=(Trains("*", lr=1e-5),)),
-    ),
+    stages=(Stage("pretrain", rules=(Trains("*", lr=1e-5),)), *TUNED),
     weights=(Source("hub", "THUDM/glm-4v-9b"),),
 )
 COGVLM2_VIDEO = Card(
@@ -123,8 +122,8 @@ COGVLM2_VIDEO = Card(
     heads=(NextToken(),),
     prompt=formats.COGVLM,
     stages=(
-        Stage("instruct", rules=(Trains("*", lr=1e-5),)),
-        Stage("ground in time", rules=(Trains("*", lr=1e-5),)),
+        Stage("instruct", rules=(Trains("*", lr=4e-6),)),
+        Stage("ground in time", rules=(Trains("*", lr=1e-6),)),
     ),
     weights=(Source("hub", "THUDM/cogvlm2-video-llama3-chat"),),
 )

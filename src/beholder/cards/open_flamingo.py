@@ -1,7 +1,8 @@
 """OpenFlamingo (2308.01390), Otter (2305.03726) and MultiModal-GPT (2305.04790): Flamingo's layers on open decoders.
 
 Numbers of the added layers: mlfoundations/open_flamingo, README.md and open_flamingo/src/helpers.py. Vocabularies are the
-tokenizers' own with `<|endofchunk|>`, `<image>` and `<PAD>` behind (open_flamingo/src/factory.py).
+tokenizers' own with `<|endofchunk|>`, `<image>` and `<PAD>` behind (open_flamingo/src/factory.py). What trains: 2308.01390,
+sections 3.1 and 3.3; the 4B models keep their words as they are.
 """
 
 from beholder.cards.schema import Card, Source, Stage, Trains
@@ -75,6 +76,7 @@ OPENFLAMINGO_4B = OPENFLAMINGO_3B.but(
     name="openflamingo-4b",
     fusion=(CROSS.but(mlp=FeedForward(hidden=10240, bias=False), layers=Layers(every=2, first=1)),),
     language=sizes_gpt.REDPAJAMA_3B.but(vocab_size=50280),
+    stages=(Stage("train", rules=TRAINED[:2]),),
     weights=(Source("hub", "openflamingo/OpenFlamingo-4B-vitl-rpj3b"),),
 )
 OPENFLAMINGO_9B = OPENFLAMINGO_3B.but(

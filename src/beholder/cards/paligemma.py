@@ -3,6 +3,7 @@ reads both ways.
 
 google/paligemma-3b-pt-224 and google/paligemma2-3b-pt-224 config.json. Position tables of the larger pictures were resized
 from the smallest's before training went on. Of videos 8 frames: google-research/big_vision configs/proj/paligemma/transfers.
+Rates: 2412.03555, section 3, for both; of transfers the middle one of 2407.07726, section 3.2.4.
 """
 
 from beholder.cards.schema import Branch, Card, Source, Stage, Trains
@@ -18,7 +19,8 @@ from beholder.prompts import formats, tasks
 
 VISION = vision.SIGLIP_SO400M_14.but(pool=None)
 LARGER, LARGEST = VISION.but(image_size=448, positions=BICUBIC), VISION.but(image_size=896, positions=BICUBIC)
-ALL = (Trains("*", lr=1e-5),)
+ALL, HALF, QUARTER = (Trains("*", lr=2e-5),), (Trains("*", lr=1e-5),), (Trains("*", lr=5e-6),)
+TRANSFER = Stage("transfer", rules=(Trains("*", lr=1e-5),))
 
 PALIGEMMA_3B = Card(
     name="paligemma-3b-224",
@@ -31,7 +33,7 @@ PALIGEMMA_3B = Card(
     heads=(NextToken(),),
     prompt=formats.PALIGEMMA,
     tasks=tasks.PALI,
-    stages=(Stage("multimodal", rules=ALL), Stage("resolution", rules=ALL), Stage("transfer", rules=ALL)),
+    stages=(Stage("multimodal", rules=ALL), Stage("resolution", rules=ALL), TRANSFER),
     weights=(Source("hub", "google/paligemma-3b-pt-224"),),
 )
 PALIGEMMA_3B_448 = PALIGEMMA_3B.but(
@@ -51,16 +53,19 @@ PALIGEMMA_2_3B = PALIGEMMA_3B.but(
     system="paligemma-2",
     paper="2412.03555",
     language=language.GEMMA_2_2B.but(vocab_size=257216),
+    stages=(Stage("multimodal", rules=HALF), Stage("resolution", rules=HALF), TRANSFER),
     weights=(Source("hub", "google/paligemma2-3b-pt-224"),),
 )
 PALIGEMMA_2_10B = PALIGEMMA_2_3B.but(
     name="paligemma2-10b-224",
     language=language.GEMMA_2_9B.but(vocab_size=257216),
+    stages=(Stage("multimodal", rules=QUARTER), Stage("resolution", rules=QUARTER), TRANSFER),
     weights=(Source("hub", "google/paligemma2-10b-pt-224"),),
 )
 PALIGEMMA_2_28B = PALIGEMMA_2_3B.but(
     name="paligemma2-28b-224",
     language=language.GEMMA_2_27B.but(vocab_size=257216),
+    stages=PALIGEMMA_2_10B.stages,
     weights=(Source("hub", "google/paligemma2-28b-pt-224"),),
 )
 PALIGEMMA_2_3B_448 = PALIGEMMA_2_3B.but(
