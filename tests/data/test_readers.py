@@ -235,7 +235,28 @@ ROW = {
         ({"conversations": [{"value": "x"}]}, r"conversations\[0\]: has no 'role'"),
         ({"conversations": [{"from": "human", "value": 3}]}, r"conversations\[0\].value: a int, not a text"),
         ({"conversations": None, "x": 1}, "row 2: has image, x; write conversations, messages"),
-        ({"video": "a.mp4"}, "row 2, video: recordings are not trained on yet"),
+        ({"video": "a.mp4"}, "row 2, video: 0 marks <video> for 1 clip; write <video> once where each clip"),
+        (
+            {"conversations": [{"from": "human", "value": "<image><audio>What?<audio>"}], "audio": "a.wav"},
+            "row 2, audio: 2 marks <audio> for 1 sound; write <audio> once where each sound stands",
+        ),
+        (
+            {"conversations": [{"from": "human", "value": "<image><video>"}]},
+            r"row 2, conversations\[0\].value: 1 mark <video> for 0 clips; .* a word in a part of type text",
+        ),
+        ({"video": 3}, "row 2, video: a int where a clip belongs; give a path or the bytes of a file"),
+        ({"audio": "http://a.b/c.wav"}, r"row 2, audio: an address .* save the sound and name its file"),
+        (
+            {"audio": "a.wav", "audios": ["b.wav"]},
+            "has both audio and audios; keep the one that names the sounds",
+        ),
+        (
+            {
+                "messages": [{"role": "assistant", "content": [{"type": "video", "video": "a.mp4"}]}],
+                "conversations": None,
+            },
+            r"row 2, messages\[0\].content: <video> in an answer; put clips into what the user says",
+        ),
     ],
 )
 def test_bad_rows_are_told_by_file_row_field_and_remedy(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from beholder.data.readers.open import Records
-from beholder.data.readers.rows import RowError, loaded
-from beholder.data.samples import Dataset
+from beholder.data.readers.rows import RowError, check_there, loaded
+from beholder.data.samples import Dataset, Mixture
 from beholder.errors import BeholderError, MediaError
 from beholder.files import atomic_file
 from beholder.media.decode import picture_size
@@ -34,8 +34,9 @@ def lengths(
     kept: Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Lengths:
-    """Count every item. Of pictures in files only the heads are read. kept: a .npz file to read them from, and to write them
-    to, as long as data files, card and tokenizer stay as they are. Raises as reading and collating do.
+    """Count every item. Of pictures and sounds in files only the heads are read, of clips the index and the first frame. kept:
+    a .npz file to read them from, and to write them to, as long as data files, card and tokenizer stay as they are. Raises as
+    reading and collating do.
     """
     mark = None if kept is None else signature(dataset, collator)
     if kept is not None and mark is not None and kept.is_file():
@@ -57,21 +58,25 @@ def lengths(
 
 
 def _measured(dataset: Dataset, index: int, collator: Collator) -> tuple[int, int]:
+    if isinstance(dataset, Mixture) and not dataset.by_epoch:
+        part, number = dataset.drawn(index)
+        return _measured(dataset.datasets[part], number, collator)
     if not isinstance(dataset, Records):
         return collator.measure_item(dataset[index])
     record = dataset.record(index)
     sizes = []
     for number, source in enumerate(record.sources):
         try:
-            if isinstance(source, Path) and not source.exists():
-                dataset.decoded(record, number)  # says so
+            check_there(source, record.place, record.fields[number], "picture")
             sizes.append(picture_size(loaded(source), name="picture", limits=dataset.limits))
         except MediaError as error:
             raise RowError(
                 record.place, record.fields[number], "broken picture", str(error), "see check-data"
             ) from None
     try:
-        return collator.measure(record.messages, sizes, record.key)
+        return collator.measure(dataset.opened(record), sizes, record.key)
+    except (RowError, MediaError):
+        raise  # which name the row
     except BeholderError as error:
         raise BeholderError(f"{record.place}: {error}") from None
 

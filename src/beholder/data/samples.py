@@ -108,6 +108,12 @@ class Dataset(Protocol):
     def __getitem__(self, index: int) -> Item: ...
 
 
+def items_at(dataset: Dataset, indices: Sequence[int]) -> list[Item]:
+    """Several items, whose pictures are decoded side by side where the data set can (`many`)."""
+    many = getattr(dataset, "many", None)
+    return [dataset[index] for index in indices] if many is None else many(indices)
+
+
 class Samples(Protocol):
     """A data set that has nothing but samples."""
 
@@ -157,12 +163,26 @@ class Mixture:
         return any(getattr(part, "by_epoch", False) for part in self.datasets)
 
     def __getitem__(self, index: int) -> Item:
+        part, number = self._place(index)
+        return self.datasets[part][number]
+
+    def many(self, indices: Sequence[int]) -> list[Item]:
+        """Items as `items_at` gives those of each part."""
+        places = [self._place(index) for index in indices]
+        own = [
+            iter(items_at(dataset, [number for part, number in places if part == each]))
+            for each, dataset in enumerate(self.datasets)
+        ]
+        return [next(own[part]) for part, _ in places]
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """The data set that an item is drawn from, and its number there, whatever the epoch."""
         epoch = 0
         if self.by_epoch:
             epoch, index = divmod(index, self.length)
         part, number = self.drawn(index)
         again = getattr(self.datasets[part], "by_epoch", False)
-        return self.datasets[part][number + again * epoch * len(self.datasets[part])]
+        return part, number + again * epoch * len(self.datasets[part])
 
     def drawn(self, index: int) -> tuple[int, int]:
         """Which data set a sample is drawn from, and its number there."""
@@ -204,16 +224,23 @@ class Over:
 
 
 class Bare(Over):
-    """Conversations without the words of users: pictures, and what is said of them."""
+    """Conversations without the words of users: pictures, clips and sounds, and what is said of them."""
 
     def __getitem__(self, index: int) -> Conversation:
-        item = self.dataset[index]
-        if isinstance(item, Sample):
-            pictures: tuple[np.ndarray, ...] = (item.pixels,)
-            messages: tuple[Message, ...] = (user(Picture()), assistant(item.turns[0].answer))
-        else:
-            pictures, messages = item.pictures, item.messages
-        return Conversation(tuple(map(_bare, messages)), pictures, item.key)
+        return self.many([index])[0]
+
+    def many(self, indices: Sequence[int]) -> list[Conversation]:
+        """Items as `items_at` gives them."""
+        return [_wordless(item) for item in items_at(self.dataset, indices)]
+
+
+def _wordless(item: Item) -> Conversation:
+    if isinstance(item, Sample):
+        pictures: tuple[np.ndarray, ...] = (item.pixels,)
+        messages: tuple[Message, ...] = (user(Picture()), assistant(item.turns[0].answer))
+    else:
+        pictures, messages = item.pictures, item.messages
+    return Conversation(tuple(map(_bare, messages)), pictures, item.key)
 
 
 def _bare(message: Message) -> Message:

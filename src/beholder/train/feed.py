@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from beholder.data.samples import Dataset
+from beholder.data.samples import Dataset, items_at
 from beholder.train.collate import TrainBatch
 
 Collate = Callable[[Sequence[Any]], TrainBatch]
@@ -71,7 +71,7 @@ def closing_feed(
                 if closed.is_set():
                     return
                 if number % every == offset:
-                    put(collate([dataset[index] for index in indices]))
+                    put(collate(items_at(dataset, indices)))
         except BaseException as error:  # noqa: BLE001  (handed to the training thread)
             while not closed.is_set():
                 put(error)

@@ -330,16 +330,19 @@ def opened(lesson: Lesson, data: str) -> Dataset:
 
 
 def order(lesson: Lesson, dataset: Dataset, recipe: Recipe, tokenizer: Tokenizer) -> Order:
-    """Shuffled; of like lengths, or packed into rows, where the lesson says so. Raises `BeholderError` for data that does not
-    tell its lengths.
+    """Shuffled; of like lengths, or packed into rows, where the lesson says so: lengths are counted once and kept in the run's
+    folder. Raises `BeholderError` for data of pairs that does not tell its lengths.
     """
     stage, near = lesson.stage, getattr(dataset, "near", None)
-    if lesson.tokens:
+    if not lesson.tokens and not lesson.alike:
+        return Order(dataset, stage.seed, stage.batch, near=near)
+    collate = collator(card_at(recipe.card, stage.side) if stage.side else recipe.card, tokenizer, lesson)
+    if isinstance(collate, Collator):
         from beholder.data.lengths import lengths
 
-        collate = collator(card_at(recipe.card, stage.side) if stage.side else recipe.card, tokenizer, lesson)
-        assert isinstance(collate, Collator)
         counted = lengths(dataset, collate, kept=Path(recipe.out) / f"lengths-{lesson.name}.npz")
+        if lesson.alike and not lesson.tokens:
+            return Buckets(dataset, counted.tokens, stage.seed, stage.batch, near=near)
         return Packed(
             dataset,
             counted.tokens,
@@ -349,8 +352,8 @@ def order(lesson: Lesson, dataset: Dataset, recipe: Recipe, tokenizer: Tokenizer
             media=counted.media,
             near=near,
         )
-    if not lesson.alike:
-        return Order(dataset, stage.seed, stage.batch, near=near)
+    if lesson.tokens:
+        raise BeholderError(f"stage {lesson.name}: pairs are not packed into rows; set tokens=0")
     sizes = dataset.sizes() if hasattr(dataset, "sizes") else None
     if sizes is None:
         raise BeholderError(

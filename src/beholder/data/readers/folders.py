@@ -1,4 +1,4 @@
-"""Folders of pictures with a text beside each: a.jpg and a.txt."""
+"""Folders of pictures, clips or sounds with a text beside each: a.jpg and a.txt."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from beholder.data.readers.rows import Place, RowError
-from beholder.data.readers.shards import PICTURES, TEXTS
+from beholder.data.readers.shards import TEXTS, field_of
 from beholder.errors import BeholderError
+
+WHAT = {"images": "picture", "videos": "clip", "audios": "sound"}
 
 
 class FolderRows:
-    """A row for every name in a folder and the folders in it that has a picture, a text or both."""
+    """A row for every name in a folder and the folders in it that has a text, a picture, a clip or a sound."""
 
     near = None
 
@@ -24,7 +26,7 @@ class FolderRows:
             folders.sort()
             for file in sorted(files):
                 stem, _, ending = file.rpartition(".")
-                kind = "image" if ending.lower() in PICTURES else "text" if ending.lower() in TEXTS else ""
+                kind = field_of(ending.lower()) or ("text" if ending.lower() in TEXTS else "")
                 if stem and kind and not file.startswith("."):
                     key = os.path.relpath(Path(place) / stem, folder)
                     found.setdefault(key, {})[kind] = ending
@@ -51,16 +53,16 @@ class FolderRows:
                 self.place(index),
                 "text",
                 "no answer",
-                "a picture without a text",
+                f"a {WHAT[min(kinds)]} without a text",
                 f"write {Path(name).name}.txt beside it",
             )
-        if "image" not in kinds:
+        if len(kinds) == 1:
             raise RowError(
                 self.place(index),
                 "image",
                 "missing picture",
                 "a text without a picture",
-                "add the picture, or remove it",
+                "add the picture, clip or sound, or remove it",
             )
         path = self.folder / f"{name}.{kinds['text']}"
         try:
@@ -69,4 +71,5 @@ class FolderRows:
             raise RowError(
                 self.place(index), "text", "not UTF-8", "is not UTF-8", "save it as UTF-8"
             ) from None
-        return {"id": name, "image": f"{name}.{kinds['image']}", "text": text}
+        media = {field: [f"{name}.{ending}"] for field, ending in kinds.items() if field != "text"}
+        return {"id": name, "text": text, **media}

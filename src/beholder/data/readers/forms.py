@@ -1,19 +1,43 @@
 """What a row says, in the forms people write it: LLaVA's and ShareGPT's `conversations`, OpenAI's `messages`, a question with
-its answer, a picture with its caption, a text alone.
+its answer, a picture, clip or sound with its caption, a text alone.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from beholder.data.readers.rows import Place, Record, RowError, source_of
-from beholder.prompts.messages import Message, Part, Picture, Text
+from beholder.prompts.messages import Clip, Message, Part, Picture, Sound, Text
 
-MARK = "<image>"
-AT_MARK = re.compile(r"\n?<image>\n?")
+Kind = type[Picture | Clip | Sound]
+
+
+class Medium(NamedTuple):
+    """How rows speak of pictures, clips or sounds: the mark where one stands, what errors call it, the fields of a row that
+    name them, and the types and fields of a content's parts.
+    """
+
+    mark: str
+    what: str
+    fields: tuple[str, ...]
+    types: tuple[str, ...]
+
+
+PICTURE = ("image", "images", "picture", "pictures", "image_path", "file_name", "image_file")
+MEDIA: dict[Kind, Medium] = {
+    Picture: Medium("<image>", "picture", PICTURE, ("image", "image_url")),
+    Clip: Medium("<video>", "clip", ("video", "videos", "video_path"), ("video", "video_url")),
+    Sound: Medium(
+        "<audio>", "sound", ("audio", "audios", "audio_path"), ("audio", "audio_url", "input_audio")
+    ),
+}
+MARKS: dict[str, Kind] = {medium.mark: kind for kind, medium in MEDIA.items()}
+IMAGE = "<image>"
+AT_MARK = re.compile(rf"\n?({'|'.join(MARKS)})\n?")
 ROLES = {
     "system": "system",
     "human": "user",
@@ -23,38 +47,32 @@ ROLES = {
     "model": "assistant",
     "chatgpt": "assistant",
 }
-PICTURES = ("image", "images", "picture", "pictures", "image_path", "file_name", "image_file")
 ANSWERS = ("text", "caption")
 TURNS = ("conversations", "messages", "conversation")
-OTHER_MEDIA = ("video", "videos", "audio", "audios")
 KEYS = ("id", "key", "question_id", "image_id")
-FORMS = "conversations, messages, question and answer, or a picture with text or caption"
+FORMS = "conversations, messages, question and answer, or a picture, clip or sound with text or caption"
+Given = dict[Kind, list[tuple[str, Any]]]  # of each kind (field, source)
 
 
 def record_of(row: Mapping[str, Any], place: Place, root: Path, *, caption: str = "") -> Record:
-    """The conversation that a row holds. root: where paths of pictures begin; caption: what is asked where a row has a caption
-    and no question.
+    """The conversation that a row holds. root: where paths of pictures, clips and sounds begin; caption: what is asked where a
+    row has a caption and no question.
 
-    Raises `RowError` for a row of no known form, fields of wrong types, unknown roles, and marks `<image>` that are more or
-    fewer than the pictures.
+    Raises `RowError` for a row of no known form, fields of wrong types, unknown roles, and marks `<image>`, `<video>` and
+    `<audio>` that are more or fewer than what they stand for. In a row that has clips and no pictures `<image>` stands for a
+    clip, as in LLaVA-Video's files.
     """
     row = {name: value for name, value in row.items() if value is not None}
-    for name in OTHER_MEDIA:
-        if row.get(name):
-            raise RowError(
-                place, name, "other media", "recordings are not trained on yet", "leave the row out"
-            )
-    given = _pictures(row, place, root)
+    given: Given = {kind: _given(row, medium, place, root) for kind, medium in MEDIA.items()}
+    marks = MARKS | ({IMAGE: Clip} if given[Clip] and not given[Picture] else {})
     turns = next((name for name in TURNS if name in row), None)
     if turns is not None:
-        drafts = list(_turns(row, turns, place))
+        drafts = list(_turns(row, turns, place, marks))
     elif "question" in row and "answer" in row:
-        question = [Picture()] * len(given) + _parts(_words(row, "question", place))
-        drafts = [("question", "user", question), ("answer", "assistant", [_text(row, "answer", place)])]
-        if MARK in row["question"]:
-            drafts[0] = ("question", "user", _parts(row["question"]))
+        asked = _led(_parts(_words(row, "question", place), marks), given)
+        drafts = [("question", "user", asked), ("answer", "assistant", [_text(row, "answer", place)])]
     elif answer := next((name for name in ANSWERS if name in row), None):
-        asked: list[Part] = [*[Picture()] * len(given), *_parts(caption)]
+        asked = _led(_parts(caption, marks), given)
         drafts = [(answer, "user", asked), (answer, "assistant", [_text(row, answer, place)])]
     else:
         found = ", ".join(map(str, row)) or "nothing"
@@ -66,31 +84,44 @@ def record_of(row: Mapping[str, Any], place: Place, root: Path, *, caption: str 
     return Record(messages, sources, f"{Path(place.file).name}/{key}", place, fields)
 
 
-def _pictures(row: Mapping[str, Any], place: Place, root: Path) -> list[tuple[str, Any]]:
-    """The pictures of a row with their fields, in order."""
-    names = [name for name in PICTURES if name in row]
+def _given(row: Mapping[str, Any], medium: Medium, place: Place, root: Path) -> list[tuple[str, Any]]:
+    """The pictures, clips or sounds of a row with their fields, in order."""
+    moving = medium.mark != IMAGE
+    names = [
+        name
+        for name in medium.fields
+        if name in row and not (moving and isinstance(row[name], (str, bool, list)) and not row[name])
+    ]
     if len(names) > 1:
         raise RowError(
             place,
             names[1],
             "wrong type",
             f"has both {names[0]} and {names[1]}",
-            "keep the one that names the pictures",
+            f"keep the one that names the {medium.what}s",
         )
     out = []
     for name in names:
         value = row[name]
-        several = isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
+        several = isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, tuple))
         for number, item in enumerate(value if several else [value]):
             field = f"{name}[{number}]" if several else name
-            out.append((field, source_of(item, place, field, root)))
+            out.append((field, source_of(item, place, field, root, medium.what)))
     return out
+
+
+def _led(parts: list[Part], given: Given) -> list[Part]:
+    """A question with places in front for what it has no marks for."""
+    return [
+        *(kind() for kind, own in given.items() if not any(isinstance(p, kind) for p in parts) for _ in own),
+        *parts,
+    ]
 
 
 Draft = tuple[str, str, list[Part]]  # field, role, parts
 
 
-def _turns(row: Mapping[str, Any], name: str, place: Place) -> Iterator[Draft]:
+def _turns(row: Mapping[str, Any], name: str, place: Place, marks: Mapping[str, Kind]) -> Iterator[Draft]:
     turns = row[name]
     if not isinstance(turns, Sequence) or isinstance(turns, (str, bytes)):
         raise RowError(
@@ -123,12 +154,14 @@ def _turns(row: Mapping[str, Any], name: str, place: Place) -> Iterator[Draft]:
             raise RowError(
                 place, f"{field}.{who}", "unknown role", f"{turn[who]!r} is no role", f"use one of {known}"
             )
-        yield f"{field}.{says}", ROLES[turn[who]], _content(turn[says], place, f"{field}.{says}")
+        role, at = ROLES[turn[who]], f"{field}.{says}"
+        own = marks if role == "user" else {IMAGE: Picture}  # elsewhere tags of HTML are words
+        yield at, role, _content(turn[says], place, at, own)
 
 
-def _content(content: Any, place: Place, field: str) -> list[Part]:
+def _content(content: Any, place: Place, field: str, marks: Mapping[str, Kind]) -> list[Part]:
     if isinstance(content, str):
-        return _parts(_checked(content, place, field))
+        return _parts(_checked(content, place, field), marks)
     if not isinstance(content, Sequence) or isinstance(content, bytes):
         raise RowError(
             place,
@@ -142,64 +175,91 @@ def _content(content: Any, place: Place, field: str) -> list[Part]:
         at = f"{field}[{number}]"
         if isinstance(part, str):
             part = {"type": "text", "text": part}
-        kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind == "text":
+        named = part.get("type") if isinstance(part, Mapping) else None
+        kind = next((kind for kind, medium in MEDIA.items() if named in medium.types), None)
+        if named == "text":
             parts.append(Text(_checked(part.get("text"), place, at)))
-        elif kind in ("image", "image_url"):
-            source = next(
-                (part[name] for name in ("image", "image_url", "path", "url") if part.get(name) is not None),
-                None,
-            )
-            parts.append(Picture(source))
+        elif kind is not None:
+            keys = (*MEDIA[kind].types, "path", "url")
+            parts.append(kind(next((part[key] for key in keys if part.get(key) is not None), None)))
         else:
-            raise RowError(
-                place, at, "wrong type", f"a part of type {kind!r}", "use text, image or image_url"
-            )
+            known = ", ".join(name for medium in MEDIA.values() for name in medium.types)
+            raise RowError(place, at, "wrong type", f"a part of type {named!r}", f"use text, {known}")
     return parts
 
 
 def _placed(
-    drafts: Sequence[Draft], given: Sequence[tuple[str, Any]], place: Place, root: Path
+    drafts: Sequence[Draft], given: Given, place: Place, root: Path
 ) -> tuple[tuple[Message, ...], tuple[Any, ...], tuple[str, ...]]:
-    """The messages, and the picture for each of their places: the one that stands there, else the row's next one."""
-    waiting, messages, sources, fields, marks = list(given), [], [], [], 0
+    """The messages, and what stands at each of their places, which is the source of clips and sounds and given apart of
+    pictures: the one that is written there, else the row's next one.
+    """
+    places, messages, sources, fields = _Places(given, place, root), [], [], []
     for field, role, parts in drafts:
-        if role == "assistant" and any(isinstance(part, Picture) for part in parts):
-            raise RowError(
-                place, field, "marks", f"{MARK} in an answer", "put pictures into what the user says"
-            )
+        kept: list[Part] = []
         for part in parts:
-            if isinstance(part, Picture) and part.source is not None:
-                sources.append(source_of(part.source, place, field, root))
-                fields.append(field)
-            elif isinstance(part, Picture):
-                marks += 1
-                if waiting:
-                    at, source = waiting.pop(0)
-                    sources.append(source)
-                    fields.append(at)
-        kept = (Picture() if isinstance(part, Picture) else part for part in parts)
+            kind = next((kind for kind in MEDIA if isinstance(part, kind)), None)
+            if kind is None or not isinstance(part, (Picture, Clip, Sound)):
+                kept.append(part)
+                continue
+            if role == "assistant":
+                medium = MEDIA[kind]
+                what = f"{medium.mark} in an answer"
+                raise RowError(place, field, "marks", what, f"put {medium.what}s into what the user says")
+            at, source = places.next(kind, part.source, field)
+            if isinstance(part, Picture):
+                sources.append(source)
+                fields.append(at)
+                kept.append(Picture())
+            else:
+                kept.append(replace(part, source=source, name=f"{place}, {at}"))
         messages.append(Message(role, tuple(kept)))
-    if marks != len(given):
-        one = "1 mark" if marks == 1 else f"{marks} marks"
-        raise RowError(
-            place,
-            given[0][0] if given else drafts[0][0],
-            "marks",
-            f"{one} {MARK} for {len(given)} picture{'s' * (len(given) != 1)}",
-            f"write {MARK} once where each picture stands",
-        )
+    places.check(drafts[0][0])
     return tuple(messages), tuple(sources), tuple(fields)
 
 
-def _parts(text: str) -> list[Part]:
-    """Words and places of pictures; a line break beside a mark belongs to the mark."""
-    words = AT_MARK.split(text)
+class _Places:
+    """What a row's places hold. Marks beyond what is given are counted, and told by `check`."""
+
+    def __init__(self, given: Given, place: Place, root: Path) -> None:
+        self.given, self.place, self.root = given, place, root
+        self.marks = dict.fromkeys(given, 0)
+
+    def next(self, kind: Kind, source: Any, field: str) -> tuple[str, Any]:
+        """The field and source of a place, where a source may be written."""
+        if source is not None:
+            return field, source_of(source, self.place, field, self.root, MEDIA[kind].what)
+        self.marks[kind] += 1
+        own = self.given[kind]
+        return own[self.marks[kind] - 1] if self.marks[kind] <= len(own) else (field, None)
+
+    def check(self, first: str) -> None:
+        """Raises `RowError` where marks are more or fewer than what is given. first: the field of the first message."""
+        for kind, own in self.given.items():
+            marks, medium = self.marks[kind], MEDIA[kind]
+            if marks == len(own):
+                continue
+            one = "1 mark" if marks == 1 else f"{marks} marks"
+            word = "" if own else ", and a tag that is a word in a part of type text"
+            raise RowError(
+                self.place,
+                own[0][0] if own else first,
+                "marks",
+                f"{one} {medium.mark} for {len(own)} {medium.what}{'s' * (len(own) != 1)}",
+                f"write {medium.mark} once where each {medium.what} stands{word}",
+            )
+
+
+def _parts(text: str, marks: Mapping[str, Kind]) -> list[Part]:
+    """Words and places; a line break beside a mark belongs to the mark."""
     parts: list[Part] = []
-    for number, word in enumerate(words):
-        parts += [Picture()] if number else []
-        parts += [Text(word)] if word else []
-    return parts
+    at = 0
+    for match in AT_MARK.finditer(text):
+        if match[1] in marks:
+            parts += [Text(text[at : match.start()])] if match.start() > at else []
+            parts.append(marks[match[1]]())
+            at = match.end()
+    return [*parts, Text(text[at:])] if text[at:] else parts
 
 
 def _words(row: Mapping[str, Any], field: str, place: Place) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import numpy as np
 
 from beholder.data.order import Near
 from beholder.data.readers.forms import record_of
-from beholder.data.readers.rows import Place, Record, RowError, Rows, loaded
+from beholder.data.readers.rows import Place, Record, RowError, Rows, check_there, loaded
 from beholder.data.samples import Conversation, Dataset, Mixture, checked_index
 from beholder.errors import BeholderError, MediaError, UnknownName
+from beholder.media.at_once import every
 from beholder.media.decode import DEFAULT_LIMITS, Limits, decode
+from beholder.prompts.messages import Clip, Message, Sound, filled
 
 KINDS = ("json", "csv", "questions", "parquet", "arrow", "saved", "shards", "folder")
 HEAD = 1 << 16  # bytes of a line that are looked at
@@ -30,8 +33,8 @@ NAMED = (
 class Records:
     """Conversations of a file's rows. `record` gives one as it stands there, `[...]` with its pictures decoded.
 
-    pictures: the folder that their paths begin at, the file's own where None. caption: what is asked about pictures that
-    have a caption and no question. columns: the name that is read -> the file's own name for it.
+    pictures: the folder that paths of pictures, clips and sounds begin at, the file's own where None. caption: what is asked
+    about those that have a caption and no question. columns: the name that is read -> the file's own name for it.
     """
 
     def __init__(
@@ -62,21 +65,33 @@ class Records:
         return record_of(row, place, self.root, caption=self.caption)
 
     def __getitem__(self, index: int) -> Conversation:
-        record = self.record(index)
-        pictures = tuple(self.decoded(record, number) for number in range(len(record.sources)))
-        return Conversation(record.messages, pictures, record.key)
+        return self.many([index])[0]
+
+    def many(self, indices: Sequence[int]) -> list[Conversation]:
+        """Several rows, whose pictures are decoded side by side."""
+        records = [self.record(index) for index in indices]
+        places = [(record, number) for record in records for number in range(len(record.sources))]
+        pictures = iter(every(lambda place: self.decoded(*place), places))
+        return [
+            Conversation(self.opened(record), tuple(islice(pictures, len(record.sources))), record.key)
+            for record in records
+        ]
+
+    def opened(self, record: Record) -> tuple[Message, ...]:
+        """A record's messages, whose clips and sounds can be decoded. Raises `RowError` where one is missing."""
+        for part in record.moving:
+            what = "clip" if isinstance(part, Clip) else "sound"
+            check_there(part.source, record.place, record.field_of(part), what)
+        messages = record.messages
+        for kind in (Clip, Sound):
+            own = [loaded(part.source) for part in record.moving if isinstance(part, kind)]
+            messages = filled(messages, kind, own) if own else messages
+        return messages
 
     def decoded(self, record: Record, number: int) -> np.ndarray:
         """A record's picture, (H, W, 3) uint8. Raises `RowError` where it is missing or broken."""
         source, field = record.sources[number], record.fields[number]
-        if isinstance(source, Path) and not source.exists():
-            raise RowError(
-                record.place,
-                field,
-                "missing picture",
-                f"{source} does not exist",
-                "add it, or name the pictures' folder",
-            )
+        check_there(source, record.place, field, "picture")
         try:
             return decode(loaded(source), name="picture", limits=self.limits)
         except MediaError as error:

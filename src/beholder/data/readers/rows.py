@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from beholder.data.order import Near
 from beholder.errors import BeholderError
-from beholder.prompts.messages import Message
+from beholder.prompts.messages import Clip, Message, Sound
 
 
 class Place(NamedTuple):
@@ -72,7 +74,8 @@ class Slice(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Record:
     """A row as a conversation whose pictures are not decoded yet. sources: paths, bytes, slices of files, arrays or Pillow
-    pictures, one for each place `Picture()`, in order; fields: the field that names each.
+    pictures, one for each place `Picture()`, in order; fields: the field that names each. Clips and sounds have their sources
+    in the messages, and names that say file, row and field.
     """
 
     messages: tuple[Message, ...]
@@ -81,57 +84,97 @@ class Record:
     place: Place
     fields: tuple[str, ...] = ()
 
+    @property
+    def moving(self) -> list[Clip | Sound]:
+        """Its clips and sounds, in order."""
+        parts = (part for message in self.messages for part in message.parts)
+        return [part for part in parts if isinstance(part, (Clip, Sound))]
 
-def source_of(value: Any, place: Place, field: str, root: Path) -> Any:
-    """What stands in a row for a picture as something `media.decode` reads: a path below `root`, bytes, an array, ...
+    def field_of(self, part: Clip | Sound) -> str:
+        """The field that names a clip or sound."""
+        return part.name.removeprefix(f"{self.place}, ")
 
-    Raises `RowError` for what is no picture.
+
+def source_of(value: Any, place: Place, field: str, root: Path, what: str = "picture") -> Any:
+    """What stands in a row for a picture, clip or sound (`what`) as something that decoders read: a path below `root`, bytes,
+    an array, samples with their rate, frames, ...
+
+    Raises `RowError` for what is none.
     """
-    if isinstance(value, Mapping):  # an Image feature of Hugging Face's datasets, or {"url": ...}
+    if isinstance(
+        value, Mapping
+    ):  # a feature of Hugging Face's datasets, {"url": ...}, or OpenAI's input_audio
+        if value.get("array") is not None and what == "sound":
+            return np.asarray(value["array"], np.float32), int(value.get("sampling_rate") or 0)
+        if isinstance(value.get("data"), str):
+            return _from_base64(value["data"], place, field, what)
         value = next((value[name] for name in ("bytes", "path", "url") if value.get(name) is not None), None)
     if isinstance(value, str):
-        return _path(value, place, field, root)
+        return _path(value, place, field, root, what)
+    if isinstance(value, (list, tuple)) and value and what == "clip":
+        return [source_of(frame, place, f"{field}[{n}]", root) for n, frame in enumerate(value)]
+    if isinstance(value, tuple) and len(value) == 2 and what == "sound":
+        return value
     if isinstance(value, (bytes, bytearray, memoryview, Slice, Path)) or hasattr(
         value, "__array_interface__"
     ):
         return value
     got = "nothing" if value is None else f"a {type(value).__name__}"
     raise RowError(
-        place, field, "wrong type", f"{got} where a picture belongs", "give a path or the bytes of a file"
+        place, field, "wrong type", f"{got} where a {what} belongs", "give a path or the bytes of a file"
     )
 
 
-def _path(text: str, place: Place, field: str, root: Path) -> Any:
+def _path(text: str, place: Place, field: str, root: Path, what: str) -> Any:
     if text.startswith("data:"):
         head, _, body = text.partition(",")
         if not head.endswith(";base64"):
             raise RowError(
                 place, field, "wrong type", "a data: address that is not base64", "encode it as base64"
             )
-        try:
-            return base64.b64decode(body, validate=True)
-        except binascii.Error:
-            raise RowError(
-                place, field, "broken picture", "base64 that cannot be decoded", "encode it again"
-            ) from None
+        return _from_base64(body, place, field, what)
     if "://" in text[:12]:
         raise RowError(
             place,
             field,
             "wrong type",
             f"an address ({text[:60]}), which is not fetched",
-            "save the picture and name its file",
+            f"save the {what} and name its file",
         )
     if not text or "\0" in text:
         raise RowError(
-            place, field, "wrong type", "an empty path", "name the picture's file, or leave the field out"
+            place, field, "wrong type", "an empty path", f"name the {what}'s file, or leave the field out"
         )
     return root / text
 
 
+def _from_base64(text: str, place: Place, field: str, what: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise RowError(
+            place, field, f"broken {what}", "base64 that cannot be decoded", "encode it again"
+        ) from None
+
+
 def loaded(source: Any) -> Any:
-    """A source as `media.decode` takes it."""
+    """A source as decoders take it."""
+    if isinstance(source, list):
+        return [loaded(frame) for frame in source]
     return source.read() if isinstance(source, Slice) else source
+
+
+def check_there(source: Any, place: Place, field: str, what: str) -> None:
+    """Raises `RowError` for a path of a picture, clip or sound (`what`) where there is no file."""
+    for path in source if isinstance(source, list) else [source]:
+        if isinstance(path, Path) and not path.exists():
+            raise RowError(
+                place,
+                field,
+                f"missing {what}",
+                f"{path} does not exist",
+                f"add it, or name the {what}s' folder",
+            )
 
 
 def named(reader: Callable[[], Any], what: str) -> Any:

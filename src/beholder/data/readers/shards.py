@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import tarfile
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,15 @@ from beholder.files import atomic_file
 from beholder.packages import cache_folder
 
 PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+CLIPS = ("mp4", "webm", "mov", "mkv", "avi", "m4v", "mpg", "mpeg", "ts", "flv")
+SOUNDS = ("wav", "flac", "mp3", "ogg", "oga", "opus", "m4a", "aif", "aiff", "au", "caf")
+MEDIA = {"images": PICTURES, "videos": CLIPS, "audios": SOUNDS}  # field -> endings of files
 TEXTS = ("txt", "caption", "text")
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 class ShardRows:
-    """The samples of shards, one shard behind the other: a picture or several, with a text, or with a JSON object."""
+    """The samples of shards, one shard behind the other: pictures, clips and sounds, with a text, or with a JSON object."""
 
     near = None
 
@@ -55,22 +59,22 @@ class ShardRows:
         shard, inside = self._at(index)
         key, members = shard.sample(inside)
         row: dict[str, Any] = {"id": key}
-        pictures = []
+        media = defaultdict[str, list[Slice]](list)
         if len(dict(members)) < len(members):
             raise RowError(
                 self.place(index), "", "wrong type", f"{key} has two files of one kind", "rename one"
             )
         for kind, source in sorted(members):
             last = kind.rpartition(".")[2]
-            if last in PICTURES:
-                pictures.append(source)
+            if (field := field_of(last)) is not None:
+                media[field].append(source)
             elif kind in TEXTS:
                 row["text"] = self._text(index, kind, source)
             elif kind == "json":
                 row |= self._object(index, source)
-        if pictures:
-            row["images"] = pictures
-            row.pop("image", None)  # the name it had elsewhere
+        for field, sources in media.items():
+            row[field] = sources
+            row.pop(field.removesuffix("s"), None)  # the name it had elsewhere
         return row
 
     def _text(self, index: int, field: str, source: Slice) -> str:
@@ -89,6 +93,11 @@ class ShardRows:
         if not isinstance(data, dict):
             raise RowError(self.place(index), "json", "not JSON", "is not a JSON object", "write {...}")
         return data
+
+
+def field_of(ending: str) -> str | None:
+    """The field of pictures, clips or sounds that files of an ending belong to."""
+    return next((field for field, endings in MEDIA.items() if ending in endings), None)
 
 
 TABLES = ("firsts", "offsets", "sizes", "ends", "names")
