@@ -23,7 +23,7 @@ def check_data(
         typer.Argument(
             metavar="PATH...",
             help="LLaVA or ShareGPT JSON, messages as JSON lines, CSV, parquet, Arrow, tar shards, a saved data set or a "
-            "folder of pictures with captions; mix:A,B for several.",
+            "folder of pictures, clips or sounds with captions; mix:A,B for several.",
         ),
     ],
     card: Annotated[
@@ -33,11 +33,14 @@ def check_data(
         Path | None, typer.Option(help="Folder of the tokenizer, where --card is a card's bare name.")
     ] = None,
     pictures: Annotated[
-        Path | None, typer.Option(help="Folder that paths of pictures begin at; default: the file's.")
+        Path | None,
+        typer.Option(help="Folder that paths of pictures, clips and sounds begin at; default: the file's."),
     ] = None,
     kind: Annotated[str | None, typer.Option(help="Kind of the data, where looking does not tell.")] = None,
     caption: Annotated[str, typer.Option(help="What is asked about pictures that have only a caption.")] = "",
-    quick: Annotated[bool, typer.Option("--quick", help="Read the heads of pictures alone.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Read the heads of pictures, clips and sounds alone.")
+    ] = False,
     histogram: Annotated[
         Path | None, typer.Option(help="PNG to write: how long rows are in tokens, with --card.")
     ] = None,
@@ -128,6 +131,7 @@ def tell(path: str, report: Report, collator: Collator | None) -> None:
     print(
         f"{path}: {report.rows:,} rows, {report.text_only:,} of text alone; {report.answers:,} answers; "
         f"{report.pictures:,} pictures, {report.distinct:,} of them distinct"
+        + "".join(f"; {len(own):,} {what}s" for what, own in report.seconds.items() if own)
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
@@ -137,11 +141,17 @@ def tell(path: str, report: Report, collator: Collator | None) -> None:
     measured = "tokens" if len(report.tokens) == report.rows else f"tokens ({len(report.tokens):,} rows)"
     for name, values in (
         ("longer side, px", told["pictures"]["sides"]),
+        ("clips, s", told["clips"]["seconds"]),
+        ("sounds, s", told["sounds"]["seconds"]),
         (measured, told["tokens"]["all"]),
-        ("of them pictures'", told["tokens"]["of_pictures"]),
+        (
+            "of them media's" if any(report.seconds.values()) else "of them pictures'",
+            told["tokens"]["of_pictures"],
+        ),
     ):
         if values:
-            table.add_row(name, *(f"{value:,.0f}" for value in values.values()))
+            digits = 1 if name.endswith(", s") else 0
+            table.add_row(name, *(f"{value:,.{digits}f}" for value in values.values()))
     if table.rows:
         console().print(table)
     if collator is not None:

@@ -1,5 +1,5 @@
-"""What is wrong with a data file, before it is trained on: every row is read, every picture opened once, and with a card every
-row's tokens are counted.
+"""What is wrong with a data file, before it is trained on: every row is read, every picture, clip and sound opened once, and
+with a card every row's tokens are counted.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from beholder.data.moving import kind_of, seconds_of
 from beholder.data.readers.open import Records
-from beholder.data.readers.rows import Place, Record, RowError, loaded
+from beholder.data.readers.rows import Place, Record, RowError, Slice, check_there, loaded
 from beholder.errors import MediaError
 from beholder.media.at_once import every
 from beholder.media.decode import decode, picture_size
@@ -54,7 +55,8 @@ class Problem:
 @dataclass
 class Report:
     """What a check found. counts: problems of each kind; shown: the first of each; tokens, media: of the rows that were
-    measured, and `at` their numbers; sides: how many pictures have a longer side of so many pixels, counted at each place.
+    measured, and `at` their numbers; sides: how many pictures have a longer side of so many pixels, counted at each place;
+    seconds: of clips and of sounds, at each place.
     """
 
     rows: int
@@ -65,6 +67,7 @@ class Report:
     pictures: int = 0
     distinct: int = 0
     sides: Counter[int] = field(default_factory=Counter)
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {"clip": [], "sound": []})
     tokens: list[int] = field(default_factory=list)
     media: list[int] = field(default_factory=list)
     at: list[int] = field(default_factory=list)
@@ -91,6 +94,7 @@ class Report:
                 "distinct": self.distinct,
                 "sides": spread(list(self.sides.elements())),
             },
+            **{f"{what}s": {"seconds": spread(values)} for what, values in self.seconds.items()},
             "tokens": {
                 "measured": len(self.tokens),
                 "all": spread(self.tokens),
@@ -114,20 +118,20 @@ class Report:
         }
 
 
-def spread(values: Sequence[int]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> dict[str, float]:
     """Least, middle, mean, 95th and 99th percentile, most and sum; {} of nothing."""
     if not values:
         return {}
     table = np.asarray(values)
     middle, most, nearly = np.percentile(table, (50, 95, 99))
     return {
-        "least": int(table.min()),
+        "least": table.min().item(),
         "median": float(middle),
         "mean": float(table.mean()),
         "p95": float(most),
         "p99": float(nearly),
-        "most": int(table.max()),
-        "sum": int(table.sum()),
+        "most": table.max().item(),
+        "sum": table.sum().item(),
     }
 
 
@@ -138,8 +142,9 @@ def check(
     quick: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Report:
-    """Look at every row. quick: of pictures only the heads are read, which finds missing ones and no pictures, and not those
-    that are cut off. Memory grows by some bytes a row and a picture; problems are counted and the first ones kept.
+    """Look at every row. quick: of pictures, clips and sounds only the heads are read, which finds missing ones and other
+    files, and not those that are cut off. Memory grows by some bytes a row and a picture; problems are counted and the first
+    ones kept.
     """
     report, seen = Report(len(data)), _Seen(quick)
     wanted = np.zeros(len(data), bool)
@@ -148,11 +153,13 @@ def check(
         indices = range(start, min(start + CHUNK, len(data)))
         records = [(index, record) for index, record in _read(data, indices, report)]
         looks = iter(seen.look(data, [record for _, record in records]))
+        seen.listen([record for _, record in records])
         for index, record in records:
             sizes = _pictures(record, next(looks), report, seen)
+            heard = _moving(record, report, seen)
             answered = _words(data, index, record, report, seen)
-            if collator is not None and sizes is not None and answered:
-                _measure(collator, record, sizes, report, index, wanted=bool(wanted[index]))
+            if collator is not None and sizes is not None and heard and answered:
+                _measure(collator, data, record, sizes, report, index, wanted=bool(wanted[index]))
         if progress is not None:
             progress("rows", indices.stop, len(data))
     report.distinct = len(seen.digests)
@@ -173,6 +180,7 @@ class _Seen:
     def __init__(self, quick: bool) -> None:
         self.quick = quick
         self.looks: dict[bytes, Look | RowError] = {}
+        self.seconds: dict[bytes, float | RowError] = {}  # of clips and sounds
         self.digests: dict[bytes, str] = {}  # of a picture -> where it was first
         self.rows: dict[bytes, int] = {}  # of what a row says -> its number
 
@@ -188,11 +196,21 @@ class _Seen:
         self.looks.update(zip(wanted, given, strict=True))
         return [[self.looks[name] for name in own] for own in names]
 
+    def listen(self, records: Sequence[Record]) -> None:
+        """Open each clip and sound that was not opened yet, several at a time."""
+        wanted = {
+            name: (record, part)
+            for record in records
+            for part in record.moving
+            if (name := _identity(part.source)) not in self.seconds
+        }
+        given = every(lambda one: seconds_of(*one, quick=self.quick), list(wanted.values()))
+        self.seconds.update(zip(wanted, given, strict=True))
+
     def _look(self, data: Records, record: Record, number: int) -> Look | RowError:
         try:
             source = record.sources[number]
-            if isinstance(source, Path) and not source.exists():
-                data.decoded(record, number)  # says so
+            check_there(source, record.place, record.fields[number], "picture")
             content = source.read_bytes() if isinstance(source, Path) else loaded(source)
             raw = (
                 content
@@ -216,7 +234,9 @@ def _identity(source: Any) -> bytes:
     """Equal where it is the same file or the same bytes, and short."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         raw = bytes(source)
-    elif isinstance(source, (Path, tuple)):
+    elif isinstance(source, list) or (isinstance(source, tuple) and not isinstance(source, Slice)):
+        raw = b"".join(map(_identity, source))  # frames, or samples and their rate
+    elif isinstance(source, (Path, Slice)):
         raw = repr(source).encode()
     else:
         raw = np.asarray(source).tobytes()
@@ -229,7 +249,7 @@ def _pictures(
     """The sizes of a record's pictures; None where one of them cannot be used."""
     sizes: list[Size] = []
     report.pictures += len(looks)
-    report.text_only += not looks
+    report.text_only += not looks and not record.moving
     own: set[bytes] = set()
     for number, (source, look) in enumerate(zip(record.sources, looks, strict=True)):
         at = record.fields[number]
@@ -256,6 +276,20 @@ def _pictures(
     return sizes if len(sizes) == len(looks) else None
 
 
+def _moving(record: Record, report: Report, seen: _Seen) -> bool:
+    """Note how long a record's clips and sounds are; whether all can be used."""
+    whole = True
+    for part in record.moving:
+        seconds = seen.seconds[_identity(part.source)]
+        if isinstance(seconds, RowError):
+            whole = False
+            at = record.field_of(part)
+            report.add(Problem(seconds.kind, record.place, at, seconds.what, seconds.remedy))
+        else:
+            report.seconds[kind_of(part)].append(seconds)
+    return whole
+
+
 def _words(data: Records, index: int, record: Record, report: Report, seen: _Seen) -> bool:
     """Look at what is said; whether anything is answered."""
     answers = [message for message in record.messages if message.role == "assistant"]
@@ -277,7 +311,9 @@ def _words(data: Records, index: int, record: Record, report: Report, seen: _See
             )
         )
     said = "\0".join(f"{message.role}\1{_text(message.parts)}" for message in record.messages)
-    raw = said.encode() + b"".join(map(_identity, record.sources))
+    raw = said.encode() + b"".join(
+        map(_identity, [*record.sources, *(part.source for part in record.moving)])
+    )
     first = seen.rows.setdefault(hashlib.blake2b(raw, digest_size=16).digest(), index)
     if first != index:
         what = f"says the same as {data.rows.place(first)}"
@@ -290,23 +326,31 @@ def _text(parts: Sequence[object]) -> str:
 
 
 def _measure(
-    collator: Collator, record: Record, sizes: Sequence[Size], report: Report, index: int, *, wanted: bool
+    collator: Collator,
+    data: Records,
+    record: Record,
+    sizes: Sequence[Size],
+    report: Report,
+    index: int,
+    *,
+    wanted: bool,
 ) -> None:
     """Count a record's tokens, where that is wanted or there could be too many: no token is shorter than a byte."""
     from beholder.train.collate import ItemError
 
-    if not wanted:
+    if not wanted and not record.moving:
         letters = sum(len(_text(message.parts).encode()) for message in record.messages)
         media = sum(collator.media_tokens(size) for size in sizes)
-        if letters + media + OVERHEAD * (len(record.messages) + len(sizes) + 1) <= collator.main.context:
+        if letters + media + OVERHEAD * (len(record.messages) + len(sizes) + 1) <= collator.room:
             return
     try:
-        tokens, media = collator.measure(record.messages, sizes, record.key)
-    except ItemError as error:
-        what, _, remedy = error.detail.partition("; ")
-        report.add(
-            Problem(error.kind, record.place, "", what, remedy or "change the row or choose another card")
-        )
+        tokens, media = collator.measure(data.opened(record), sizes, record.key)
+    except (ItemError, MediaError) as error:
+        kind, said = ("cannot be read", str(error))
+        if isinstance(error, ItemError):
+            kind, said = error.kind, error.detail
+        what, _, remedy = said.partition("; ")
+        report.add(Problem(kind, record.place, "", what, remedy or "change the row or choose another card"))
         return
     if wanted:
         report.tokens.append(tokens)
