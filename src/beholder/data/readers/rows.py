@@ -111,7 +111,7 @@ def source_of(value: Any, place: Place, field: str, root: Path, what: str = "pic
         value = next((value[name] for name in ("bytes", "path", "url") if value.get(name) is not None), None)
     if isinstance(value, str):
         return _path(value, place, field, root, what)
-    if isinstance(value, (list, tuple)) and value and what == "clip":
+    if isinstance(value, (list, tuple)) and not isinstance(value, Slice) and value and what == "clip":
         return [source_of(frame, place, f"{field}[{n}]", root) for n, frame in enumerate(value)]
     if isinstance(value, tuple) and len(value) == 2 and what == "sound":
         return value
