@@ -1,10 +1,10 @@
 """CogVLM (2311.03079): visual experts beside a frozen language model; to the last stage's questions the encoder learns too.
 
-Captions, captions and boxes (the last half at 490 pixels; one fall of the rate over both), instructions: steps, batches, rates, warm-ups, cosine, decay (0.05,
-then 0.1), moments and eps are tables 5 and 6, what trains sections 2.2 and 2.3. The last stage's warm-up of 2 % and clipping
-at 0.1 are those of THUDM/CogVLM finetune_demo, for fine-tuning; of clipping before, nothing was found. Left out: dropout of
-0.1 and a moving average of untold decay (section 3.5). Data: LAION-2B and COYO (1.5B pairs), 40M grounded pictures, public
-question sets.
+Captions, captions and boxes (the last half at 490 pixels; one fall of the rate over both), instructions: steps, batches,
+rates, warm-ups, cosine, decay (0.05, then 0.1), moments and eps are tables 5 and 6, what trains sections 2.2 and 2.3. The last
+stage's warm-up of 2 % and clipping at 0.1 are those of THUDM/CogVLM finetune_demo, for fine-tuning; of clipping before, nothing
+was found. Left out: dropout of 0.1 and a moving average of untold decay (section 3.5). Data: LAION-2B and COYO (1.5B pairs),
+40M grounded pictures, public question sets.
 """
 
 from beholder.cards import card
