@@ -12,21 +12,15 @@ from beholder.train.recipe import Lesson, Recipe, Start
 
 CARD = card("openflamingo-3b")
 (TRAIN,) = CARD.stages
-GATED = "fusion.*"
 
 RECIPE = Recipe(
     CARD,
     (
         Lesson(
             TRAIN.but(
-                rules=tuple(
-                    rule.but(weight_decay=0.1) if rule.pattern == GATED else rule for rule in TRAIN.rules
-                ),
-                schedule="constant",
                 steps=29_280,
                 batch=96,
                 accumulate=64,
-                warmup=1875,
                 betas=(0.9, 0.999),
                 data="mix:mmc4=1,laion=2",
             ),

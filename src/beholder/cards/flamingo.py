@@ -3,7 +3,8 @@
 Sizes as in table 4 (appendix A.1.4): a resampler of 6 layers, 16 heads of 96 and 1536 channels; added layers before every one,
 every fourth and every seventh of the language model's; squared ReLU in all that is trained. The 9B model's language part has
 the 32 layers that make the published 7.1B parameters; table 4 gives it 40, which would be 8.9B, and 10 added layers.
-Appendix B.1.2: pictures are padded with the mean, a video is 8 frames at one a second as in training; which mean is ours.
+Appendix B.1.2: pictures are padded with the mean, a video is 8 frames at one a second as in training, rate and decay; which
+mean is ours.
 """
 
 from beholder.cards.schema import Branch, Card, Stage, Trains
@@ -54,7 +55,15 @@ FLAMINGO_3B = Card(
     language=language.CHINCHILLA_1_4B,
     heads=(NextToken(),),
     prompt=ChatFormat("flamingo", assistant=Turn("", "<EOC>"), image_place="first", stops=("<EOC>",)),
-    stages=(Stage("train", rules=(Trains("branches.image.connector.*", 1e-4), Trains("fusion.*", 1e-4))),),
+    stages=(
+        Stage(
+            "train",
+            rules=(Trains("branches.image.connector.*", 1e-4), Trains("fusion.*", 1e-4, weight_decay=0.1)),
+            steps=500_000,
+            warmup=5_000,
+            schedule="constant",
+        ),
+    ),
 )
 FLAMINGO_9B = FLAMINGO_3B.but(
     name="flamingo-9b",

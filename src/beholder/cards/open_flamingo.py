@@ -54,7 +54,7 @@ CROSS = GatedCross(
 CROSS_4096 = CROSS.but(mlp=FeedForward(hidden=16384, bias=False), layers=Layers(every=4, first=3))
 TRAINED = (
     Trains("branches.image.connector.*", 1e-4),
-    Trains("fusion.*", 1e-4),
+    Trains("fusion.*", 1e-4, weight_decay=0.1),
     Trains("languages.main.embedding.weight", 1e-4),
 )
 OPENFLAMINGO_3B = Card(
@@ -69,14 +69,14 @@ OPENFLAMINGO_3B = Card(
     language=sizes_gpt.MPT_1B.but(vocab_size=50280),
     heads=(NextToken(),),
     prompt=QUESTIONS,
-    stages=(Stage("train", rules=TRAINED),),
+    stages=(Stage("train", rules=TRAINED, schedule="constant", warmup=1875),),
     weights=(Source("hub", "openflamingo/OpenFlamingo-3B-vitl-mpt1b"),),
 )
 OPENFLAMINGO_4B = OPENFLAMINGO_3B.but(
     name="openflamingo-4b",
     fusion=(CROSS.but(mlp=FeedForward(hidden=10240, bias=False), layers=Layers(every=2, first=1)),),
     language=sizes_gpt.REDPAJAMA_3B.but(vocab_size=50280),
-    stages=(Stage("train", rules=TRAINED[:2]),),
+    stages=(OPENFLAMINGO_3B.stages[0].but(rules=TRAINED[:2]),),
     weights=(Source("hub", "openflamingo/OpenFlamingo-4B-vitl-rpj3b"),),
 )
 OPENFLAMINGO_9B = OPENFLAMINGO_3B.but(
