@@ -12,14 +12,15 @@ from beholder.model import build
 from beholder.train.collate import Collator
 from beholder.train.objectives import next_token
 from tests.toys import DECODER, SEES, byte_tokenizer
+from tests.train.toys_of_media import ALL_KINDS
 
 HOME = Path(__file__).parents[2] / "recipes" / "tiny"
-ROWS = {"captions": 180, "instruct": 220, "interleaved": 60, "held-out": 30}
+ROWS = {"captions": 180, "instruct": 220, "interleaved": 60, "clips": 24, "sounds": 4, "held-out": 30}
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_nothing_is_wrong_with_it(name: str) -> None:
-    collator = Collator(SEES.but(language=DECODER.but(context=512)), byte_tokenizer())
+    collator = Collator(ALL_KINDS, byte_tokenizer())
     data = Records(open_rows(HOME / f"{name}.json"))
     report = check(data, collator=collator)
     assert (report.rows, report.problems) == (ROWS[name], 0), report.shown

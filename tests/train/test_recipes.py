@@ -25,6 +25,8 @@ CARDS = {
     "llava_1_5": "llava-1.5-7b",
     "mobilevlm": "mobilevlm-1.7b",
     "paligemma": "paligemma-3b-224",
+    "qwen2_5_vl": "qwen2.5-vl-7b",
+    "qwen2_audio": "qwen2-audio-7b",
     "qwen_vl": "qwen-vl-chat",
     "siglip": "siglip-b-16-224",
 }
