@@ -1,7 +1,8 @@
 """LLaVA 1.5 (2310.03744), LLaVA 1.6 (LLaVA-NeXT) and BakLLaVA: patch features through a small MLP into a decoder.
 
 Vocabularies are those of the llava-hf releases: padded by 64 rows, with the placeholder inside. 1.5: scripts/v1_5 of
-haotian-liu/LLaVA; that 1.6 trains its encoder too, and at a tenth of the rate, is from memory of its announcement.
+haotian-liu/LLaVA; that 1.6 trains its encoder too, at 2e-6: LLaVA-VL/LLaVA-NeXT scripts/archived/finetune_mixtral_1.6_336px_
+anyres.sh; that the other rates are those of 1.5 is from memory of its announcement.
 """
 
 from beholder.cards.schema import Card, Source, Stage, Trains
