@@ -1,8 +1,9 @@
 """LLaVA (2304.08485, section 5): captions teach the projection, conversations teach projection and language model.
 
 Rates, batches, epochs, cosine, warm-up of 3 %, no decay: the paper's section 5 and appendix C; moments and clipping at 1:
-transformers' defaults, which haotian-liu/LLaVA keeps. Steps are counted as its Trainer does, of 595,375 and 157,712 rows.
-Data: liuhaotian/LLaVA-CC3M-Pretrain-595K and LLaVA-Instruct-150K, in LLaVA's JSON.
+transformers' defaults, which hold under the appendix' FSDP (the DeepSpeed files of haotian-liu/LLaVA clip nothing). Steps are
+counted as its Trainer does, of 595,375 and 157,712 rows. Data: liuhaotian/LLaVA-CC3M-Pretrain-595K and LLaVA-Instruct-150K,
+in LLaVA's JSON.
 """
 
 from beholder.cards import card

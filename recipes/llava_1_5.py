@@ -1,4 +1,4 @@
-"""LLaVA-1.5 (2310.03744, table 9): a two-layer projection, 336 pixels, academic questions with short answers.
+"""LLaVA-1.5 (2310.03744): a two-layer projection, 336 pixels, academic questions with short answers.
 
 Rates, batches, cosine, warm-up of 3 %, no decay: the appendix' table of hyper-parameters; haotian-liu/LLaVA scripts/v1_5/
 pretrain.sh and finetune.sh (eight processes of 32 and of 16 rows). Moments are transformers' defaults; scripts/zero2.json and

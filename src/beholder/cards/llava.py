@@ -16,7 +16,7 @@ from beholder.parts.vision import sizes as vision
 from beholder.parts.vision.vit import Take
 from beholder.prompts import formats, formats_llava
 
-# 2310.03744, table 9; many systems trained as LLaVA 1.5 was
+# 2310.03744, the appendix' table of hyper-parameters; many systems trained as LLaVA 1.5 was
 STAGES = (
     Stage("align", rules=(Trains("branches.image.connector.*", lr=1e-3),), batch=256),
     Stage(
