@@ -1,8 +1,8 @@
 """Qwen2.5-VL 7B (2502.13923) tuned on one's own clips and pictures, as its publisher's script does: merger and language model.
 
 QwenLM/Qwen2.5-VL qwen-vl-finetune/scripts/sft_7b.sh, compared with a copy of it: rate 2e-7, batches of 4 a process with 4
-accumulated, cosine with a warm-up of 3 %, no decay, clipping at 1, the encoder frozen. The number of steps is ours: that of half
-an epoch of some 64,000 rows on eight processes. The script looks at 4 to 8 frames of a clip, this at those of answering.
+accumulated, cosine with a warm-up of 3 %, no decay, clipping at 1, the encoder frozen. The number of steps is ours: that of
+half an epoch of some 64,000 rows on eight processes. The script looks at 4 to 8 frames of a clip, this at those of answering.
 """
 
 from beholder.cards import card

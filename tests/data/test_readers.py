@@ -381,17 +381,22 @@ def test_damaged_arrow_files_are_told_and_do_not_end_the_program(folder: Path) -
     assert refused > 10
 
 
+KEYS = (
+    *("from", "value", "role", "content", "type", "image", "url"),
+    *("video", "input_audio", "array", "sampling_rate", "data", "bytes"),
+)
 TOLD = st.recursive(
-    st.none() | st.integers() | st.text(max_size=5) | st.sampled_from(["<image>", "human", "user", "a.png"]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["from", "value", "role", "content", "type", "image", "url"]), inner, max_size=3
-        )
-    ),
+    st.none()
+    | st.integers()
+    | st.text(max_size=5)
+    | st.sampled_from(["<image>", "<video>", "human", "user", "a.png", "video", "input_audio"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=3),
     max_leaves=8,
 )
-NAMES = ("conversations", "messages", "question", "answer", "image", "images", "text", "system", "id")
+NAMES = (
+    *("conversations", "messages", "question", "answer", "image", "images", "text", "system", "id"),
+    *("video", "videos", "audio"),
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -402,4 +407,5 @@ def test_any_row_is_read_or_refused(row: dict[str, Any]) -> None:
     except RowError as error:
         assert str(error).startswith("a.json row 1") and "; " in str(error)
     else:
-        assert len(record.sources) == len(record.fields) == len(pictures_of(record.messages))
+        places = pictures_of(record.messages)
+        assert len(record.sources) == len(record.fields) == sum(isinstance(one, Picture) for one in places)

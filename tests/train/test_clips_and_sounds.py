@@ -29,10 +29,11 @@ from beholder.prompts.messages import Clip, Message, Picture, Sound, assistant, 
 from beholder.train.collate import Collator, ItemError, TrainBatch
 from beholder.train.loop import train_stage
 from beholder.train.objectives import next_token
+from beholder.train.pairs import PairCollator
 from tests.media.test_recordings import made
 from tests.media.test_waves import encoded
 from tests.test_hearing import SOUNDS, speech_tokenizer
-from tests.toys import DECODER, TEXT, byte_tokenizer
+from tests.toys import DECODER, DUAL, TEXT, byte_tokenizer
 from tests.train.learning import learn, pictures, stirred
 from tests.train.test_loop import metrics, settings
 from tests.train.toys_of_media import ALL_KINDS, WATCHES
@@ -132,6 +133,13 @@ def test_long_conversations_lose_whole_turns_with_their_media() -> None:
     assert len(whole.batch.views["image"]) == 6 and len(whole.batch.views["audio"]) == 2
     with pytest.raises(ItemError, match=rf"of them of pictures and sounds; at most {room} can be read"):
         Collator(short, TOKENIZER)([long])
+
+
+def test_pairs_are_of_pictures() -> None:
+    with pytest.raises(
+        BeholderError, match="has 0 pictures and 1 clips or sounds; toy-dual compares one with its"
+    ):
+        PairCollator(DUAL, TOKENIZER)([talk(Clip(CLIP))])
 
 
 def test_tokens_of_adapters_count() -> None:

@@ -18,6 +18,7 @@ from beholder.media.plan import PicturePlan
 from beholder.model import Batch
 from beholder.planning import branch_plan, chat_format, image_branches, placeholders
 from beholder.prompts.chat import complete, render
+from beholder.prompts.messages import pictures_of, sounds_of
 from beholder.prompts.tokenizer import Tokenizer
 from beholder.train.collate import Answers, Collator, TrainBatch
 from beholder.train.objectives.pairs import represented as represented
@@ -71,9 +72,12 @@ class PairCollator:
         """A conversation about one picture as a sample; where texts alone are read, of any pictures."""
         if isinstance(item, Sample):
             return item
-        if len(item.pictures) != 1 and not self.texts:
+        places = len(pictures_of(item.messages)) + len(sounds_of(item.messages))
+        if not len(item.pictures) == places == 1 and not self.texts:
+            moving = places - len(item.pictures)
+            more = f" and {moving} clips or sounds" if moving else ""
             raise BeholderError(
-                f"conversation {item.key} has {len(item.pictures)} pictures; {self.card.name} compares one with its text"
+                f"conversation {item.key} has {len(item.pictures)} pictures{more}; {self.card.name} compares one with its text"
             )
         pixels = item.pictures[0] if item.pictures else np.zeros((0, 0, 3), np.uint8)
         return Sample(pixels, turns_of(item.messages), item.key)

@@ -105,7 +105,7 @@ def source_of(value: Any, place: Place, field: str, root: Path, what: str = "pic
         value, Mapping
     ):  # a feature of Hugging Face's datasets, {"url": ...}, or OpenAI's input_audio
         if value.get("array") is not None and what == "sound":
-            return np.asarray(value["array"], np.float32), int(value.get("sampling_rate") or 0)
+            return _samples(value, place, field)
         if isinstance(value.get("data"), str):
             return _from_base64(value["data"], place, field, what)
         value = next((value[name] for name in ("bytes", "path", "url") if value.get(name) is not None), None)
@@ -146,6 +146,20 @@ def _path(text: str, place: Place, field: str, root: Path, what: str) -> Any:
             place, field, "wrong type", "an empty path", f"name the {what}'s file, or leave the field out"
         )
     return root / text
+
+
+def _samples(value: Mapping[str, Any], place: Place, field: str) -> tuple[np.ndarray, int]:
+    """A decoded sound, as Hugging Face's Audio feature has it."""
+    rate = value.get("sampling_rate")
+    try:
+        samples = np.asarray(value["array"], np.float32)
+    except (ValueError, TypeError):
+        samples = np.zeros(0, np.float32)
+    if not samples.size or type(rate) is not int:
+        raise RowError(
+            place, field, "wrong type", "no samples, or no sampling_rate", "give numbers and a whole rate"
+        )
+    return samples, rate
 
 
 def _from_base64(text: str, place: Place, field: str, what: str) -> bytes:
