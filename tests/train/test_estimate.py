@@ -63,6 +63,21 @@ def test_a_stage_of_full_size_is_costed_without_memory() -> None:
     assert less.activations < 0.6 * cost.activations and 1.2 < less.operations / cost.operations < 1.45
 
 
+def test_a_stage_has_pictures_of_its_side() -> None:
+    (stage,) = card("paligemma-3b-224").stages[-1:]
+    stages = tuple(Lesson(stage.but(name=f"at {side}", side=side, batch=1)) for side in (224, 448))
+    small, large = stage_costs(Recipe(card("paligemma-3b-224"), stages))
+    assert large.tokens - small.tokens == stage.accumulate * ((448 // 14) ** 2 - (224 // 14) ** 2)
+    assert large.operations > 2 * small.operations
+
+
+def test_wrong_pairs_are_counted_though_they_are_drawn_by_scores() -> None:
+    system = card("blip-2-pretrain-vit-g")
+    (cost,) = stage_costs(Recipe(system, (Lesson(system.stages[0].but(batch=2, accumulate=1)),)))
+    seen_once = 2 * 1.0e9 * 257 * 2  # a billion parameters of the encoder, two pictures
+    assert cost.samples == 2 and cost.operations > seen_once
+
+
 def _meta():  # type: ignore[no-untyped-def]
     from beholder.model import build
 

@@ -90,7 +90,8 @@ OTTER_MPT_7B = OPENFLAMINGO_9B.but(
     system="otter",
     paper="2305.03726",
     prompt=OTTER,
-    stages=(Stage("instruct", rules=TRAINED),),
+    # the paper's section 4.3: rate and batch
+    stages=(Stage("instruct", rules=tuple(rule.but(lr=1e-5) for rule in TRAINED), batch=4),),
     weights=(Source("hub", "luodian/OTTER-Image-MPT7B"),),
 )
 OTTER_LLAMA_7B = OTTER_MPT_7B.but(

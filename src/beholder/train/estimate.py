@@ -14,6 +14,7 @@ from beholder.prompts.byte_level import byte_tokenizer
 from beholder.train.objectives import named
 from beholder.train.recipe import PRECISIONS, Lesson, Recipe, collator, opened
 from beholder.train.recompute import recomputed
+from beholder.train.resolution import at_side
 from beholder.train.stages import Plan, prepare_stage
 
 FULL = 4  # bytes of what trains, of its gradient, and of each of AdamW's two moments
@@ -61,7 +62,12 @@ def stage_costs(recipe: Recipe, *, workers: int = 1, words: int = WORDS) -> list
     Raises `BeholderError` for models whose work depends on values, and for stages that cannot be run.
     """
     model = build(recipe.card, device="meta")
-    return [_stage_cost(model, lesson, recipe, workers, words) for lesson in recipe.stages]
+    costs = []
+    for lesson in recipe.stages:
+        if lesson.stage.side:
+            model = at_side(model, lesson.stage.side)
+        costs.append(_stage_cost(model, lesson, recipe, workers, words))
+    return costs
 
 
 def _stage_cost(model: Model, lesson: Lesson, recipe: Recipe, workers: int, words: int) -> StageCost:

@@ -283,7 +283,7 @@ def pairings(scores_BB: Tensor, generator: torch.Generator) -> tuple[Tensor, Ten
     picture, a wrong picture for every text.
     """
     texts_B, pictures_B = wrong_pairs(scores_BB, generator)
-    own_B = torch.arange(len(scores_BB), device=scores_BB.device)
+    own_B = torch.arange(len(scores_BB), device=texts_B.device)
     belongs_B = (torch.arange(3 * len(own_B), device=own_B.device) < len(own_B)).long()
     return torch.cat((own_B, own_B, pictures_B)), torch.cat((own_B, texts_B, own_B)), belongs_B
 
@@ -291,10 +291,12 @@ def pairings(scores_BB: Tensor, generator: torch.Generator) -> tuple[Tensor, Ten
 @torch.no_grad()
 def wrong_pairs(scores_BB: Tensor, generator: torch.Generator | int) -> tuple[Tensor, Tensor]:
     """A wrong text for every picture and a wrong picture for every text, numbers (B) each: the higher the softmax of a pair's
-    score, the more often (hard negatives of ALBEF, 2107.07651, section 3.2).
+    score, the more often (hard negatives of ALBEF, 2107.07651, section 3.2); any as often where scores have no values.
     """
     if isinstance(generator, int):
         generator = torch.Generator().manual_seed(generator)
+    if scores_BB.device.type == "meta":
+        scores_BB = torch.zeros(scores_BB.shape)
     own_BB = torch.eye(len(scores_BB), dtype=torch.bool)
     drawn = []
     for sided_BB in (scores_BB, scores_BB.T):
