@@ -21,6 +21,7 @@ from beholder.parts.heads.masks import PromptedMasks
 from beholder.parts.heads.spoken_boxes import SpokenBoxes
 from beholder.parts.language.sizes import LLAMA_2_7B
 from beholder.pipeline import Pipeline
+from beholder.prompts.messages import Clip, user
 from beholder.segments import Segment, over_original, phrase_in, read_batch
 from tests.prompts.test_regions import tokenizer
 
@@ -141,6 +142,18 @@ def test_each_task_token_asks_its_own_expert(u_llava: Pipeline, monkeypatch: Any
     says(u_llava, monkeypatch, "a cat")
     reply = u_llava.ask(picture, "What?")
     assert reply.boxes == () and reply.masks == ()
+
+
+def test_a_clip_is_seen_by_words_and_its_neighbour_by_the_mask_decoder(
+    u_llava: Pipeline, monkeypatch: Any
+) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (4, 60, 100, 3), np.uint8)
+    views = u_llava.prepare([[user(Clip(frames), "What happens?")]]).batch.views
+    assert len(views["image"]) == 4 and "sam" not in views
+    assert isinstance(str(u_llava.ask(Clip(frames), "What happens?", max_tokens=2)), str)
+    says(u_llava, monkeypatch, "[SEG]")
+    reply = u_llava.ask([Clip(frames), frames[0]], "Which pixels of the picture?")
+    assert [segment.mask.shape for segment in reply.masks] == [(60, 100)]
 
 
 def test_boxes_follow_the_state_that_asks_for_them(u_llava: Pipeline) -> None:

@@ -93,11 +93,13 @@ def seen_in(messages: Sequence[Message]) -> list[Seen]:
 
 
 def shown(branch: Branch, seen: Sequence[Seen]) -> list[Seen]:
-    """What of all that is seen a branch looks at."""
+    """What of all that is seen a branch looks at: recordings as one are seen by branches with a rule of frames alone."""
     return [(part, item) for part, item in seen if _looks(branch, part)]
 
 
 def _looks(branch: Branch, part: Part) -> bool:
+    if isinstance(part, Clip):
+        return branch.frames is not None
     return not isinstance(part, Still) or not part.only or branch.name in part.only
 
 
