@@ -27,9 +27,7 @@ round() { # round NUMBER MINUTES_OF_SEE MINUTES_OF_TELL SHARE_TOLD_THE_TRUTH, mi
 
 mkdir -p "$out"
 [ -f "$out/texts.safetensors" ] || "$python" "$here/texts.py" --out "$out/texts.safetensors"
-round 1 3 4 1
-round 2 12 24 0.4
-round 3 30 60 0.3
-round 4 70 130 0.2
-round 5 150 300 0.1
-round 6 400 800 0.1
+round 1 20 20 1
+round 2 80 88 0.25
+round 3 200 300 0.2
+round 4 400 800 0.1

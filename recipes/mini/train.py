@@ -21,7 +21,7 @@ SEE, TELL = MINI.stages
 # odds of scenes with one thing, several, one thing several times, a word
 CROWDED = (0.18, 0.42, 0.22, 0.18)
 RECOLOURED = 0.5  # share of coloured drawings that are seen in slightly other colours
-ASKED = (0.22, 0.36, 0.30, 0.12)
+ASKED = (0.30, 0.36, 0.22, 0.12)
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
         Task(SEE, Mixture([crowded, easy[0]], [0.94, 0.06], length=10**9), shown, share=0.4),
         Task(
             TELL,
-            Mixture([asked, easy[1]], [0.9, 0.1], length=10**9),
+            Mixture([asked, easy[1]], [0.82, 0.18], length=10**9),
             Told(args.texts, true=args.true),
             share=0.6,
         ),
