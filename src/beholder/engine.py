@@ -262,9 +262,12 @@ class Engine:
                 self.scheduler.step()
         finally:
             with self._work:
-                self._closed, left = True, list(self._open)
+                wanted, self._closed, left = self._closed, True, list(self._open)
             for answer in left:
-                answer.fail(BeholderError("the engine stopped before the answer was done"))
+                if wanted:
+                    answer.cancel()
+                else:
+                    answer.fail(BeholderError("the engine stopped before the answer was done"))
 
     def _wait_for_work(self) -> bool:
         with self._work:
