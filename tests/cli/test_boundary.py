@@ -124,7 +124,12 @@ def test_interrupt_is_130_and_silent(tmp_path: Path) -> None:
     recipe, begun = tmp_path / "recipe.py", tmp_path / "begun"
     recipe.write_text(f"import time\nopen({str(begun)!r}, 'w').close()\ntime.sleep(60)\n")
     running = subprocess.Popen(
-        [*BEHOLDER, "train", str(recipe)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*BEHOLDER, "train", str(recipe)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a shell's background jobs ignore it
     )
     while not begun.exists() and running.poll() is None:
         time.sleep(0.02)
