@@ -91,7 +91,17 @@ OTTER_MPT_7B = OPENFLAMINGO_9B.but(
     paper="2305.03726",
     prompt=OTTER,
     # the paper's section 4.3: rate and batch
-    stages=(Stage("instruct", rules=tuple(rule.but(lr=1e-5) for rule in TRAINED), batch=4),),
+    stages=(
+        Stage(
+            "instruct",
+            rules=(
+                Trains("branches.image.connector.*", 1e-5),
+                Trains("fusion.*", 1e-5, weight_decay=0.1),
+                Trains("languages.main.embedding.weight", 1e-5),
+            ),
+            batch=4,
+        ),
+    ),
     weights=(Source("hub", "luodian/OTTER-Image-MPT7B"),),
 )
 OTTER_LLAMA_7B = OTTER_MPT_7B.but(
