@@ -19,11 +19,12 @@ import numpy as np
 
 from beholder.errors import BeholderError, MediaError
 from beholder.files import atomic_file
+from beholder.media.endings import PICTURES
 
 if TYPE_CHECKING:
     from beholder.pipeline import Pipeline
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+SUFFIXES = frozenset(f".{ending}" for ending in PICTURES)
 AT_ONCE = 32
 SAVE_SECONDS = 20.0  # between two writings of a store that grows
 SAMPLE = 64  # values of each weight that tell models apart

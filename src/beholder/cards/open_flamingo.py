@@ -90,7 +90,7 @@ OTTER_MPT_7B = OPENFLAMINGO_9B.but(
     system="otter",
     paper="2305.03726",
     prompt=OTTER,
-    # the paper's section 4.3: rate and batch
+    # the rate: training scripts written for Luodian/Otter's pipeline/train; the paper's text was not read
     stages=(
         Stage(
             "instruct",
@@ -99,7 +99,6 @@ OTTER_MPT_7B = OPENFLAMINGO_9B.but(
                 Trains("fusion.*", 1e-5, weight_decay=0.1),
                 Trains("languages.main.embedding.weight", 1e-5),
             ),
-            batch=4,
         ),
     ),
     weights=(Source("hub", "luodian/OTTER-Image-MPT7B"),),

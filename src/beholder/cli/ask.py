@@ -13,6 +13,7 @@ from beholder.cli import options, places
 from beholder.cli.names import DEFAULT
 from beholder.cli.output import Json, note, print_json, visible
 from beholder.errors import BeholderError
+from beholder.media.endings import CLIPS, PICTURES, SOUNDS
 
 if TYPE_CHECKING:
     from beholder.pipeline import Pipeline
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
     from beholder.reply import Reply, Stream
 
 EXAMPLE = 'beholder ask cat.jpg "What is this?"'
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".m4a")
-CLIP_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".flv")
+SOUND_SUFFIXES = tuple(f".{ending}" for ending in SOUNDS)
 
 
 Words = Annotated[
@@ -168,7 +167,7 @@ def is_picture(word: str) -> bool:
         exists = Path(word).exists()
     except (OSError, ValueError):  # too long for a name, or not one
         return False
-    suffixes = PICTURE_SUFFIXES + CLIP_SUFFIXES + SOUND_SUFFIXES
+    suffixes = tuple(f".{ending}" for ending in PICTURES + CLIPS + SOUNDS)
     return exists or (not any(char.isspace() for char in word) and word.lower().endswith(suffixes))
 
 

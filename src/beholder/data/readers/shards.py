@@ -19,11 +19,9 @@ import numpy as np
 from beholder.data.readers.rows import Place, RowError, Slice, named
 from beholder.errors import BeholderError
 from beholder.files import atomic_file
+from beholder.media.endings import CLIPS, PICTURES, SOUNDS
 from beholder.packages import cache_folder
 
-PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
-CLIPS = ("mp4", "webm", "mov", "mkv", "avi", "m4v", "mpg", "mpeg", "ts", "flv")
-SOUNDS = ("wav", "flac", "mp3", "ogg", "oga", "opus", "m4a", "aif", "aiff", "au", "caf")
 MEDIA = {"images": PICTURES, "videos": CLIPS, "audios": SOUNDS}  # field -> endings of files
 TEXTS = ("txt", "caption", "text")
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
