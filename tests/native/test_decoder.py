@@ -60,6 +60,8 @@ SHAPES = {
     "biases": PLAIN.but(attention=heads(4, 2, 16, qkv_bias=True, out_bias=True), head_bias=True),
     "keys without bias": PLAIN.but(attention=heads(4, 2, 16, qkv_bias=True, k_bias=False)),
     "gelu": PLAIN.but(mlp=FeedForward(96, act="gelu_tanh", gated=True, bias=False), logit_scale=0.25),
+    "gelu by erf": PLAIN.but(mlp=FeedForward(96, act="gelu", gated=True, bias=False)),
+    "squared relu": PLAIN.but(mlp=FeedForward(96, act="relu2", gated=True, bias=False)),
     "scaled rotary": PLAIN.but(
         attention=heads(4, 2, 16, rotary=Rotary(scaling=Llama3Scaling(8.0, 1.0, 4.0, 16)))
     ),
@@ -272,7 +274,7 @@ UNCOVERED = {
     "language.attention.qk_norm_over='all'": PLAIN.but(
         attention=heads(4, 2, 16, qk_norm=Norm("rms"), qk_norm_over="all")
     ),
-    "language.mlp.act='relu'": PLAIN.but(mlp=FeedForward(96, act="relu", gated=True)),
+    "language.mlp.act='tanh'": PLAIN.but(mlp=FeedForward(96, act="tanh", gated=True)),
     "language.mlp.gated=False": PLAIN.but(mlp=FeedForward(96, act="silu")),
     "language.norm.kind='layer'": PLAIN.but(norm=Norm("layer")),
     "language.logit_softcap=30.0": PLAIN.but(logit_softcap=30.0),

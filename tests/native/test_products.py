@@ -12,7 +12,9 @@ from beholder.native import library
 from beholder.native.decoder import NativeDecoder
 from beholder.native.formats import FORMATS, Formats
 from beholder.native.packing import pack, side_by_side
-from beholder.native.products import Kernel, NativeGated, NativeLinear
+from beholder.native.products import NativeGated, NativeLinear
+from beholder.native.rows import ACTIVATIONS
+from beholder.parts.blocks.activations import activation
 from beholder.parts.language.state import State
 from beholder.speed.compiled import CompiledSteps, pack_with_steps
 from beholder.speed.packed import num_bytes
@@ -26,8 +28,8 @@ SETS = list(library.kernels().sets) if SET else []
 ROUNDING = {"float32": 1e-5, "bf16": 0.01, "int8": 0.02, "int4": 0.02}  # of the largest output
 
 
-def kernel(instruction_set: str | None = None) -> Kernel:
-    return Kernel(library.kernels(), library.kernels().number(instruction_set))
+def kernel(instruction_set: str | None = None) -> library.Kernel:
+    return library.Kernel(library.kernels(), library.kernels().number(instruction_set))
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -89,16 +91,28 @@ def test_gates(half: int, instruction_set: str) -> None:
     assert far(joined.weight, both) < 1e-9
     x = drawn(3, 50, 64, seed=3)
     assert far(joined(x), F.linear(x, both, bias)) < 1e-5
-    for number, act in enumerate((F.silu, lambda x: F.gelu(x, approximate="tanh"))):
+    for name in ACTIVATIONS:
+        act = activation(name)
         one, other = F.linear(x, both, bias).chunk(2, -1)
-        assert far(NativeGated(joined, act, number)(x), act(one) * other) < 1e-5
+        assert far(NativeGated(joined, act, name)(x), act(one) * other) < 1e-5
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("outputs", [64, 33])
+def test_maps_that_activate(form: str, outputs: int) -> None:
+    bias, x = drawn(outputs, seed=1), drawn(70, 96, seed=2)
+    linear = NativeLinear(pack(drawn(outputs, 96), form), bias, kernel())
+    for number, name in enumerate(ACTIVATIONS):
+        given = linear.activated(x, number)
+        assert given.dtype == x.dtype and given.shape == (70, outputs)
+        assert far(given, activation(name)(F.linear(x, linear.weight.float(), bias))) < 1.5 * ROUNDING[form]
 
 
 def test_gradients_go_through() -> None:
     gate, up = drawn(40, 64), drawn(40, 64, seed=1)
     joined = NativeLinear(pack(side_by_side(gate, up), "float32"), None, kernel(), hidden=40)
     x, same = (drawn(5, 64, seed=3).requires_grad_() for _ in range(2))
-    NativeGated(joined, F.silu, 0)(x).sum().backward()
+    NativeGated(joined, F.silu, "silu")(x).sum().backward()
     (F.silu(same @ gate.T) * (same @ up.T)).sum().backward()
     assert far(x.grad, same.grad) < 1e-5
 

@@ -3,13 +3,14 @@
 #include <cstddef>
 #include <cstdint>
 
-constexpr int32_t kAbi = 2;
+constexpr int32_t kAbi = 3;
 constexpr int32_t kPanel = 32;  // outputs of a matrix that lie together
 constexpr int32_t kGroup = 32;  // inputs that share a scale
 
 enum Format : int32_t { kFloat32 = 0, kBf16 = 1, kInt8 = 2, kInt4 = 3 };
 enum Order : int32_t { kInOrder = 0, kActivated = 1, kHalves = 2 };
-enum Activation : int32_t { kSilu = 0, kGeluTanh = 1 };
+enum Activation : int32_t { kSilu = 0, kGeluTanh = 1, kGelu = 2, kQuickGelu = 3, kRelu = 4, kReluSquared = 5, kAsItIs = -1 };
+enum Norm : int32_t { kNoNorm = 0, kRmsNorm = 1, kLayerNorm = 2 };
 
 extern "C" {
 
@@ -69,7 +70,7 @@ struct Step {
 
 using Parallel = void (*)(void (*work)(void*), void* argument, unsigned threads, unsigned flags);  // GOMP_parallel
 
-// y = x w + bias. x: (rows, inputs), y: (rows, outputs), with so many numbers from row to row; both bf16, else float32. order:
+// y = act(x w + bias). x: (rows, inputs), y: (rows, outputs), with so many numbers from row to row; both bf16, else float32. order:
 // of a matrix that is `gate_up` of a layer with `half` hidden channels, y is (rows, half), activated, or (rows, 2 half), the
 // gate before the other. scratch: `beholder_product_scratch` bytes, at a multiple of 64. parallel: runs work in so many
 // threads, null for this one alone.
@@ -81,6 +82,29 @@ struct Product {
     uint8_t* scratch;
     Parallel parallel;
     int32_t threads, bf16, order, activation;
+};
+
+// Rows of heads, normed, then turned; x and y, which may be the same, are bf16 or float32, and so are cos and sin: (places,
+// turned), for row r those of place r % places, null where nothing turns. The heads are normed in so many groups, each by
+// itself; weight, bias: of all of a group's channels, `apart` from one group's to the next, or null. A plain norm has one head.
+struct Heads {
+    const void* x;
+    void* y;
+    const float *weight, *bias;
+    const void *cos, *sin;
+    int64_t rows, x_stride, y_stride, heads, width, groups, apart, places;
+    Parallel parallel;
+    int32_t threads, bf16, norm, turned, adjacent;
+    float eps;
+};
+
+// y = act(x), times something where that is not null; x and it have so many numbers from row to row.
+struct Active {
+    const void *x, *times;
+    void* y;
+    int64_t rows, width, x_stride, y_stride;
+    Parallel parallel;
+    int32_t threads, bf16, activation, unused;
 };
 }
 

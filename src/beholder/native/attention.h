@@ -3,36 +3,12 @@
 #include <math.h>
 
 #include "abi.h"
+#include "numbers.h"
 
 namespace {
 
 constexpr int kKeys = 64;           // that are looked at together
 constexpr int kMostChannels = 512;  // of a head
-
-inline F exponential(F x) {  // Cephes' expf: 2^n e^r with |r| <= ln 2 / 2, within two units in the last place
-    x = smaller(larger(x, all(-87.0f)), all(88.0f));
-    const F n = nearest(mul(x, all(1.44269504f)));
-    F r = fma(n, all(-0.693359375f), x);
-    r = fma(n, all(2.12194440e-4f), r);
-    F y = fma(all(1.9875691500e-4f), r, all(1.3981999507e-3f));
-    y = fma(y, r, all(8.3334519073e-3f));
-    y = fma(y, r, all(4.1665795894e-2f));
-    y = fma(y, r, all(1.6666665459e-1f));
-    y = fma(y, r, all(5.0000001201e-1f));
-    return times_power_of_two(add(fma(mul(r, r), y, r), all(1.0f)), n);
-}
-
-// act(x) = x sigmoid(s(x)): SiLU s(x) = x; tanh's GELU s(x) = 2 sqrt(2 / pi) (x + 0.044715 x^3).
-inline F activated(F x, int32_t activation) {
-    F s = x;
-    if (activation == kGeluTanh) s = mul(mul(x, all(1.5957691216f)), fma(mul(x, x), all(0.044715f), all(1.0f)));
-    return divide(x, add(all(1.0f), exponential(mul(s, all(-1.0f)))));
-}
-
-inline F load_key(const uint16_t* p) { return load_bf16(p); }
-inline F load_key(const float* p) { return load(p); }
-inline F load_some_keys(const uint16_t* p, int count) { return load_some_bf16(p, count); }
-inline F load_some_keys(const float* p, int count) { return load_some(p, count); }
 
 // x to what the cache keeps of it, in the type of the cache and as float32.
 inline void keep(float* x, uint16_t* kept, int channels) {
@@ -96,13 +72,13 @@ void score_block(const float (*q)[kMostChannels], const T* keys, const T* values
         }
         for (int c = 0; c < whole_width; c += 16) {
             UNROLLED for (int i = 0; i < 4; ++i) {
-                const F k = load_key(key[i] + c);
+                const F k = read(key[i] + c);
                 UNROLLED for (int h = 0; h < G; ++h) dots[h][i] = fma(load(q[h] + c), k, dots[h][i]);
             }
         }
         if (rest > 0) {
             UNROLLED for (int i = 0; i < 4; ++i) {
-                const F k = load_some_keys(key[i] + whole_width, rest);
+                const F k = read_some(key[i] + whole_width, rest);
                 UNROLLED for (int h = 0; h < G; ++h) dots[h][i] = fma(load(q[h] + whole_width), k, dots[h][i]);
             }
         }
@@ -145,7 +121,7 @@ void add_values(const float (*weights)[kKeys], const T* values, const T* next, i
         F v[C];
         UNROLLED for (int c = 0; c < C; ++c) {
             const T* p = values + int64_t(s) * width + 16 * c;
-            v[c] = some == 16 ? load_key(p) : load_some_keys(p, some);
+            v[c] = some == 16 ? read(p) : read_some(p, some);
         }
         UNROLLED for (int h = 0; h < G; ++h) {
             const F weight = all(weights[h][s]);

@@ -10,6 +10,7 @@ from torch import nn
 
 from beholder.config import Config
 from beholder.model import Model
+from beholder.native.rows import ACTIVATIONS
 from beholder.parts.blocks.attention import Attention
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.parts.blocks.norms import Norm, RmsNorm
@@ -19,7 +20,6 @@ from beholder.parts.fusion.grid_positions import GridPositions
 from beholder.parts.fusion.splice import Splice
 from beholder.parts.language.decoder import Decoder, DecoderModel
 
-ACTIVATIONS = ("silu", "gelu_tanh")  # numbered as in abi.h
 WIDEST_HEAD = 512
 NORMS = ("norm", "norm1", "norm2", "q_norm", "k_norm")
 FUSIONS = (Splice, GridPositions)  # that do nothing to an answer's own tokens

@@ -16,7 +16,6 @@ from beholder.native import library
 from beholder.native.call import Call
 from beholder.native.covered import missing
 from beholder.native.formats import Formats
-from beholder.native.products import Kernel
 from beholder.native.rotary import Turns
 from beholder.native.weights import Weights
 from beholder.parts.blocks.masks import Visibility
@@ -57,7 +56,7 @@ class NativeDecoder:
         self.set_number = self.kernels.number(instruction_set)
         language = model.language
         assert isinstance(language, DecoderModel)
-        kernel = Kernel(self.kernels, self.set_number)
+        kernel = library.Kernel(self.kernels, self.set_number)
         self.weights = Weights.of(language, formats, kernel, shared=shared)
         self.turns = Turns(language.config.layers, self.weights)
         self._readable = language.config.num_readable

@@ -15,7 +15,9 @@
 #define DECLARED(name)                               \
     void name(const Decoder&, const Step&, Crew&); \
     void name(const Product&);                     \
-    int64_t name(const Product*)
+    int64_t name(const Product*);                  \
+    void name(const Heads&);                       \
+    void name(const Active&)
 
 DECLARED(step_portable);
 #if defined(__x86_64__)
@@ -39,9 +41,11 @@ struct InstructionSet {
     StepFunction step;
     void (*product)(const Product&);
     int64_t (*scratch)(const Product*);
+    void (*heads)(const Heads&);
+    void (*active)(const Active&);
 };
 
-#define SET(name) {#name, has_##name, step_##name, step_##name, step_##name}
+#define SET(name) {#name, has_##name, step_##name, step_##name, step_##name, step_##name, step_##name}
 
 #if defined(__x86_64__)
 bool has_avx2() {
@@ -121,6 +125,10 @@ EXPORTED int64_t beholder_product_scratch(const Product* product, int32_t number
 
 // Many rows times a matrix, with instruction set `number`.
 EXPORTED void beholder_product(const Product* product, int32_t number) { kSets[number].product(*product); }
+
+// Rows normed and turned, and rows activated, with instruction set `number`.
+EXPORTED void beholder_heads(const Heads* heads, int32_t number) { kSets[number].heads(*heads); }
+EXPORTED void beholder_active(const Active* active, int32_t number) { kSets[number].active(*active); }
 
 // Memory that attention of whole sequences needs; 0 where this processor has no kernel for it.
 EXPORTED int64_t beholder_whole_scratch(const Whole* w) {

@@ -14,7 +14,7 @@ from pathlib import Path
 from beholder.errors import BeholderError, UnknownName
 from beholder.native import build
 
-ABI = 2
+ABI = 3
 PORTABLE = "portable"  # the instruction set of any processor; PyTorch is quicker where rows are many
 OFF = "BEHOLDER_NATIVE"  # set to 0: PyTorch computes everything
 
@@ -88,6 +88,30 @@ class Whole(ctypes.Structure):
     )
 
 
+class Heads(ctypes.Structure):
+    """Rows of heads, normed and turned."""
+
+    _fields_ = (
+        *((name, _POINTER) for name in ("x", "y", "weight", "bias", "cos", "sin")),
+        *((name, _LONG) for name in ("rows", "x_stride", "y_stride", "heads", "width", "groups", "apart")),
+        ("places", _LONG),
+        ("parallel", _POINTER),
+        *((name, _INT) for name in ("threads", "bf16", "norm", "turned", "adjacent")),
+        ("eps", _FLOAT),
+    )
+
+
+class Active(ctypes.Structure):
+    """Rows activated."""
+
+    _fields_ = (
+        *((name, _POINTER) for name in ("x", "times", "y")),
+        *((name, _LONG) for name in ("rows", "width", "x_stride", "y_stride")),
+        ("parallel", _POINTER),
+        *((name, _INT) for name in ("threads", "bf16", "activation", "unused")),
+    )
+
+
 @dataclass(frozen=True)
 class Kernels:
     """The loaded library. sets: instruction sets that this processor has, best first, with their numbers."""
@@ -119,6 +143,14 @@ class Kernels:
         _count(2 * product.rows * product.matrix.outputs * product.matrix.inputs)
         self.library.beholder_product(ctypes.byref(product), number)
 
+    def heads(self, call: Heads, number: int) -> None:
+        """Norm and turn; Python's lock is not held."""
+        self.library.beholder_heads(ctypes.byref(call), number)
+
+    def activate(self, call: Active, number: int) -> None:
+        """Python's lock is not held."""
+        self.library.beholder_active(ctypes.byref(call), number)
+
     def attend_whole(self, call: Whole) -> None:
         """Attention of whole sequences; Python's lock is not held."""
         hidden = call.queries * (call.queries - 1) // 2 if call.causal else 0
@@ -132,6 +164,14 @@ class Kernels:
     def ask_for_large_pages(self, address: int, count: int) -> None:
         """For `count` bytes that are about to be filled."""
         self.library.beholder_large_pages(address, count)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The library and which of its instruction sets computes."""
+
+    kernels: Kernels
+    number: int
 
 
 @contextmanager
@@ -169,6 +209,8 @@ def load(path: Path) -> Kernels:
     library.beholder_product_scratch.argtypes = (_POINTER, _INT)
     library.beholder_product.restype = None
     library.beholder_product.argtypes = (_POINTER, _INT)
+    library.beholder_heads.restype = library.beholder_active.restype = None
+    library.beholder_heads.argtypes = library.beholder_active.argtypes = (_POINTER, _INT)
     library.beholder_whole_scratch.restype = _LONG
     library.beholder_whole_scratch.argtypes = (_POINTER,)
     library.beholder_attend_whole.restype = None
@@ -203,6 +245,16 @@ def kernels() -> Kernels:
         return load(_path(build.FOLDER))
     except OSError as error:
         raise BeholderError(f"compiled kernels do not load: {error}") from error
+
+
+def quickest() -> Kernel | None:
+    """The best instruction set; None without the library, and where it has only what any processor has: PyTorch is quicker."""
+    try:
+        found = kernels()
+    except BeholderError:
+        return None
+    number = found.number(None)
+    return None if number == found.sets.get(PORTABLE) else Kernel(found, number)
 
 
 def describe() -> tuple[str | None, str]:

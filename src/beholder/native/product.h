@@ -60,8 +60,8 @@ private:
             for (int64_t k = 0; k < sizes.inputs; k += 16) {
                 const int64_t left = p.matrix.inputs - k;
                 const int here = left < 16 ? (left < 0 ? 0 : int(left)) : 16;
-                store(x + k, p.bf16 ? load_some_bf16((const uint16_t*)p.x + from + k, here)
-                                    : load_some((const float*)p.x + from + k, here));
+                store(x + k, p.bf16 ? read_some((const uint16_t*)p.x + from + k, here)
+                                    : read_some((const float*)p.x + from + k, here));
             }
             make_ready(x, p.matrix, nullptr, 0, p.scratch + row * sizes.stride, plain);
         }
@@ -75,7 +75,12 @@ private:
             const int64_t end = begin + unit < panels ? begin + unit : panels;
             multiply(p.matrix, begin, end, ready, stride, count, [&](int64_t row, int64_t panel, float* y) {
                 const int64_t to = (first + row) * p.y_stride, half = kPanel / 2, left = p.matrix.outputs - panel * kPanel;
-                if (p.order == kInOrder) return put(to + panel * kPanel, y, left, kPanel);
+                if (p.order == kInOrder) {
+                    for (int64_t c = 0; p.activation != kAsItIs && c < kPanel; c += 16) {
+                        store(y + c, activated(load(y + c), p.activation));
+                    }
+                    return put(to + panel * kPanel, y, left, kPanel);
+                }
                 if (p.order == kActivated) {
                     store(y, mul(activated(load(y), p.activation), load(y + half)));
                 } else {
@@ -89,14 +94,11 @@ private:
     // The first `left` of `most` numbers, a multiple of 16.
     void put(int64_t to, const float* y, int64_t left, int64_t most) {
         for (int64_t c = 0; c < most && c < left; c += 16) {
-            const int64_t here = left - c < 16 ? left - c : 16;
-            if (!p.bf16) {
-                __builtin_memcpy((float*)p.y + to + c, y + c, 4 * here);
-                continue;
+            if (p.bf16) {
+                write_some((uint16_t*)p.y + to + c, load(y + c), left - c);
+            } else {
+                write_some((float*)p.y + to + c, load(y + c), left - c);
             }
-            uint16_t kept[16];
-            store_bf16(kept, load(y + c));
-            __builtin_memcpy((uint16_t*)p.y + to + c, kept, 2 * here);
         }
     }
 

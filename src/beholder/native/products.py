@@ -6,7 +6,6 @@ M rows, K inputs, N outputs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +15,8 @@ from beholder.native import library, openmp
 from beholder.native.packing import NAMES, Packed, apart, padded, side_by_side, unpacked
 from beholder.speed.linears import Gated, PackedLinear
 
-IN_ORDER, ACTIVATED, HALVES = 0, 1, 2  # as in abi.h
+IN_ORDER, ACTIVATED, HALVES, AS_IT_IS = 0, 1, 2, -1  # as in abi.h
 LINE = 64
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """The library and which of its instruction sets computes."""
-
-    kernels: library.Kernels
-    number: int
 
 
 def matrix_of(packed: Packed, bias_N: Tensor | None) -> tuple[library.Matrix, Tensor | None]:
@@ -51,7 +42,7 @@ class NativeLinear(PackedLinear):
     """
 
     def __init__(
-        self, packed: Packed, bias_N: Tensor | None, kernel: Kernel, *, hidden: int | None = None
+        self, packed: Packed, bias_N: Tensor | None, kernel: library.Kernel, *, hidden: int | None = None
     ) -> None:
         kind = NAMES[packed.number]
         outputs = packed.outputs if hidden is None else 2 * hidden
@@ -79,13 +70,14 @@ class NativeLinear(PackedLinear):
         return self._product(x, IN_ORDER if self.hidden is None else HALVES, self.out_features)
 
     def activated(self, x: Tensor, activation: int) -> Tensor:
-        """act(gate(x)) up(x), (..., K) -> (..., hidden)."""
-        assert self.hidden is not None
+        """act(gate(x)) up(x), (..., K) -> (..., hidden); of a map without a gate act(x W' + bias), (..., K) -> (..., N)."""
         if x.dtype != self.dtype:
             return self.activated(x.to(self.dtype), activation).to(x.dtype)
+        if self.hidden is None:
+            return self._product(x, IN_ORDER, self.out_features, activation)
         return self._product(x, ACTIVATED, self.hidden, activation)
 
-    def _product(self, x: Tensor, order: int, width: int, activation: int = 0) -> Tensor:
+    def _product(self, x: Tensor, order: int, width: int, activation: int = AS_IT_IS) -> Tensor:
         x_MK = x.reshape(-1, self.in_features)
         x_MK = x_MK if x_MK.stride(-1) == 1 else x_MK.contiguous()
         y_MN = x.new_empty(len(x_MK), width)
@@ -115,12 +107,12 @@ class NativeLinear(PackedLinear):
 class NativeGated(Gated):
     """`Gated` whose activation the product applies itself, unless an adapter stands between or something trains."""
 
-    def __init__(self, joined: NativeLinear, act: Callable[[Tensor], Tensor], activation: int) -> None:
-        super().__init__(joined, act)
-        self.activation = activation
+    def __init__(self, joined: NativeLinear, act: Callable[[Tensor], Tensor], name: str) -> None:
+        super().__init__(joined, act, name)
 
     def forward(self, x: Tensor) -> Tensor:
         joined: nn.Module = self.joined
         if not isinstance(joined, NativeLinear) or (x.requires_grad and torch.is_grad_enabled()):
             return super().forward(x)
-        return joined.activated(x, self.activation)
+        assert self.number is not None
+        return joined.activated(x, self.number)

@@ -1,4 +1,5 @@
-// One token through the decoder, as one thread of a crew; and products of many rows with its matrices. Compiled once for each instruction set, which STEP names.
+// One token through the decoder, as one thread of a crew; products of many rows with its matrices, and what happens to rows in
+// between. Compiled once for each instruction set, which STEP names.
 #if defined(SIMD_AVX512)
 #include "simd_avx512.h"
 #elif defined(SIMD_AVX2)
@@ -12,6 +13,7 @@
 #include "linear.h"
 #include "attention.h"
 #include "product.h"
+#include "rows.h"
 #include "threads.h"
 
 namespace {
@@ -76,8 +78,8 @@ private:
         for (int64_t c = 0; c < sizes.dim; c += 16) {
             const int64_t left = d.dim - c;
             const int here = left < 16 ? (left < 0 ? 0 : int(left)) : 16;
-            const F words = d.embedding_bf16 ? load_some_bf16((const uint16_t*)d.embedding + from + c, here)
-                                             : load_some((const float*)d.embedding + from + c, here);
+            const F words = d.embedding_bf16 ? read_some((const uint16_t*)d.embedding + from + c, here)
+                                             : read_some((const float*)d.embedding + from + c, here);
             store(to + c, mul(words, all(d.embedding_scale)));
         }
         for (int64_t c = int64_t(d.heads) * d.head_dim; c < sizes.attended; ++c) attended[row * sizes.attended + c] = 0;
@@ -154,3 +156,15 @@ void STEP(const Product& product) {
 }
 
 int64_t STEP(const Product* product) { return Portion(*product).total; }
+
+void STEP(const Heads& h) {
+    Shared(h.rows, h.parallel, h.threads, [&h](int64_t row) {
+        h.bf16 ? heads_of_row<uint16_t>(h, row) : heads_of_row<float>(h, row);
+    });
+}
+
+void STEP(const Active& a) {
+    Shared(a.rows, a.parallel, a.threads, [&a](int64_t row) {
+        a.bf16 ? activate_row<uint16_t>(a, row) : activate_row<float>(a, row);
+    });
+}

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from beholder.native import library
-from beholder.native.covered import ACTIVATIONS
 from beholder.native.formats import Formats
 from beholder.native.packing import PANEL, Packed, num_bytes, pack, padded, side_by_side
-from beholder.native.products import Kernel, NativeGated, NativeLinear, matrix_of
+from beholder.native.products import NativeGated, NativeLinear, matrix_of
+from beholder.native.rows import ACTIVATIONS
 from beholder.parts.blocks.attention import Attention, SelfAttention
 from beholder.parts.blocks.mlp import FeedForward, FeedForwardLayer
 from beholder.parts.blocks.norms import RmsNorm
@@ -33,7 +33,9 @@ class Weights:
     of its own, each under the names of those.
     """
 
-    def __init__(self, language: DecoderModel, formats: Formats, kernel: Kernel, *, shared: bool) -> None:
+    def __init__(
+        self, language: DecoderModel, formats: Formats, kernel: library.Kernel, *, shared: bool
+    ) -> None:
         """Use `of`."""
         self.language, self.kernel, self.shared = language, kernel, shared
         self.decoder = library.Decoder()
@@ -46,7 +48,9 @@ class Weights:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, language: DecoderModel, formats: Formats, kernel: Kernel, *, shared: bool = False) -> Weights:
+    def of(
+        cls, language: DecoderModel, formats: Formats, kernel: library.Kernel, *, shared: bool = False
+    ) -> Weights:
         """Pack all of them. shared: the language part reads these as well and lets go its own, layer by layer."""
         weights = cls(language, formats, kernel, shared=shared)
         for number, (layer, block) in enumerate(zip(weights.layers, language.blocks, strict=True)):
@@ -124,7 +128,7 @@ class Weights:
         layer.norm2 = self._norm(block.norm2, self.decoder.dim)
         if self.shared:
             both = self._take(where, ("gate", "up"), joined, torch.cat(biases), half)
-            mlp.fused = NativeGated(both, mlp.active, self.decoder.activation)
+            mlp.fused = NativeGated(both, mlp.active, mlp.config.act)
             self._forget(mlp.gate, mlp.up, mlp.down)
             gate, up = slices(both, (half, half))
             _put(mlp, gate=gate, up=up, down=self._take(where, ("down",), down, mlp.down.bias))

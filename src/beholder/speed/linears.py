@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from beholder.errors import BeholderError
+from beholder.native import rows
 from beholder.parts.blocks.activations import activation
 from beholder.speed.quantise import (
     GROUP,
@@ -31,6 +32,7 @@ MANY_ROWS_INT4 = 192
 INT8_INPUTS = 16  # torch's int8 kernel reads so many at a time, past the end of rows that are no multiple
 INT4_OUTPUTS, INT4_PANEL = 16, 64  # outputs of which it takes multiples; those that its layout has together
 ONEDNN_ACTIVATIONS = {"gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh"), "relu": ("relu", "")}
+ACTIVATED = {*ONEDNN_ACTIVATIONS, *rows.ACTIVATIONS}  # that `Activated` knows
 
 
 class PackedLinear(nn.Module):
@@ -247,30 +249,42 @@ def slices(joined: PackedLinear, counts: Sequence[int]) -> list[Slice]:
 
 
 class Gated(nn.Module):
-    """act(gate(x)) up(x) from one map that gives both."""
+    """act(gate(x)) up(x) from one map that gives both. name: of the activation, where it is one of those by itself."""
 
-    def __init__(self, joined: PackedLinear, act: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self, joined: PackedLinear, act: Callable[[Tensor], Tensor], name: str | None = None
+    ) -> None:
         super().__init__()
         self.joined, self.act = joined, act
+        self.number = rows.ACTIVATIONS.index(name) if name in rows.ACTIVATIONS else None
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.joined(x).chunk(2, -1)
+        both = self.joined(x)
+        gate, up = both.chunk(2, -1)
+        if self.number is not None and rows.covers(both):
+            return rows.activated(gate, self.number, up)
         return self.act(gate) * up
 
 
 class Activated(nn.Module):
-    """act(up(x)) in one call."""
+    """act(up(x)) in one call, or in two that are compiled."""
 
-    def __init__(self, up: OneDnnLinear, act: str) -> None:
+    def __init__(self, up: PackedLinear, name: str) -> None:
         super().__init__()
         self.__dict__["up"] = up  # owned by the MLP
-        self.act, self.names = act, ONEDNN_ACTIVATIONS[act]
+        self.act = activation(name)
+        self.names = ONEDNN_ACTIVATIONS.get(name) if isinstance(up, OneDnnLinear) else None
+        self.number = rows.ACTIVATIONS.index(name) if name in rows.ACTIVATIONS else None
 
     def forward(self, x: Tensor) -> Tensor:
-        up: OneDnnLinear = self.__dict__["up"]
-        if x.requires_grad and torch.is_grad_enabled():
-            return activation(self.act)(up(x))
-        return up.product(x.to(up.dtype), *self.names).to(x.dtype)
+        up: PackedLinear = self.__dict__["up"]
+        if self.names is not None and not (x.requires_grad and torch.is_grad_enabled()):
+            assert isinstance(up, OneDnnLinear)
+            return up.product(x.to(up.dtype), *self.names).to(x.dtype)
+        y = up(x)
+        if self.number is not None and rows.covers(y):
+            return rows.activated(y, self.number)
+        return self.act(y)
 
 
 def is_packed(module: nn.Module) -> bool:

@@ -25,17 +25,16 @@ from beholder.parts.contracts import Context
 from beholder.parts.contracts import Packed as Features
 from beholder.parts.language.decoder import DecoderModel
 from beholder.speed.linears import (
-    ONEDNN_ACTIVATIONS,
+    ACTIVATED,
     Activated,
     Gated,
-    OneDnnLinear,
     PackedLinear,
     is_packed,
     packed_linear,
     slices,
 )
 from beholder.speed.memory import Files, trim
-from beholder.speed.norms import PackedRmsNorm, packs
+from beholder.speed.norms import Turner, packed_norm
 from beholder.speed.precision import Precision
 
 SMALLEST = 1 << 14  # weights of a matrix below which packing gains nothing
@@ -92,7 +91,7 @@ def pack(
     packer = _Packer(model, chosen, smallest)
     if model.device.type == "cpu":
         packer.run()
-        _attend_compiled(model)
+        _attend_compiled(model, chosen)
     for part, module in _parts(model):
         _cast(module, chosen.dtype(part))
     _join_parts(model, chosen)
@@ -135,15 +134,17 @@ class _Packer:
             module = self.model.get_submodule(name)
             if isinstance(module, nn.Linear):
                 self._alone(name, module, reasons.get(name))
-            elif isinstance(module, RmsNorm) and packs(module):
+            elif isinstance(module, (RmsNorm, nn.LayerNorm)):
                 self._norm(name, module)
         self._tied_head()
 
-    def _norm(self, name: str, norm: RmsNorm) -> None:
+    def _norm(self, name: str, module: nn.Module) -> None:
         """Norms of bf16 that stand in a part with packed maps."""
-        parent, _, child = name.rpartition(".")
-        if name.split(".")[0] not in LEFT_PARTS and self.precision.dtype(_part_of(name)) == torch.bfloat16:
-            setattr(self.model.get_submodule(parent), child, PackedRmsNorm(norm))
+        if name.split(".")[0] in LEFT_PARTS or self.precision.dtype(_part_of(name)) != torch.bfloat16:
+            return
+        norm, (parent, _, child) = packed_norm(module), name.rpartition(".")
+        if norm is not None:
+            setattr(self.model.get_submodule(parent), child, norm)
 
     def _attention(self, name: str, attention: SelfAttention, reasons: Mapping[str, str]) -> None:
         """Queries, keys and values in one map, for attention that reads one input."""
@@ -162,11 +163,12 @@ class _Packer:
             return
         if mlp.gate is not None:
             joined = self._join(name, ("gate", "up"), mlp, reasons)
-            mlp.fused = None if joined is None else Gated(joined, mlp.active)
+            act = mlp.config.act if mlp.threshold is None else None
+            mlp.fused = None if joined is None else Gated(joined, mlp.active, act)
             return
         self._alone(f"{name}.up", mlp.up, reasons.get(f"{name}.up"))
         up: nn.Module = mlp.up
-        if isinstance(up, OneDnnLinear) and mlp.config.act in ONEDNN_ACTIVATIONS and mlp.threshold is None:
+        if isinstance(up, PackedLinear) and mlp.config.act in ACTIVATED and mlp.threshold is None:
             mlp.fused = Activated(up, mlp.config.act)
 
     def _join(
@@ -287,13 +289,17 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> None:
                 owner._buffers[name] = buffer.to(dtype)
 
 
-def _attend_compiled(model: nn.Module) -> None:
-    """Whole sequences in bf16 are attended by compiled code, where there is some for this processor."""
-    if not usable():
-        return
-    for module in model.modules():
+def _attend_compiled(model: nn.Module, precision: Precision) -> None:
+    """Queries and keys are turned, and whole sequences in bf16 attended, by compiled code, where there is some for this
+    processor.
+    """
+    whole = usable()
+    for name, module in model.named_modules():
         if isinstance(module, SelfAttention):
-            module.kernel = attend_whole
+            module.turner = (
+                None if module.fused is None else Turner.of(module, precision.dtype(_part_of(name)))
+            )
+            module.kernel = attend_whole if whole else None
 
 
 def _join_parts(model: Model, precision: Precision) -> None:

@@ -25,6 +25,8 @@ from beholder.parts.blocks.untied_places import UntiedPlaces
 
 # queries, keys, values, mask, scale -> what `attend` gives, or None where that has to do it
 Kernel = Callable[[Tensor, Tensor, Tensor, AttentionMask, float | None], Tensor | None]
+# queries, keys and values of one map (B, T, D), the step -> whether queries and keys were normed and turned there, in place
+Turner = Callable[[Tensor, Step], bool]
 QK_NORMS = ("head", "heads", "all")
 
 
@@ -225,10 +227,12 @@ def _attend_plainly(
 
 class SelfAttention(Mixer):
     """(B, T, D) -> (B, T, D). kv_dim: width of what keys and values are made of, where it is not the queries'. fused: one map
-    that gives all three, where a model is packed (`beholder.speed`). kernel: another way to attend that may decline, there too.
+    that gives all three, where a model is packed (`beholder.speed`). turner, kernel: another way to norm and turn what that
+    gives, and to attend, which may decline, there too.
     """
 
     fused: nn.Module | None
+    turner: Turner | None = None
     kernel: Kernel | None = None
 
     def __init__(self, config: Attention, dim: int, index: int = 0, *, kv_dim: int | None = None) -> None:
@@ -266,7 +270,8 @@ class SelfAttention(Mixer):
 
     def heads(self, x_BTD: Tensor, step: Step, parts: Mapping[str, nn.Module]) -> Tensor:
         """What each head gives, (B, H, T, K)."""
-        if self.fused is not None and self.turns_plainly and "qkv" not in parts:
+        whole = self.turns_plainly or self.turner is not None
+        if self.fused is not None and whole and "qkv" not in parts:
             q_BHTK, k_BJTK, v_BJTK = self._together(self.fused(x_BTD), step)
         else:
             given = parts["qkv"](x_BTD, self.project, step.inputs) if "qkv" in parts else self.project(x_BTD)
@@ -283,8 +288,15 @@ class SelfAttention(Mixer):
         return parts["heads"](y_BHTK, q_BHTK, x_BTD, step) if "heads" in parts else y_BHTK
 
     def _together(self, qkv_BTD: Tensor, step: Step) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values split into heads, the first two turned at once: fewer calls at each word."""
+        """Queries, keys and values split into heads, the first two prepared at once: fewer calls at each word."""
         heads, shared, rotary = self.config.num_heads, self.config.kv_heads, self.config.rotary
+        if self.turner is not None and self.turner(qkv_BTD, step):
+            q_BHTK, k_BJTK, v_BJTK = self.split(qkv_BTD).split((heads, shared, shared), 1)
+            return q_BHTK, k_BJTK, v_BJTK
+        if not self.turns_plainly:
+            q_BTD, k_BTD, v_BTD = qkv_BTD.split(self.widths, -1)
+            keys_BJTK = self._prepare(k_BTD, self.k_norm, step, keys=True)
+            return self._prepare(q_BTD, self.q_norm, step), keys_BJTK, self.split(v_BTD)
         assert isinstance(rotary, Rotary)
         x_BLTK, v_BJTK = self.split(qkv_BTD).split((heads + shared, shared), 1)
         cos, sin = step.signed_tables(rotary, self.head_dim)
