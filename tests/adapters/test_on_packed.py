@@ -15,7 +15,8 @@ from beholder.parts.adapters.low_rank import Lora, LowRankLinear
 from beholder.parts.adapters.named import chosen
 from beholder.parts.blocks.mlp import FeedForward
 from beholder.speed.compiled import pack_with_steps
-from beholder.speed.linears import PackedLinear, packed_linear
+from beholder.speed.linears import PackedLinear
+from beholder.speed.maps import packed_linear
 from beholder.speed.packed import pack
 from beholder.speed.precision import Precision
 from beholder.train.stages import prepare_stage

@@ -20,7 +20,7 @@ from beholder.parts.blocks.norms import Norm
 from beholder.parts.blocks.positions import Rotary, XPos
 from beholder.parts.blocks.rotary2d import AxialRotary
 from beholder.parts.blocks.step import Step
-from beholder.speed.linears import packed_linear
+from beholder.speed.maps import packed_linear
 from beholder.speed.norms import PackedLayerNorm, PackedRmsNorm, Turner, packed_norm
 from beholder.speed.packed import pack
 from tests.speed.test_packed import PHOTO

@@ -102,9 +102,10 @@ def test_gates(half: int, instruction_set: str) -> None:
 def test_maps_that_activate(form: str, outputs: int) -> None:
     bias, x = drawn(outputs, seed=1), drawn(70, 96, seed=2)
     linear = NativeLinear(pack(drawn(outputs, 96), form), bias, kernel())
-    for number, name in enumerate(ACTIVATIONS):
-        given = linear.activated(x, number)
-        assert given.dtype == x.dtype and given.shape == (70, outputs)
+    assert linear.activated(x, "tanh") is None
+    for name in ACTIVATIONS:
+        given = linear.activated(x, name)
+        assert given is not None and given.dtype == x.dtype and given.shape == (70, outputs)
         assert far(given, activation(name)(F.linear(x, linear.weight.float(), bias))) < 1.5 * ROUNDING[form]
 
 

@@ -19,6 +19,7 @@ from beholder.errors import BeholderError, UnknownName
 from beholder.media.plan import Box
 from beholder.media.regions import Region
 from beholder.model import Batch, Model, build
+from beholder.native import library
 from beholder.parts.adapters.apply import apply_adapters
 from beholder.parts.blocks.attention import Attention, SelfAttention
 from beholder.parts.blocks.disentangled import DisentangledAttention
@@ -42,8 +43,8 @@ from beholder.speed.linears import (
     PackedLinear,
     Slice,
     is_packed,
-    packed_linear,
 )
+from beholder.speed.maps import packed_linear
 from beholder.speed.packed import Packed, pack
 from beholder.speed.precision import Precision
 from beholder.speed.quantise import dequantise_int4, dequantise_int8, quantise_int4, quantise_int8
@@ -235,15 +236,26 @@ def test_variants_in_bf16_are_those_loaded_in_it(name: str) -> None:
     assert far(outputs(model, batch), outputs(oracle, narrow)) < 0.02
 
 
+@pytest.fixture(params=["compiled", "torch"])
+def maps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whose kernels take fewer bits."""
+    if request.param == "torch":
+        monkeypatch.setenv(library.OFF, "0")
+    elif library.quickest() is None:
+        pytest.skip("no kernels for this processor")
+    return str(request.param)
+
+
 @pytest.mark.parametrize("name", [name for name in CARDS if name != "fuyu-8b"])
 @pytest.mark.parametrize("kind", ["bf16", "int8", "int4"])
-def test_fewer_bits_are_those_of_the_weights(name: str, kind: str) -> None:
+def test_fewer_bits_are_those_of_the_weights(name: str, kind: str, maps: str) -> None:
     made = tiny(name)
     oracle = copy.deepcopy(made.model).eval()
     report = pack(made.model, kind, smallest=1)
     assert any(packed.kind == kind for packed in report.maps)
     oracle = in_bf16(with_packed_values(oracle, report))
-    assert far(outputs(made.model, made.batch()), outputs(oracle, made.batch())) < 0.02
+    eight = maps == "compiled" and kind != "bf16"  # bits of what meets them
+    assert far(outputs(made.model, made.batch()), outputs(oracle, made.batch())) < (0.03 if eight else 0.02)
 
 
 def test_int4_oracle_can_tell() -> None:
@@ -272,7 +284,7 @@ def test_decoding_with_state() -> None:
 @pytest.mark.parametrize("rows", [0, 1, 3, 40, 300])
 @pytest.mark.parametrize(("outputs_", "inputs"), [(128, 64), (48, 96), (80, 32)])
 @pytest.mark.parametrize("bias", [False, True])
-def test_maps_with_few_and_many_rows(rows: int, outputs_: int, inputs: int, bias: bool) -> None:
+def test_maps_with_few_and_many_rows(rows: int, outputs_: int, inputs: int, bias: bool, maps: str) -> None:
     weight_NK = torch.randn(outputs_, inputs) * 0.05
     bias_N = torch.randn(outputs_) if bias else None
     x_MK = torch.randn(rows, inputs).bfloat16()
@@ -282,14 +294,19 @@ def test_maps_with_few_and_many_rows(rows: int, outputs_: int, inputs: int, bias
         want = nn.functional.linear(x_MK.float(), packed.weight.float(), bias_N)
         got = packed(x_MK)
         assert got.dtype == torch.bfloat16 and got.shape == (rows, outputs_)
-        assert rows == 0 or far(got.float(), want) < 0.008
+        eight = maps == "compiled" and kind in ("int8", "int4")  # bits of what meets them
+        assert rows == 0 or far(got.float(), want) < (0.012 if eight else 0.008)
         strided = x_MK.float().repeat(2, 2)[::2, :inputs].reshape(2, -1, inputs) if rows % 2 == 0 else None
         assert strided is None or packed(strided).shape == (2, rows // 2, outputs_)
     int4 = packed_linear(weight_NK, None, "int4")
     assert far(int4.weight.float(), dequantise_int4(*quantise_int4(weight_NK))) < 0.003
 
 
-def test_shapes_that_do_not_fit_take_the_next_wider_form() -> None:
+def test_shapes_that_do_not_fit_take_the_next_wider_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    if library.quickest() is not None:
+        forms = [packed_linear(torch.randn(20, inputs), None, "int4").kind for inputs in (64, 48, 40)]
+        assert forms == ["int4", "int8", "int8"]
+    monkeypatch.setenv(library.OFF, "0")
     assert isinstance(packed_linear(torch.randn(20, 64), None, "int4"), Int8Linear)
     assert isinstance(packed_linear(torch.randn(32, 48), None, "int4"), Int8Linear)
     assert packed_linear(torch.randn(32, 40), None, "int4").kind == "bf16"

@@ -5,14 +5,13 @@ M rows, K inputs, N outputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from beholder.native import library, openmp
 from beholder.native.packing import NAMES, Packed, apart, padded, side_by_side, unpacked
+from beholder.native.rows import ACTIVATIONS
 from beholder.speed.linears import Gated, PackedLinear
 
 IN_ORDER, ACTIVATED, HALVES, AS_IT_IS = 0, 1, 2, -1  # as in abi.h
@@ -69,13 +68,12 @@ class NativeLinear(PackedLinear):
     def product(self, x: Tensor) -> Tensor:
         return self._product(x, IN_ORDER if self.hidden is None else HALVES, self.out_features)
 
-    def activated(self, x: Tensor, activation: int) -> Tensor:
+    def activated(self, x: Tensor, name: str) -> Tensor | None:
         """act(gate(x)) up(x), (..., K) -> (..., hidden); of a map without a gate act(x W' + bias), (..., K) -> (..., N)."""
-        if x.dtype != self.dtype:
-            return self.activated(x.to(self.dtype), activation).to(x.dtype)
-        if self.hidden is None:
-            return self._product(x, IN_ORDER, self.out_features, activation)
-        return self._product(x, ACTIVATED, self.hidden, activation)
+        if name not in ACTIVATIONS:
+            return None
+        order, width = (IN_ORDER, self.out_features) if self.hidden is None else (ACTIVATED, self.hidden)
+        return self._product(x.to(self.dtype), order, width, ACTIVATIONS.index(name)).to(x.dtype)
 
     def _product(self, x: Tensor, order: int, width: int, activation: int = AS_IT_IS) -> Tensor:
         x_MK = x.reshape(-1, self.in_features)
@@ -107,12 +105,10 @@ class NativeLinear(PackedLinear):
 class NativeGated(Gated):
     """`Gated` whose activation the product applies itself, unless an adapter stands between or something trains."""
 
-    def __init__(self, joined: NativeLinear, act: Callable[[Tensor], Tensor], name: str) -> None:
-        super().__init__(joined, act, name)
-
     def forward(self, x: Tensor) -> Tensor:
         joined: nn.Module = self.joined
-        if not isinstance(joined, NativeLinear) or (x.requires_grad and torch.is_grad_enabled()):
-            return super().forward(x)
-        assert self.number is not None
-        return joined.activated(x, self.number)
+        if isinstance(joined, NativeLinear) and not (x.requires_grad and torch.is_grad_enabled()):
+            given = None if self.name is None else joined.activated(x, self.name)
+            if given is not None:
+                return given
+        return super().forward(x)

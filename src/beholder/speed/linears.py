@@ -69,6 +69,10 @@ class PackedLinear(nn.Module):
         """Of an input in `dtype`."""
         raise NotImplementedError
 
+    def activated(self, x: Tensor, name: str) -> Tensor | None:
+        """act(y) for the activation's name in one call, without gradients; None where the map knows no such call."""
+        return None
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedLinear:
         raise BeholderError(
             "a packed model stays on the processor and in its precision; load it again with other ones"
@@ -118,6 +122,10 @@ class OneDnnLinear(PackedLinear):
     def weight(self) -> Tensor:
         dense_NK: Tensor = self._packed.to_dense()
         return dense_NK
+
+    def activated(self, x: Tensor, name: str) -> Tensor | None:
+        known = ONEDNN_ACTIVATIONS.get(name)
+        return None if known is None else self.product(x.to(self.dtype), *known).to(x.dtype)
 
     def product(self, x: Tensor, act: str = "none", algorithm: str = "") -> Tensor:
         """act, algorithm: what acts on the sums before they are rounded to the output's type."""
@@ -255,7 +263,7 @@ class Gated(nn.Module):
         self, joined: PackedLinear, act: Callable[[Tensor], Tensor], name: str | None = None
     ) -> None:
         super().__init__()
-        self.joined, self.act = joined, act
+        self.joined, self.act, self.name = joined, act, name
         self.number = rows.ACTIVATIONS.index(name) if name in rows.ACTIVATIONS else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -267,20 +275,19 @@ class Gated(nn.Module):
 
 
 class Activated(nn.Module):
-    """act(up(x)) in one call, or in two that are compiled."""
+    """act(up(x)) in one call, or in two that are compiled. name: of the activation."""
 
     def __init__(self, up: PackedLinear, name: str) -> None:
         super().__init__()
         self.__dict__["up"] = up  # owned by the MLP
-        self.act = activation(name)
-        self.names = ONEDNN_ACTIVATIONS.get(name) if isinstance(up, OneDnnLinear) else None
+        self.name, self.act = name, activation(name)
         self.number = rows.ACTIVATIONS.index(name) if name in rows.ACTIVATIONS else None
 
     def forward(self, x: Tensor) -> Tensor:
         up: PackedLinear = self.__dict__["up"]
-        if self.names is not None and not (x.requires_grad and torch.is_grad_enabled()):
-            assert isinstance(up, OneDnnLinear)
-            return up.product(x.to(up.dtype), *self.names).to(x.dtype)
+        given = None if x.requires_grad and torch.is_grad_enabled() else up.activated(x, self.name)
+        if given is not None:
+            return given
         y = up(x)
         if self.number is not None and rows.covers(y):
             return rows.activated(y, self.number)
@@ -301,16 +308,3 @@ def has_onednn(dtype: torch.dtype) -> bool:
     if not hasattr(ops, "_reorder_linear_weight"):
         return False
     return dtype == torch.float32 or bool(ops._is_mkldnn_bf16_supported())
-
-
-def packed_linear(weight_NK: Tensor, bias_N: Tensor | None, kind: str) -> PackedLinear:
-    """The map in a precision, or in the next wider one where its shape does not fit: int4 needs inputs in groups of 32 and
-    outputs in sixteens, int8 inputs in sixteens.
-    """
-    outputs, inputs = weight_NK.shape
-    if kind == "int4" and inputs % GROUP == 0 and outputs % INT4_OUTPUTS == 0:
-        return Int4Linear(weight_NK, bias_N)
-    if kind in ("int4", "int8") and inputs % INT8_INPUTS == 0:
-        return Int8Linear(weight_NK, bias_N)
-    dtype = torch.float32 if kind == "float32" else torch.bfloat16
-    return (OneDnnLinear if has_onednn(dtype) else PlainLinear)(weight_NK, bias_N, dtype)

@@ -30,9 +30,9 @@ from beholder.speed.linears import (
     Gated,
     PackedLinear,
     is_packed,
-    packed_linear,
     slices,
 )
+from beholder.speed.maps import packed_linear
 from beholder.speed.memory import Files, trim
 from beholder.speed.norms import Turner, packed_norm
 from beholder.speed.precision import Precision
