@@ -7,7 +7,8 @@ constexpr int32_t kAbi = 3;
 constexpr int32_t kPanel = 32;  // outputs of a matrix that lie together
 constexpr int32_t kGroup = 32;  // inputs that share a scale
 
-enum Format : int32_t { kFloat32 = 0, kBf16 = 1, kInt8 = 2, kInt4 = 3 };
+// Of weights; wide ones lie as the others and meet numbers of 16 bits instead of 8, in products of many rows alone.
+enum Format : int32_t { kFloat32 = 0, kBf16 = 1, kInt8 = 2, kInt4 = 3, kInt8Wide = 4, kInt4Wide = 5 };
 enum Order : int32_t { kInOrder = 0, kActivated = 1, kHalves = 2 };
 enum Activation : int32_t { kSilu = 0, kGeluTanh = 1, kGelu = 2, kQuickGelu = 3, kRelu = 4, kReluSquared = 5, kAsItIs = -1 };
 enum Norm : int32_t { kNoNorm = 0, kRmsNorm = 1, kLayerNorm = 2 };

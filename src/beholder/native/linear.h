@@ -21,30 +21,48 @@ inline void ask_for(const uint8_t* p) { __builtin_prefetch(p, 0, 3); }
 
 // --- rows made ready: what a product reads of a row, in the form that its weights ask for
 //
-// float32 and bf16: the numbers, as `Ready`. int8 and int4: bytes q, then for each 32 of them their scale, and minus their sum
-// times the weights' zero.
+// float32 and bf16: the numbers, as `Ready`. int8 and int4: T q, then for each 32 of them their scale, and minus their sum
+// times the weights' zero. Of each four numbers of 16 bits the second and third have changed places.
 
+template <class T>
 struct Quantised {
-    int8_t* q;
+    T* q;
     float* scales;
     int32_t* corrections;
 
     Quantised(uint8_t* row, int64_t inputs)
-        : q((int8_t*)row),
-          scales((float*)(row + padded(inputs, 64))),
+        : q((T*)row),
+          scales((float*)(row + padded(int64_t(sizeof(T)) * inputs, 64))),
           corrections((int32_t*)(scales + inputs / kGroup)) {}
+
+    static int64_t bytes(int64_t inputs) { return padded(int64_t(sizeof(T)) * inputs, 64) + 8 * (inputs / kGroup); }
 };
 
+inline void keep_quantised(int8_t* q, F low, F high) {
+    store_int8(q, low);
+    store_int8(q + 16, high);
+}
+inline void keep_quantised(int16_t* q, F low, F high) {
+    float whole[kGroup];
+    store(whole, low);
+    store(whole + 16, high);
+    for (int k = 0; k < kGroup; k += 4) {
+        q[k] = int16_t(whole[k]), q[k + 1] = int16_t(whole[k + 2]);
+        q[k + 2] = int16_t(whole[k + 1]), q[k + 3] = int16_t(whole[k + 3]);
+    }
+}
+
+template <class T>
 void quantise(const float* x, int64_t inputs, int32_t zero_of_weights, uint8_t* row) {
-    const Quantised ready(row, inputs);
+    constexpr float kLargest = sizeof(T) == 1 ? 127.0f : 32767.0f;
+    const Quantised<T> ready(row, inputs);
     for (int64_t group = 0; group < inputs / kGroup; ++group) {
         const F low = load(x + group * kGroup), high = load(x + group * kGroup + 16);
         const float most = largest(larger(absolute(low), absolute(high)));
-        const F per_step = all(most > 0 ? 127.0f / most : 0.0f);
+        const F per_step = all(most > 0 ? kLargest / most : 0.0f);
         const F q0 = nearest(mul(low, per_step)), q1 = nearest(mul(high, per_step));
-        store_int8(ready.q + group * kGroup, q0);
-        store_int8(ready.q + group * kGroup + 16, q1);
-        ready.scales[group] = most / 127.0f;
+        keep_quantised(ready.q + group * kGroup, q0, q1);
+        ready.scales[group] = most / kLargest;
         ready.corrections[group] = -zero_of_weights * int32_t(sum(add(q0, q1)));
     }
 }
@@ -66,11 +84,10 @@ void make_ready(const float* x, const Matrix& m, const float* norm, float eps, u
         case kBf16:
             for (int64_t k = 0; k < inputs; k += 16) store_ready((Ready*)row + k, load(x + k));
             break;
-        case kInt8:
-            quantise(x, inputs, kByteZero, row);
-            break;
-        default:
-            quantise(x, inputs, 8, row);
+        case kInt8: return quantise<int8_t>(x, inputs, kByteZero, row);
+        case kInt4: return quantise<int8_t>(x, inputs, 8, row);
+        case kInt8Wide: return quantise<int16_t>(x, inputs, 128, row);
+        default: return quantise<int16_t>(x, inputs, 8, row);
     }
 }
 
@@ -132,14 +149,14 @@ void panel_bf16(const uint8_t* w, int64_t inputs, const uint8_t* rows, int64_t s
     }
 }
 
-template <int R>
+template <int R, class T>
 void panel_int8(const uint8_t* w, int64_t inputs, const uint8_t* rows, int64_t stride, float (*y)[kPanel]) {
     F sums[R][2];
     UNROLLED for (int r = 0; r < R; ++r) sums[r][0] = sums[r][1] = zero();
     for (int64_t group = 0; group < inputs / kGroup; ++group, w += kGroup * kPanel) {
         I counts[R][2];
         UNROLLED for (int r = 0; r < R; ++r) {
-            const Quantised x((uint8_t*)rows + r * stride, inputs);
+            const Quantised<T> x((uint8_t*)rows + r * stride, inputs);
             counts[r][0] = counts[r][1] = whole(x.corrections[group]);
         }
         UNROLLED for (int i = 0; i < kGroup / 4; ++i) {
@@ -147,13 +164,13 @@ void panel_int8(const uint8_t* w, int64_t inputs, const uint8_t* rows, int64_t s
             ask_for(w + 128 * i + kAhead + 64);
             const Bytes low = load_bytes(w + 128 * i), high = load_bytes(w + 128 * i + 64);
             UNROLLED for (int r = 0; r < R; ++r) {
-                const int8_t* x = (const int8_t*)(rows + r * stride) + group * kGroup + 4 * i;
+                const T* x = (const T*)(rows + r * stride) + group * kGroup + 4 * i;
                 counts[r][0] = dot_bytes(counts[r][0], low, x);
                 counts[r][1] = dot_bytes(counts[r][1], high, x);
             }
         }
         UNROLLED for (int r = 0; r < R; ++r) {
-            const F scale = all(Quantised((uint8_t*)rows + r * stride, inputs).scales[group]);
+            const F scale = all(Quantised<T>((uint8_t*)rows + r * stride, inputs).scales[group]);
             sums[r][0] = fma(to_float(counts[r][0]), scale, sums[r][0]);
             sums[r][1] = fma(to_float(counts[r][1]), scale, sums[r][1]);
         }
@@ -164,7 +181,7 @@ void panel_int8(const uint8_t* w, int64_t inputs, const uint8_t* rows, int64_t s
     }
 }
 
-template <int R>
+template <int R, class T>
 void panel_int4(const uint8_t* w, int64_t inputs, const uint8_t* rows, int64_t stride, float (*y)[kPanel]) {
     constexpr int64_t kBytes = kGroup * kPanel / 2 + 2 * kPanel;
     F sums[R][2];
@@ -172,7 +189,7 @@ void panel_int4(const uint8_t* w, int64_t inputs, const uint8_t* rows, int64_t s
     for (int64_t group = 0; group < inputs / kGroup; ++group, w += kBytes) {
         I counts[R][2];
         UNROLLED for (int r = 0; r < R; ++r) {
-            const Quantised x((uint8_t*)rows + r * stride, inputs);
+            const Quantised<T> x((uint8_t*)rows + r * stride, inputs);
             counts[r][0] = counts[r][1] = whole(x.corrections[group]);
         }
         UNROLLED for (int i = 0; i < kGroup / 8; ++i) {
@@ -182,7 +199,7 @@ void panel_int4(const uint8_t* w, int64_t inputs, const uint8_t* rows, int64_t s
             const Bytes low0 = low_halves(low), low1 = high_halves(low);
             const Bytes high0 = low_halves(high), high1 = high_halves(high);
             UNROLLED for (int r = 0; r < R; ++r) {
-                const int8_t* x = (const int8_t*)(rows + r * stride) + group * kGroup + 8 * i;
+                const T* x = (const T*)(rows + r * stride) + group * kGroup + 8 * i;
                 counts[r][0] = dot_halves(dot_halves(counts[r][0], low0, x), low1, x + 4);
                 counts[r][1] = dot_halves(dot_halves(counts[r][1], high0, x), high1, x + 4);
             }
@@ -190,7 +207,7 @@ void panel_int4(const uint8_t* w, int64_t inputs, const uint8_t* rows, int64_t s
         const uint8_t* more = w + kGroup * kPanel / 2;
         const F scale0 = load_f16(more), scale1 = load_f16(more + 32);
         UNROLLED for (int r = 0; r < R; ++r) {
-            const Quantised x((uint8_t*)rows + r * stride, inputs);
+            const Quantised<T> x((uint8_t*)rows + r * stride, inputs);
             const F scale = all(x.scales[group]);
             sums[r][0] = fma(to_float(counts[r][0]), mul(scale, scale0), sums[r][0]);
             sums[r][1] = fma(to_float(counts[r][1]), mul(scale, scale1), sums[r][1]);
@@ -209,8 +226,10 @@ Panel panel_kernel(int32_t format) {
     switch (format) {
         case kFloat32: return panel_float32<R>;
         case kBf16: return panel_bf16<R>;
-        case kInt8: return panel_int8<R>;
-        default: return panel_int4<R>;
+        case kInt8: return panel_int8<R, int8_t>;
+        case kInt4: return panel_int4<R, int8_t>;
+        case kInt8Wide: return panel_int8<R, int16_t>;
+        default: return panel_int4<R, int16_t>;
     }
 }
 
@@ -228,7 +247,7 @@ int64_t panel_bytes(const Matrix& m) {
     switch (m.format) {
         case kFloat32: return 4 * kPanel * inputs;
         case kBf16: return 2 * kPanel * inputs;
-        case kInt8: return kPanel * inputs;
+        case kInt8: case kInt8Wide: return kPanel * inputs;
         default: return (kPanel * kGroup / 2 + 2 * kPanel) * groups;
     }
 }
@@ -240,11 +259,11 @@ void multiply(const Matrix& m, int64_t begin, int64_t end, const uint8_t* ready,
     alignas(64) float y[kMostRows][kPanel];
     for (int64_t panel = begin; panel < end; ++panel) {
         for (int64_t row = 0; row < rows;) {
-            const int64_t most = m.format <= kBf16 ? kMostFloatRows : kMostRows;
+            const int64_t most = m.format == kInt8 || m.format == kInt4 ? kMostRows : kMostFloatRows;
             const int64_t left = rows - row, count = left < most ? left : most;
             kernel_for_rows<kMostRows>(m.format, count)(m.data + panel * bytes, inputs, ready + row * stride, stride, y);
             for (int64_t r = 0; r < count; ++r) {
-                if (m.format == kInt8) {
+                if (m.scales != nullptr) {
                     const float* scales = m.scales + panel * kPanel;
                     store(y[r], mul(load(y[r]), load(scales)));
                     store(y[r] + 16, mul(load(y[r] + 16), load(scales + 16)));

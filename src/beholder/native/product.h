@@ -16,10 +16,13 @@ struct Portion {
 
     explicit Portion(const Product& p) {
         inputs = padded(p.matrix.inputs, kGroup);
-        const int64_t quantised = padded(inputs, 64) + 8 * (inputs / kGroup);
-        const int64_t bytes = p.matrix.format == kFloat32 ? 4 * inputs
-                              : p.matrix.format == kBf16  ? int64_t(sizeof(Ready)) * inputs
-                                                          : quantised;
+        int64_t bytes = 0;
+        switch (p.matrix.format) {
+            case kFloat32: bytes = 4 * inputs; break;
+            case kBf16: bytes = int64_t(sizeof(Ready)) * inputs; break;
+            case kInt8: case kInt4: bytes = Quantised<int8_t>::bytes(inputs); break;
+            default: bytes = Quantised<int16_t>::bytes(inputs);
+        }
         stride = 64 * ((bytes + 63) / 64 | 1);  // odd lines, so that rows share no cache set
         const int64_t fit = kRoom / stride < kMostRowsAtOnce ? kRoom / stride : kMostRowsAtOnce;
         rows = fit < kFewestRows ? kFewestRows : fit;

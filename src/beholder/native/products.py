@@ -16,6 +16,7 @@ from beholder.speed.linears import Gated, PackedLinear
 
 IN_ORDER, ACTIVATED, HALVES, AS_IT_IS = 0, 1, 2, -1  # as in abi.h
 LINE = 64
+WIDE = {"int8": 4, "int4": 5}  # numbers of formats, as in abi.h
 
 
 def matrix_of(packed: Packed, bias_N: Tensor | None) -> tuple[library.Matrix, Tensor | None]:
@@ -36,12 +37,18 @@ def matrix_of(packed: Packed, bias_N: Tensor | None) -> tuple[library.Matrix, Te
 
 class NativeLinear(PackedLinear):
     """A map whose weight the compiled steps read as well. hidden: channels of a gate and what it multiplies, which lie
-    side by side and are given one after the other; None for other maps. What meets quantised weights is quantised too, as in
-    steps.
+    side by side and are given one after the other; None for other maps. wide: what meets weights of 8 and 4 bits has 16, with a
+    scale for each 32 of them, which is nearer than bf16; else 8, as in steps.
     """
 
     def __init__(
-        self, packed: Packed, bias_N: Tensor | None, kernel: library.Kernel, *, hidden: int | None = None
+        self,
+        packed: Packed,
+        bias_N: Tensor | None,
+        kernel: library.Kernel,
+        *,
+        hidden: int | None = None,
+        wide: bool = False,
     ) -> None:
         kind = NAMES[packed.number]
         outputs = packed.outputs if hidden is None else 2 * hidden
@@ -53,6 +60,8 @@ class NativeLinear(PackedLinear):
             bias_N if bias_N is None or hidden is None else side_by_side(bias_N[:hidden], bias_N[hidden:])
         )
         self._matrix, self._kept = matrix_of(packed, beside_N)
+        if wide and kind in WIDE:
+            self._matrix.format = WIDE[kind]
 
     @property
     def weight(self) -> Tensor:

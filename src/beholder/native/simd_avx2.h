@@ -133,6 +133,15 @@ inline I dot_halves(I sums, Bytes w, const int8_t* a) {
 }
 #endif
 
+// Of 16 bits: bytes of weights are taken as numbers from 0 on, which meet a[0], a[2], a[1], a[3].
+inline __m256i dot_shorts(__m256i sums, __m256i w, const int16_t* a) {
+    const __m256i low = _mm256_and_si256(w, _mm256_set1_epi16(255)), high = _mm256_srli_epi16(w, 8);
+    sums = _mm256_add_epi32(sums, _mm256_madd_epi16(low, four((const int8_t*)a)));
+    return _mm256_add_epi32(sums, _mm256_madd_epi16(high, four((const int8_t*)(a + 2))));
+}
+inline I dot_bytes(I sums, Bytes w, const int16_t* a) { return {dot_shorts(sums.a, w.a, a), dot_shorts(sums.b, w.b, a)}; }
+inline I dot_halves(I sums, Bytes w, const int16_t* a) { return dot_bytes(sums, w, a); }
+
 using Ready = float;  // inputs of products with bf16 weights
 inline void store_ready(Ready* p, F x) { store(p, x); }
 inline F dot_pairs(F sums, Bytes w, const Ready* a) {

@@ -86,6 +86,21 @@ inline I dot_halves(I sums, Bytes w, const int8_t* a) {
 }
 #endif
 
+// Of 16 bits: bytes of weights are taken as numbers from 0 on, which meet a[0], a[2], a[1], a[3].
+inline I dot_shorts(I sums, __m512i w, const int16_t* a) {
+    const __m512i x = whole(four((const int8_t*)a));
+#ifdef __AVX512VNNI__
+    return _mm512_dpwssd_epi32(sums, w, x);
+#else
+    return _mm512_add_epi32(sums, _mm512_madd_epi16(w, x));
+#endif
+}
+inline I dot_bytes(I sums, Bytes w, const int16_t* a) {
+    sums = dot_shorts(sums, _mm512_and_si512(w, _mm512_set1_epi16(255)), a);
+    return dot_shorts(sums, _mm512_srli_epi16(w, 8), a + 2);
+}
+inline I dot_halves(I sums, Bytes w, const int16_t* a) { return dot_bytes(sums, w, a); }
+
 #ifdef __AVX512BF16__
 using Ready = uint16_t;  // inputs of products with bf16 weights
 inline void store_ready(Ready* p, F x) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(x)); }

@@ -105,6 +105,19 @@ inline I dot_halves(I sums, Bytes w, const int8_t* a) {
     return each<I>([&](int i) { return dot_signed(sums.v[i], vreinterpretq_s8_u8(w.v[i]), four(a)); });
 }
 
+// Of 16 bits: bytes of weights are taken as numbers from 0 on, which meet a[0], a[2], a[1], a[3].
+inline int32x4_t dot_shorts(int32x4_t sums, uint16x8_t w, const int16_t* a) {
+    const int16x8_t x = vreinterpretq_s16_s8(four((const int8_t*)a)), q = vreinterpretq_s16_u16(w);
+    return vaddq_s32(sums, vpaddq_s32(vmull_s16(vget_low_s16(q), vget_low_s16(x)), vmull_high_s16(q, x)));
+}
+inline I dot_bytes(I sums, Bytes w, const int16_t* a) {
+    return each<I>([&](int i) {
+        const uint16x8_t pairs = vreinterpretq_u16_u8(w.v[i]);
+        return dot_shorts(dot_shorts(sums.v[i], vandq_u16(pairs, vdupq_n_u16(255)), a), vshrq_n_u16(pairs, 8), a + 2);
+    });
+}
+inline I dot_halves(I sums, Bytes w, const int16_t* a) { return dot_bytes(sums, w, a); }
+
 using Ready = float;  // inputs of products with bf16 weights
 inline void store_ready(Ready* p, F x) { store(p, x); }
 inline F dot_pairs(F sums, Bytes w, const Ready* a) {

@@ -109,6 +109,16 @@ inline I dot_bytes(I sums, Bytes w, const int8_t* a) {
 }
 inline I dot_halves(I sums, Bytes w, const int8_t* a) { return dot_bytes(sums, w, a); }
 
+// Of 16 bits: bytes of weights are taken as numbers from 0 on, which meet a[0], a[2], a[1], a[3].
+inline I dot_bytes(I sums, Bytes w, const int16_t* a) {
+    for (int i = 0; i < 16; ++i) {
+        const uint8_t* four = w.v + 4 * i;
+        sums.v[i] += four[0] * a[0] + four[2] * a[1] + four[1] * a[2] + four[3] * a[3];
+    }
+    return sums;
+}
+inline I dot_halves(I sums, Bytes w, const int16_t* a) { return dot_bytes(sums, w, a); }
+
 using Ready = float;  // inputs of products with bf16 weights
 inline void store_ready(Ready* p, F x) { store(p, x); }
 inline F dot_pairs(F sums, Bytes w, const Ready* a) {
