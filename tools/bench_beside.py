@@ -28,8 +28,8 @@ from beholder.speed.compiled import CompiledSteps, pack_with_steps
 from beholder.speed.precision import Precision
 
 Measure = Callable[[], float]
-WORDS = 134.5e6  # weights that a token reads
-BYTES = {"bf16": 2 * WORDS, "int8": WORDS, "int4": 4.5 / 8 * WORDS}
+LAYERS, HEAD = 106.2e6, 28.3e6  # weights that a token reads
+BYTES = {"bf16": 2 * (LAYERS + HEAD), "int8": LAYERS + HEAD, "int4": 4.5 / 8 * LAYERS + HEAD}
 
 
 def decoding(model: Model, steps: CompiledSteps, rows: int) -> Measure:

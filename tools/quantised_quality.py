@@ -30,6 +30,7 @@ from beholder.weights.open import open_named
 
 ROOT = Path(__file__).resolve().parents[1]
 FEWER = ("int8", "int4")
+ALL_INT4 = "vision=int4,language=int4,head=int4"
 RATE = 16_000
 QUESTIONS = ("What is this?", "What colour is it?", "How many things are there?", "Is there a cat?")
 
@@ -91,7 +92,7 @@ def speech(folder: Path) -> None:
         official = official_folder(Path(scratch))
         before = written("bf16")
         words = sum(map(len, before))
-        for bits in ("float32", *FEWER, "vision=bf16,language=int4"):
+        for bits in ("float32", *FEWER, "language=int4", ALL_INT4):
             wrong = sum(edits(a, b) for a, b in zip(before, written(bits), strict=True))
             print(f"{bits}: {wrong} of {words} words differ from bf16, {wrong / words:.1%}")
 
@@ -125,7 +126,7 @@ def text() -> None:
 
     best, perplexity = scores("bf16")
     print(f"bf16: perplexity {perplexity:.2f} of {best.numel()} words")
-    for bits in (*FEWER, "language=int4,head=int8"):
+    for bits in (*FEWER, "language=int4,head=int4"):
         other, changed = scores(bits)
         same = float((best == other).float().mean())
         print(
@@ -142,7 +143,7 @@ def mini() -> None:
         return [str(pipeline.ask(one, asked, max_tokens=12)) for one in pictures for asked in QUESTIONS]
 
     before = said("bf16")
-    for bits in (*FEWER, "language=int4,head=int8"):
+    for bits in (*FEWER, "language=int4,head=int4"):
         same = sum(a == b for a, b in zip(before, said(bits), strict=True))
         print(f"{bits}: {same} of {len(before)} answers are those of bf16")
 

@@ -387,7 +387,10 @@ def test_loaded_with_a_precision(tmp_path: Path) -> None:
 
 def test_precision_texts() -> None:
     assert Precision.parse("int8") == Precision("int8", "int8", "int8", "int8")
-    assert Precision.parse("vision=float32, language=int4") == Precision("float32", "float32", "int4", "int4")
+    assert Precision.parse("vision=float32, language=int4") == Precision("float32", "float32", "int4", "int8")
+    assert Precision.parse("int4") == Precision("int4", "int4", "int4", "int8")
+    for text in ("bf16", "int8", "int4", "vision=int4,connector=int4,language=int4,head=int4"):
+        assert str(Precision.parse(text)) == text
     assert Precision.parse("language=int4,head=int8") == Precision("bf16", "bf16", "int4", "int8")
     assert str(Precision.parse("head=int8")) == "vision=bf16,connector=bf16,language=bf16,head=int8"
     assert Precision.parse("int4").bytes_per_weight("language") == 0.5625

@@ -11,12 +11,13 @@ from beholder.errors import BeholderError, UnknownName
 BITS = {"float32": 32.0, "bf16": 16.0, "int8": 8.0, "int4": 4.5}  # of a weight; int4 with its scales
 PARTS = ("vision", "connector", "language", "head")
 FOLLOWERS = {"connector": "vision", "head": "language"}
+FOLLOWED = {("head", "int4"): "int8"}  # a head loses most with 4 bits (docs/quantised.md)
 
 
 @dataclass(frozen=True)
 class Precision:
     """One of `float32`, `bf16`, `int8` and `int4` for each part. head: what gives the words' scores; fusions and all else go
-    with the language part. Weights in int8 and int4 are multiplied with activations in bf16.
+    with the language part.
     """
 
     vision: str = "bf16"
@@ -32,10 +33,11 @@ class Precision:
     @classmethod
     def parse(cls, text: str) -> Precision:
         """`int8` is that everywhere; `vision=bf16,language=int4` sets some parts. A head that is not set goes with the
-        language part, a connector with the vision part, and bf16 is what is left. Raises `UnknownName` and `BeholderError`.
+        language part, in int8 where that is int4; a connector goes with the vision part, and bf16 is what is left. Raises
+        `UnknownName` and `BeholderError`.
         """
         if "=" not in text:
-            return cls(*(text.strip(),) * len(PARTS))
+            text = ",".join(f"{part}={text.strip()}" for part in FOLLOWERS.values())
         given: dict[str, str] = {}
         for piece in text.split(","):
             part, equals, bits = (side.strip() for side in piece.partition("="))
@@ -50,7 +52,7 @@ class Precision:
             given[part] = bits
         for follower, leader in FOLLOWERS.items():
             if leader in given:
-                given.setdefault(follower, given[leader])
+                given.setdefault(follower, FOLLOWED.get((follower, given[leader]), given[leader]))
         return replace(cls(), **given)
 
     def of(self, part: str) -> str:
@@ -72,5 +74,5 @@ class Precision:
         return any(BITS[self.of(part)] < 16 for part in PARTS)
 
     def __str__(self) -> str:
-        names = {self.of(part) for part in PARTS}
-        return names.pop() if len(names) == 1 else ",".join(f"{part}={self.of(part)}" for part in PARTS)
+        alone = next((name for name in BITS if Precision.parse(name) == self), None)
+        return alone or ",".join(f"{part}={self.of(part)}" for part in PARTS)
