@@ -92,6 +92,9 @@ def test_activations(name: str, instruction_set: str) -> None:
     assert (rows.activated(x, number) - act(x)).abs().max() < 2e-6 * (1 + act(x).abs().max())
     gate, up = x[:, :38], x[:, 39:]
     assert far(rows.activated(gate, number, up), act(gate) * up) < 1e-5
+    kept = x.clone()
+    given = rows.activated(kept, number, in_place=True)
+    assert given.data_ptr() == kept.data_ptr() and torch.equal(given, rows.activated(x, number))
     half = rows.activated(x.bfloat16()[:, ::2], number)
     assert far(half, act(x.bfloat16().float())[:, ::2]) < 0.005
 

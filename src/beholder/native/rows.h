@@ -48,29 +48,31 @@ struct Spread {
     float mean = 0, rate = 1;
 };
 
+// The sum of of(x) over all channels, in four sums that do not wait for each other. beyond: what the zeros behind the end give.
+template <class T, class Of>
+float sum_of(const T* x, int64_t width, float beyond, Of of) {
+    constexpr int kSums = 4;
+    F sums[kSums];
+    UNROLLED for (int i = 0; i < kSums; ++i) sums[i] = zero();
+    int64_t c = 0;
+    for (; c + 16 * kSums <= width; c += 16 * kSums) {
+        UNROLLED for (int i = 0; i < kSums; ++i) sums[i] = add(sums[i], of(read(x + c + 16 * i)));
+    }
+    for (; c < width; c += 16) sums[0] = add(sums[0], of(read_up_to(x + c, some(c, width))));
+    return sum(add(add(sums[0], sums[1]), add(sums[2], sums[3]))) - beyond * float(c - width);
+}
+
 template <class T>
 Spread spread(const T* x, int64_t width, const Heads& h) {
     Spread found;
     if (h.norm == kNoNorm) return found;
-    if (h.norm == kLayerNorm) {
-        F total = zero();
-        for (int64_t c = 0; c < width; c += 16) total = add(total, read_up_to(x + c, some(c, width)));
-        found.mean = sum(total) / float(width);
-    }
-    F squares = zero();
+    if (h.norm == kLayerNorm) found.mean = sum_of(x, width, 0, [](F x) { return x; }) / float(width);
     const F mean = all(-found.mean);
-    int64_t c = 0;
-    for (; c + 16 <= width; c += 16) {
-        const F off = add(read(x + c), mean);
-        squares = fma(off, off, squares);
-    }
-    float more = 0;
-    if (c < width) {  // what lies beyond the end has no distance from the mean
-        alignas(64) float last[16];
-        store(last, add(read_some(x + c, int(width - c)), mean));
-        for (int64_t i = 0; i < width - c; ++i) more += last[i] * last[i];
-    }
-    found.rate = 1.0f / sqrtf((sum(squares) + more) / float(width) + h.eps);
+    const auto square = [mean](F x) {
+        const F off = add(x, mean);
+        return mul(off, off);
+    };
+    found.rate = 1.0f / sqrtf(sum_of(x, width, found.mean * found.mean, square) / float(width) + h.eps);
     return found;
 }
 
@@ -79,12 +81,29 @@ template <class T>
 inline F normed(const T* x, int count, const Spread& by, const Heads& h, int64_t place) {
     F y = read_up_to(x, count);
     if (h.norm == kNoNorm) return y;
-    y = mul(add(y, all(-by.mean)), all(by.rate));
-    const F weight = h.weight == nullptr ? all(1.0f) : read_up_to(h.weight + place, count);
+    y = mul(h.norm == kRmsNorm ? y : add(y, all(-by.mean)), all(by.rate));
+    if (h.weight == nullptr) return y;
+    const F weight = read_up_to(h.weight + place, count);
     return h.bias == nullptr ? mul(y, weight) : fma(y, weight, read_up_to(h.bias + place, count));
 }
 
-// A head whose first channels turn: y = x cos + x' sin, x' the other channel of each pair, the first ones' negated.
+// A head whose channels i and i + half are pairs, of which there are sixteens: y = x cos + x' sin, x' the other one of the pair,
+// the first ones' negated.
+template <class T>
+void turn_halves(const T* x, const T* cos, const T* sin, const Spread& by, const Heads& h, int64_t place, T* y) {
+    const int half = h.turned / 2;
+    for (int c = 0; c < half; c += 16) {
+        const F first = normed(x + c, 16, by, h, place + c), second = normed(x + half + c, 16, by, h, place + half + c);
+        write(y + c, fma(first, read(cos + c), mul(mul(second, all(-1.0f)), read(sin + c))));
+        write(y + half + c, fma(second, read(cos + half + c), mul(first, read(sin + half + c))));
+    }
+    for (int64_t c = h.turned; c < h.width; c += 16) {
+        const int here = some(c, h.width);
+        write_some(y + c, normed(x + c, here, by, h, place + c), here);
+    }
+}
+
+// The same of pairs in any order and number; x: the head in float32.
 template <class T>
 void turn_head(float* x, const T* cos, const T* sin, const Heads& h, T* y) {
     alignas(64) float other[kMostChannels];
@@ -124,6 +143,10 @@ void heads_of_row(const Heads& h, int64_t row) {
             continue;
         }
         for (int64_t head = 0; head < together; head += h.width) {
+            if (!h.adjacent && h.turned % 32 == 0) {
+                turn_halves(x + head, cos, sin, by, h, place + head, y + head);
+                continue;
+            }
             alignas(64) float plain[kMostChannels];
             for (int64_t c = 0; c < h.width; c += 16) {
                 store(plain + c, normed(x + head + c, some(c, h.width), by, h, place + head + c));
@@ -133,17 +156,27 @@ void heads_of_row(const Heads& h, int64_t row) {
     }
 }
 
-template <class T>
+template <int32_t kActivation, class T>
 void activate_row(const Active& a, int64_t row) {
     const T* x = (const T*)a.x + row * a.x_stride;
     const T* times = a.times == nullptr ? nullptr : (const T*)a.times + row * a.x_stride;
     T* y = (T*)a.y + row * a.y_stride;
     for (int64_t c = 0; c < a.width; c += 16) {
         const int here = some(c, a.width);
-        F value = activated(read_up_to(x + c, here), a.activation);
+        F value = activated(read_up_to(x + c, here), kActivation);
         if (times != nullptr) value = mul(value, read_up_to(times + c, here));
         write_some(y + c, value, here);
     }
+}
+
+template <int32_t kActivation = kReluSquared>
+void activate(const Active& a) {
+    if constexpr (kActivation > kSilu) {
+        if (a.activation < kActivation) return activate<kActivation - 1>(a);
+    }
+    Shared(a.rows, a.parallel, a.threads, [&a](int64_t row) {
+        a.bf16 ? activate_row<kActivation, uint16_t>(a, row) : activate_row<kActivation, float>(a, row);
+    });
 }
 
 }  // namespace

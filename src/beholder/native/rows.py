@@ -56,13 +56,14 @@ def turn(
     _run(x_MD, x_MD, norm, heads=heads, groups=groups, tables=tables, pairs=pairs)
 
 
-def activated(x: Tensor, activation: int, times: Tensor | None = None) -> Tensor:
-    """act(x), or act(x) times, which has the rows of `x`, (..., D), of what is covered."""
+def activated(x: Tensor, activation: int, times: Tensor | None = None, *, in_place: bool = False) -> Tensor:
+    """act(x), or act(x) times, which has the rows of `x`, (..., D), of what is covered. in_place: `x` may be lost."""
     x_MD = _rows(x)
     times_MD = None if times is None else _rows(times)
     if times_MD is not None and times_MD.stride(0) != x_MD.stride(0):
         x_MD, times_MD = x_MD.contiguous(), times_MD.contiguous()
-    y_MD = torch.empty_like(x_MD, memory_format=torch.contiguous_format)
+    spare = in_place and x_MD.is_contiguous()
+    y_MD = x_MD if spare else torch.empty_like(x_MD, memory_format=torch.contiguous_format)
     kernel = _kernel()
     call = library.Active(
         x=x_MD.data_ptr(),

@@ -22,7 +22,10 @@ inline void store(float* p, F x) { _mm512_storeu_ps(p, x); }
 inline F add(F a, F b) { return _mm512_add_ps(a, b); }
 inline F mul(F a, F b) { return _mm512_mul_ps(a, b); }
 inline F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
-inline F divide(F a, F b) { return _mm512_div_ps(a, b); }
+inline F divide(F a, F b) {  // within two units in the last place; 0 where b is beyond 2^126
+    const F guess = _mm512_rcp14_ps(b);
+    return mul(a, mul(guess, _mm512_fnmadd_ps(b, guess, all(2.0f))));
+}
 inline F smaller(F a, F b) { return _mm512_min_ps(a, b); }
 inline F larger(F a, F b) { return _mm512_max_ps(a, b); }
 inline F absolute(F x) { return _mm512_abs_ps(x); }
@@ -40,12 +43,16 @@ inline void store_sums(float* p, F a, F b, F c, F d) {  // the sum of each
 
 inline F from_bf16(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
 inline F load_bf16(const uint16_t* p) { return from_bf16(_mm256_loadu_si256((const __m256i*)p)); }
+#ifdef __AVX512BF16__
+inline void store_bf16(uint16_t* p, F x) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(x)); }
+#else
 inline void store_bf16(uint16_t* p, F x) {
     const __m512i bits = _mm512_castps_si512(x);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
     _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
 }
+#endif
 inline F load_f16(const uint8_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
 inline __mmask16 first_lanes(int count) { return __mmask16((1u << count) - 1); }
 inline F load_some(const float* p, int count) { return _mm512_maskz_loadu_ps(first_lanes(count), p); }
@@ -103,7 +110,7 @@ inline I dot_halves(I sums, Bytes w, const int16_t* a) { return dot_bytes(sums, 
 
 #ifdef __AVX512BF16__
 using Ready = uint16_t;  // inputs of products with bf16 weights
-inline void store_ready(Ready* p, F x) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(x)); }
+inline void store_ready(Ready* p, F x) { store_bf16(p, x); }
 inline F dot_pairs(F sums, Bytes w, const Ready* a) {
     int32_t pair;
     __builtin_memcpy(&pair, a, 4);

@@ -163,8 +163,4 @@ void STEP(const Heads& h) {
     });
 }
 
-void STEP(const Active& a) {
-    Shared(a.rows, a.parallel, a.threads, [&a](int64_t row) {
-        a.bf16 ? activate_row<uint16_t>(a, row) : activate_row<float>(a, row);
-    });
-}
+void STEP(const Active& a) { activate(a); }

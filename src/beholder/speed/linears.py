@@ -290,7 +290,7 @@ class Activated(nn.Module):
             return given
         y = up(x)
         if self.number is not None and rows.covers(y):
-            return rows.activated(y, self.number)
+            return rows.activated(y, self.number, in_place=True)
         return self.act(y)
 
 
