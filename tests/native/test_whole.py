@@ -99,6 +99,7 @@ def test_what_is_not_covered_is_declined() -> None:
         assert attend_whole(q, k, v, AttentionMask(segments=(20, 20)), None) is None
         dense = AttentionMask(allowed_B1TS=torch.ones(1, 1, 40, 40, dtype=torch.bool))
         assert attend_whole(q, k, v, dense, None) is None
+        assert attend_whole(q, k, v, ALL, -0.1) is None
     assert attend_whole(q.clone().requires_grad_(), k, v, ALL, None) is None
 
 

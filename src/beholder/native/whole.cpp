@@ -59,8 +59,8 @@ void pack_values(const Whole& w, const Sizes& sizes, int64_t b, int64_t h, uint3
     }
 }
 
-// Scores of eight queries with one panel of keys. queries: rows of `channels` bf16.
-void score(const uint16_t* queries, int64_t channels, const uint8_t* panel, float scale, float* scores, int64_t stride) {
+// Products of eight queries with one panel of keys. queries: rows of `channels` bf16.
+void score(const uint16_t* queries, int64_t channels, const uint8_t* panel, float* scores, int64_t stride) {
     F sums[kQueries][2];
 #pragma GCC unroll 8
     for (int q = 0; q < kQueries; ++q) sums[q][0] = sums[q][1] = zero();
@@ -74,24 +74,35 @@ void score(const uint16_t* queries, int64_t channels, const uint8_t* panel, floa
     }
 #pragma GCC unroll 8
     for (int q = 0; q < kQueries; ++q) {
-        store(scores + q * stride, mul(sums[q][0], all(scale)));
-        store(scores + q * stride + 16, mul(sums[q][1], all(scale)));
+        store(scores + q * stride, sums[q][0]);
+        store(scores + q * stride + 16, sums[q][1]);
     }
 }
 
-// Scores to weights in bf16, whose sum is given. first .. seen - 1: keys that count, the others weigh nothing.
-float weigh(float* scores, int64_t first, int64_t seen, int64_t keys, uint16_t* weights) {
+// 2^x for x <= 0, within 2.6e-6 of it: a polynomial fitted to 2^r for |r| <= 1/2, relative errors alike.
+inline F power_of_two(F x) {
+    const F n = nearest(x), r = _mm512_sub_ps(x, n);
+    F y = fma(all(0.009570100344717503f), r, all(0.05591785907745361f));
+    y = fma(y, r, all(0.240247443318367f));
+    y = fma(y, r, all(0.6931217908859253f));
+    return times_power_of_two(fma(y, r, all(0.9999992847442627f)), n);
+}
+
+// Products to weights in bf16, whose sum is given: e^(scale (score - largest)). first .. seen - 1: keys that count, the others
+// weigh nothing.
+float weigh(float* scores, int64_t first, int64_t seen, int64_t keys, float scale, uint16_t* weights) {
     const int64_t begin = first / 16 * 16;
     for (int64_t s = begin; s < first; ++s) scores[s] = -INFINITY;
     for (int64_t s = seen; s < padded(seen, 16); ++s) scores[s] = -INFINITY;
     F most = all(-INFINITY);
     for (int64_t s = begin; s < seen; s += 16) most = larger(most, load(scores + s));
-    const F shift = all(-largest(most));
+    const float in_twos = scale * 1.44269504f;
+    const F factor = all(in_twos), shift = all(-largest(most) * in_twos);
     F total = zero();
     int64_t s = 0;
     for (; s < begin; s += 16) store_ready(weights + s, zero());
     for (; s < seen; s += 16) {
-        F x = exponential(add(load(scores + s), shift));
+        F x = power_of_two(fma(load(scores + s), factor, shift));
         if (s < first) x = _mm512_mask_mov_ps(x, first_lanes(int(first - s)), zero());
         if (s + 16 > seen) x = _mm512_maskz_mov_ps(first_lanes(int(seen - s)), x);
         store_ready(weights + s, x);
@@ -148,13 +159,13 @@ public:
         kept += 2 * begin * sizes.channels;
         const int64_t keys = padded(last - begin, kKeysInPanel);
         for (int64_t key = 0; key < keys; key += kKeysInPanel) {
-            score(queries, sizes.channels, kept + 2 * key * sizes.channels, w.scale, scores + key, sizes.keys);
+            score(queries, sizes.channels, kept + 2 * key * sizes.channels, scores + key, sizes.keys);
         }
         float totals[kQueries];
         for (int64_t q = 0; q < kQueries; ++q) {
             const int64_t seen = w.causal && q < count ? before + q : last;
             const int64_t from = w.causal && q < count && seen - w.window > begin ? seen - w.window - begin : 0;
-            totals[q] = weigh(scores + q * sizes.keys, from, seen - begin, keys, weights + q * sizes.keys);
+            totals[q] = weigh(scores + q * sizes.keys, from, seen - begin, keys, w.scale, weights + q * sizes.keys);
         }
         for (int64_t four = 0; four < count; four += 4) {
             for (int64_t c = 0; c < sizes.channels; c += 64) put(b, h, first, four, count, c, keys, kept, totals);

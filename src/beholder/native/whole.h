@@ -14,7 +14,7 @@ struct Whole {
     uint8_t* scratch;
     Parallel parallel;
     int32_t threads, causal;
-    float scale;
+    float scale;  // above 0
 };
 }
 

@@ -36,7 +36,7 @@ def attend_whole(
     q_BHTK: Tensor, k_BJSK: Tensor, v_BJSK: Tensor, mask: AttentionMask, scale: float | None
 ) -> Tensor | None:
     """softmax(scale q k') v, (B, H, T, K) of the queries' type; None for what the kernel does not cover: other types, few
-    tokens, masks other than causal ones, gradients, values of another width.
+    tokens, masks other than causal ones, gradients, values of another width, scales that turn scores round.
     """
     rows, heads, queries, width = q_BHTK.shape
     keys = k_BJSK.shape[2]
@@ -44,6 +44,7 @@ def attend_whole(
     covered = (
         all(x.dtype == torch.bfloat16 and x.device.type == "cpu" and x.stride(-1) == 1 for x in given)
         and not (mask.dense or mask.segments)
+        and (scale is None or scale > 0)
         and min(queries, keys) >= FEWEST
         and keys <= MOST_KEYS
         and v_BJSK.shape[-1] == width
