@@ -92,7 +92,7 @@ def speech(folder: Path) -> None:
         official = official_folder(Path(scratch))
         before = written("bf16")
         words = sum(map(len, before))
-        for bits in ("float32", *FEWER, "language=int4", ALL_INT4):
+        for bits in ("float32", *FEWER, "vision=int4,language=int4", ALL_INT4):
             wrong = sum(edits(a, b) for a, b in zip(before, written(bits), strict=True))
             print(f"{bits}: {wrong} of {words} words differ from bf16, {wrong / words:.1%}")
 

@@ -74,7 +74,10 @@ class Answer:
 
     def __init__(self, engine: Engine, sampling: Sampling, priority: int) -> None:
         self._engine, self.sampling, self.priority = engine, sampling, priority
-        self._changed = threading.Condition()
+        self._changed, self._ended = (
+            threading.Condition(),
+            threading.Event(),
+        )  # one wakes for each piece, one at the end
         self._pieces: deque[Piece] = deque()
         self._prepared: Prepared | None = None
         self._job: Job | None = None
@@ -103,9 +106,8 @@ class Answer:
         """The whole answer. timeout: seconds. Raises what went wrong with the request, and `BeholderError` when it was
         cancelled or is not done in time.
         """
-        with self._changed:
-            if not self._changed.wait_for(lambda: self.done, timeout):
-                raise BeholderError(f"no answer within {timeout:g} seconds; wait longer or cancel it")
+        if not self._ended.wait(timeout):
+            raise BeholderError(f"no answer within {timeout:g} seconds; wait longer or cancel it")
         if self._error is not None:
             raise self._error
         if self._result is None or self._prepared is None:
@@ -116,7 +118,7 @@ class Answer:
         """Stop; what the request holds is free within a step."""
         with self._changed:
             self._cancelled = True
-            self._changed.notify_all()
+            self._tell()
         self._engine.forget(self, self._job)
 
     def take(self, prepared: Prepared, job: Job) -> None:
@@ -128,7 +130,7 @@ class Answer:
         """There will be no answer."""
         with self._changed:
             self._error = error
-            self._changed.notify_all()
+            self._tell()
 
     def _told(self, job: Job) -> None:
         with self._changed:
@@ -137,9 +139,15 @@ class Answer:
                 self._pieces.append(piece)
                 self._result = piece.result or self._result
             self._error = job.error or self._error
-            self._changed.notify_all()
+            self._tell()
         if self.done:
             self._engine.forget(self, None)
+
+    def _tell(self) -> None:
+        """Wake those who wait for what has changed."""
+        self._changed.notify_all()
+        if self.done:
+            self._ended.set()
 
 
 class Engine:

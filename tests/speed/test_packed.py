@@ -251,7 +251,7 @@ def maps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 def test_fewer_bits_are_those_of_the_weights(name: str, kind: str, maps: str) -> None:
     made = tiny(name)
     oracle = copy.deepcopy(made.model).eval()
-    report = pack(made.model, kind, smallest=1)
+    report = pack(made.model, f"vision={kind},language={kind},head={kind}", smallest=1)
     assert any(packed.kind == kind for packed in report.maps)
     oracle = in_bf16(with_packed_values(oracle, report))
     assert far(outputs(made.model, made.batch()), outputs(oracle, made.batch())) < 0.02
@@ -388,7 +388,8 @@ def test_loaded_with_a_precision(tmp_path: Path) -> None:
 def test_precision_texts() -> None:
     assert Precision.parse("int8") == Precision("int8", "int8", "int8", "int8")
     assert Precision.parse("vision=float32, language=int4") == Precision("float32", "float32", "int4", "int8")
-    assert Precision.parse("int4") == Precision("int4", "int4", "int4", "int8")
+    assert Precision.parse("int4") == Precision("int8", "int8", "int4", "int8")
+    assert Precision.parse("vision=int4") == Precision("int4", "int4", "bf16", "bf16")
     for text in ("bf16", "int8", "int4", "vision=int4,connector=int4,language=int4,head=int4"):
         assert str(Precision.parse(text)) == text
     assert Precision.parse("language=int4,head=int8") == Precision("bf16", "bf16", "int4", "int8")

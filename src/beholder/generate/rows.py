@@ -82,12 +82,12 @@ class Row:
         return text
 
     def note(self, logits_V: Tensor, token_id: int) -> None:
-        """Keep a token's score, where it is asked for."""
-        if self.sampling.logprobs is not None:
-            logprobs_V = logits_V.float().log_softmax(-1)
-            values, ids = logprobs_V.topk(min(self.sampling.logprobs, len(logprobs_V)))
-            best = tuple(zip(ids.tolist(), values.tolist(), strict=True))
-            self.scores.append(TokenScore(token_id, float(logprobs_V[token_id]), best))
+        """Keep a token's score, which is asked for."""
+        assert self.sampling.logprobs is not None
+        logprobs_V = logits_V.float().log_softmax(-1)
+        values, ids = logprobs_V.topk(min(self.sampling.logprobs, len(logprobs_V)))
+        best = tuple(zip(ids.tolist(), values.tolist(), strict=True))
+        self.scores.append(TokenScore(token_id, float(logprobs_V[token_id]), best))
 
     def spend(self, **seconds: float) -> None:
         """Count time to this answer, by the names of `Timings`."""
@@ -133,19 +133,23 @@ def choose(rows: Sequence[Row], logits_RV: Tensor, seconds: float) -> list[Piece
     if any(row.bound for row in rows):
         told = any(row.sampling.logprobs is not None for row in rows)  # what the model says, form or not
         formed_RV = logits_RV.clone() if told else logits_RV
-        for row, logits_V in zip(rows, formed_RV, strict=True):
+        early: list[tuple[int, int]] = []  # rows and words that would end them
+        for number, row in enumerate(rows):
             if row.follower is not None:
-                row.follower.allow(logits_V)
+                row.follower.allow(formed_RV[number])
             elif row.bound:
-                logits_V[sorted(row.eos_ids)] = -torch.inf
+                early += ((number, word) for word in row.eos_ids)
+        if early:
+            formed_RV[tuple(map(list, zip(*early, strict=True)))] = -torch.inf
     if any(row.seen_V is not None for row in rows):
         none_V = torch.zeros_like(logits_RV[0], dtype=torch.bool)
         seen_RV = torch.stack([none_V if row.seen_V is None else row.seen_V for row in rows])
     ids = next_ids(formed_RV, [r.sampling for r in rows], [r.generator for r in rows], seen_RV)
     pieces: list[Piece | Exception] = []
-    for row, token_id, logits_V in zip(rows, ids, logits_RV, strict=True):
+    for number, (row, token_id) in enumerate(zip(rows, ids, strict=True)):
         row.spend(answer=seconds)
-        row.note(logits_V, token_id)
+        if row.sampling.logprobs is not None:
+            row.note(logits_RV[number], token_id)
         try:
             text = row.add(token_id)
         except BeholderError as error:

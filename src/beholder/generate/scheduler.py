@@ -74,7 +74,7 @@ class Scheduler:
         limits: Limits = Limits(),
         runtime: Runtime = Runtime(),
     ) -> None:
-        self.model, self.limits = model, limits
+        self.model, self.device, self.limits = model, model.device, limits
         self.prefixes, self.features = runtime.prefixes, runtime.features
         self.room = Room(model, limits.budget) if limits.budget is not None else None
         self._advance_by, self._memory, self._guesser = runtime.advance, runtime.memory, runtime.guesser
@@ -234,7 +234,7 @@ class Scheduler:
             output = self.model.read_inputs(piece_of(reading.inputs, begin, stop), state)
             count, last = stop - begin, stop == total
             logits_RV = steps.last_logits(self.model, output) if last else output.hidden_BTD
-        seconds = steps.seconds_since(start, self.model.device)
+        seconds = steps.seconds_since(start, self.device)
         for row in job.going:
             row.spend(prefill=seconds)
         if last:
@@ -264,8 +264,13 @@ class Scheduler:
     def _join(self, pack: Pack, new: Pack) -> bool:
         if self.room is None:
             return pack.join(new, self.limits.rows, spare=True)
-        more = self.room.joined(pack.state, new.state) - pack.state.nbytes
-        return self._fits(more) and pack.join(new, self.limits.rows, spare=False)
+        joined = self.room.joined(pack.state, new.state)
+        if not self._fits(joined - pack.state.nbytes):
+            return False
+        spare = (
+            self.nbytes + 2 * joined - pack.state.nbytes <= self.room.budget // 2
+        )  # for as many rows again
+        return pack.join(new, self.limits.rows, spare=spare)
 
     # Pictures
 
@@ -286,7 +291,7 @@ class Scheduler:
             self._encoder = None
             self._encode_apart(error)
             return
-        seconds = steps.seconds_since(start, self.model.device)
+        seconds = steps.seconds_since(start, self.device)
         for job in self._encoding:
             for row in job.rows:
                 row.spend(vision=seconds)
@@ -328,7 +333,7 @@ class Scheduler:
             self._take_apart(pack, error)
             return
         pack.tail = None if pack.tail is None else pack.tail.later()
-        self._choose(pack, logits_RV, steps.seconds_since(start, self.model.device))
+        self._choose(pack, logits_RV, steps.seconds_since(start, self.device))
 
     def _advance_by_guesses(self, pack: Pack) -> bool:
         """Several tokens for an answer that goes on alone, where what follows was guessed; False where nothing was read."""
@@ -349,14 +354,14 @@ class Scheduler:
             or any(isinstance(x, RollingKeyValues) for x in state.layers.values())
         ):
             return False
-        ids_1T = torch.tensor([[row.ids[-1], *guessed]], device=self.model.device)
+        ids_1T = torch.tensor([[row.ids[-1], *guessed]], device=self.device)
         try:
             output = self.model.read(Batch(ids_1T), {}, state)
             logits_TV = self.model.language.logits(output.hidden_BTD[0])
         except FAILURES as error:
             self._take_apart(pack, error)
             return True
-        seconds, right = steps.seconds_since(start, self.model.device), 0
+        seconds, right = steps.seconds_since(start, self.device), 0
         for logits_V, guess in zip(logits_TV, [*guessed, None], strict=True):
             self._choose(pack, logits_V[None], seconds)
             seconds = 0.0
@@ -442,8 +447,11 @@ class Scheduler:
     def _fits(self, need: int) -> bool:
         """Whether so many bytes more are within the budget; memory that nobody uses is given back for them."""
         assert self.room is not None
-        if self._memory is not None and self.nbytes + need > self.room.budget:
-            self._memory.release()
+        if self.nbytes + need > self.room.budget:
+            for pack in self._packs:
+                pack.state.shrink()
+            if self._memory is not None:
+                self._memory.release()
         return self.nbytes + need <= self.room.budget
 
     def _make_step_room(self, pack: Pack) -> bool:

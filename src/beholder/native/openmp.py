@@ -21,6 +21,7 @@ def _library() -> ctypes.CDLL | None:
         return None
 
 
+@cache
 def parallel() -> int | None:
     """The address of GOMP_parallel; None where there is none. Work that it runs does not meet PyTorch's spinning threads."""
     library = _library()

@@ -11,7 +11,7 @@ from beholder.errors import BeholderError, UnknownName
 BITS = {"float32": 32.0, "bf16": 16.0, "int8": 8.0, "int4": 4.5}  # of a weight; int4 with its scales
 PARTS = ("vision", "connector", "language", "head")
 FOLLOWERS = {"connector": "vision", "head": "language"}
-FOLLOWED = {("head", "int4"): "int8"}  # a head loses most with 4 bits (docs/quantised.md)
+BESIDE = {"int4": "int8"}  # heads and encoders lose most with 4 bits (docs/quantised.md)
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,13 @@ class Precision:
 
     @classmethod
     def parse(cls, text: str) -> Precision:
-        """`int8` is that everywhere; `vision=bf16,language=int4` sets some parts. A head that is not set goes with the
-        language part, in int8 where that is int4; a connector goes with the vision part, and bf16 is what is left. Raises
-        `UnknownName` and `BeholderError`.
+        """`int8` is that everywhere, `int4` that in the language part and int8 elsewhere; `vision=bf16,language=int4` sets some
+        parts. A head that is not set goes with the language part, in int8 where that is int4; a connector goes with the vision
+        part, and bf16 is what is left. Raises `UnknownName` and `BeholderError`.
         """
         if "=" not in text:
-            text = ",".join(f"{part}={text.strip()}" for part in FOLLOWERS.values())
+            bits = text.strip()
+            text = f"vision={BESIDE.get(bits, bits)},language={bits}"
         given: dict[str, str] = {}
         for piece in text.split(","):
             part, equals, bits = (side.strip() for side in piece.partition("="))
@@ -52,7 +53,8 @@ class Precision:
             given[part] = bits
         for follower, leader in FOLLOWERS.items():
             if leader in given:
-                given.setdefault(follower, FOLLOWED.get((follower, given[leader]), given[leader]))
+                bits = given[leader]
+                given.setdefault(follower, BESIDE.get(bits, bits) if follower == "head" else bits)
         return replace(cls(), **given)
 
     def of(self, part: str) -> str:
