@@ -222,6 +222,24 @@ def test_a_budget_is_kept_and_who_makes_room_loses_nothing(name: str) -> None:
         assert scheduler.preempted > 0
 
 
+def test_room_for_more_rows_is_taken_where_the_budget_has_it_and_given_back(model) -> None:
+    """So that rows which join one by one are not copied each time."""
+    rooms = []
+    for budget in (2**40, 3 * Scheduler(model, Limits(budget=2**40)).room.bytes(20, 1)):
+        scheduler = Scheduler(model, Limits(budget=budget, spare=10))
+        jobs = [scheduler.submit(job(model, text(n, 4, 5), Sampling(max_tokens=10))) for n in (3, 6, 7)]
+        scheduler.step()
+        (pack,) = scheduler._packs
+        rooms.append(pack.state.room[0])
+        assert len(pack.rows) == 3 and scheduler.nbytes <= budget
+        assert scheduler._fits(0) and not scheduler._fits(budget)
+        assert pack.state.room[0] == 3  # whatever asks for more than there is gets what nobody uses
+        while scheduler.step():
+            pass
+        assert all(len(finished(each)) == 10 for each in jobs)
+    assert rooms == [4, 3]
+
+
 def test_what_never_fits_is_refused_at_once(model) -> None:
     room = Scheduler(model, Limits(budget=2**40)).room
     scheduler = Scheduler(model, Limits(budget=room.bytes(40, 1), spare=1))
