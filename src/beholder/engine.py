@@ -74,10 +74,8 @@ class Answer:
 
     def __init__(self, engine: Engine, sampling: Sampling, priority: int) -> None:
         self._engine, self.sampling, self.priority = engine, sampling, priority
-        self._changed, self._ended = (
-            threading.Condition(),
-            threading.Event(),
-        )  # one wakes for each piece, one at the end
+        self._changed = threading.Condition()  # at each piece
+        self._ended = threading.Event()
         self._pieces: deque[Piece] = deque()
         self._prepared: Prepared | None = None
         self._job: Job | None = None

@@ -85,6 +85,15 @@ def test_norms(kind: str, width: int, instruction_set: str) -> None:
         assert (rounded - wanted).abs().max() <= 0.005 * (1 + wanted.abs().max())
 
 
+@pytest.mark.parametrize("width", [20, 70, 72, 576])
+def test_layer_norm_far_from_zero(width: int, instruction_set: str) -> None:
+    """What lies beyond the end of a row does not count, however far the row is from it."""
+    x = 300 + 0.1 * numbers(5, width)
+    wanted = F.layer_norm(x.double(), (width,))
+    given = rows.normed(x, rows.Norm("layer", 1e-5))
+    assert (given - wanted).abs().max() < 0.002
+
+
 @pytest.mark.parametrize("name", rows.ACTIVATIONS)
 def test_activations(name: str, instruction_set: str) -> None:
     x, number = torch.cat((numbers(40, 77) * 4, torch.full((1, 77), -60.0))), rows.ACTIVATIONS.index(name)

@@ -267,9 +267,8 @@ class Scheduler:
         joined = self.room.joined(pack.state, new.state)
         if not self._fits(joined - pack.state.nbytes):
             return False
-        spare = (
-            self.nbytes + 2 * joined - pack.state.nbytes <= self.room.budget // 2
-        )  # for as many rows again
+        with_as_many_again = self.nbytes + 2 * joined - pack.state.nbytes
+        spare = with_as_many_again <= self.room.budget // 2
         return pack.join(new, self.limits.rows, spare=spare)
 
     # Pictures

@@ -48,9 +48,9 @@ struct Spread {
     float mean = 0, rate = 1;
 };
 
-// The sum of of(x) over all channels, in four sums that do not wait for each other. beyond: what the zeros behind the end give.
+// The sum of of(x) over all channels, in four sums that do not wait for each other.
 template <class T, class Of>
-float sum_of(const T* x, int64_t width, float beyond, Of of) {
+float sum_of(const T* x, int64_t width, Of of) {
     constexpr int kSums = 4;
     F sums[kSums];
     UNROLLED for (int i = 0; i < kSums; ++i) sums[i] = zero();
@@ -58,21 +58,27 @@ float sum_of(const T* x, int64_t width, float beyond, Of of) {
     for (; c + 16 * kSums <= width; c += 16 * kSums) {
         UNROLLED for (int i = 0; i < kSums; ++i) sums[i] = add(sums[i], of(read(x + c + 16 * i)));
     }
-    for (; c < width; c += 16) sums[0] = add(sums[0], of(read_up_to(x + c, some(c, width))));
-    return sum(add(add(sums[0], sums[1]), add(sums[2], sums[3]))) - beyond * float(c - width);
+    for (; c + 16 <= width; c += 16) sums[0] = add(sums[0], of(read(x + c)));
+    float rest = 0;
+    if (c < width) {
+        alignas(64) float last[16];
+        store(last, of(read_some(x + c, int(width - c))));
+        for (int64_t i = 0; i < width - c; ++i) rest += last[i];
+    }
+    return sum(add(add(sums[0], sums[1]), add(sums[2], sums[3]))) + rest;
 }
 
 template <class T>
 Spread spread(const T* x, int64_t width, const Heads& h) {
     Spread found;
     if (h.norm == kNoNorm) return found;
-    if (h.norm == kLayerNorm) found.mean = sum_of(x, width, 0, [](F x) { return x; }) / float(width);
+    if (h.norm == kLayerNorm) found.mean = sum_of(x, width, [](F x) { return x; }) / float(width);
     const F mean = all(-found.mean);
     const auto square = [mean](F x) {
         const F off = add(x, mean);
         return mul(off, off);
     };
-    found.rate = 1.0f / sqrtf(sum_of(x, width, found.mean * found.mean, square) / float(width) + h.eps);
+    found.rate = 1.0f / sqrtf(sum_of(x, width, square) / float(width) + h.eps);
     return found;
 }
 
