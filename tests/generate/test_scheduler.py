@@ -109,8 +109,10 @@ def requests(tiny: Tiny) -> list[Batch]:
     return made
 
 
+@pytest.mark.parametrize("chunk", [7, 512])
 @pytest.mark.parametrize("name", KINDS)
-def test_company_changes_no_answer(name: str) -> None:
+def test_company_changes_no_answer(name: str, chunk: int) -> None:
+    """Prompts are read in pieces, or whole and side by side."""
     tiny = Tiny(name, PHOTO)
     model, random_ = spread(tiny.model), random.Random(0)
     samplings = [
@@ -124,7 +126,7 @@ def test_company_changes_no_answer(name: str) -> None:
     wanted = [alone(model, batch, each) for batch, each in zip(prompts, samplings, strict=True)]
     scheduler = Scheduler(
         model,
-        Limits(rows=4, chunk=7, views=2),
+        Limits(rows=4, chunk=chunk, views=2),
         Runtime(prefixes=PrefixCache(2**26), features=FeatureCache(2**26)),
     )
     for _ in range(2):  # the second time from what was kept
@@ -165,6 +167,95 @@ def test_rows_step_together_and_prompts_are_read_in_pieces(model, monkeypatch) -
     monkeypatch.undo()
     assert finished(first) == alone(model, text(*range(3, 8)), Sampling(max_tokens=12))
     assert finished(second) == alone(model, text(*range(20, 40)), Sampling(max_tokens=4))
+
+
+def test_short_prompts_are_read_side_by_side(model, monkeypatch) -> None:
+    shapes = watch_reading(model, monkeypatch)
+    prompts = [text(*range(3, 3 + n)) for n in (4, 5)] + [text(*range(40, 52)), text(*range(60, 69))]
+    scheduler = Scheduler(model, Limits(together=20), Runtime(prefixes=PrefixCache(2**26)))
+    jobs = [scheduler.submit(job(model, batch, Sampling(max_tokens=6))) for batch in prompts]
+    scheduler.step()
+    assert shapes == [
+        (2, 5),
+        (1, 12),
+        (1, 9),
+        (4, 1),
+    ]  # 4 beside 12 would be padding, and 12 with 9 more than 20
+    while scheduler.step():
+        pass
+    monkeypatch.undo()
+    for each, batch in zip(jobs, prompts, strict=True):
+        assert finished(each) == alone(model, batch, Sampling(max_tokens=6))
+        assert each.rows[0].timings.prefill > 0
+
+
+def test_prompts_that_begin_alike_are_read_one_after_the_other_once(model, monkeypatch) -> None:
+    """The second goes on from what the first has read, and the others, side by side, too."""
+    shapes = watch_reading(model, monkeypatch)
+    shared = range(3, 33)
+    prompts = [text(*shared, *range(40 + 9 * n, 46 + 9 * n + n)) for n in range(3)]
+    scheduler = Scheduler(model, runtime=Runtime(prefixes=PrefixCache(2**26)))
+    jobs = [scheduler.submit(job(model, batch, Sampling(max_tokens=6))) for batch in prompts]
+    scheduler.step()
+    assert shapes == [(1, 36), (2, 8), (3, 1)]
+    assert [each.reused for each in jobs] == [0, 30, 30]
+    while scheduler.step():
+        pass
+    monkeypatch.undo()
+    for each, batch in zip(jobs, prompts, strict=True):
+        assert finished(each) == alone(model, batch, Sampling(max_tokens=6))
+
+
+def test_what_fails_side_by_side_is_read_by_itself(model, monkeypatch) -> None:
+    real, reads = model.read_inputs, []
+
+    def read(inputs, state):
+        reads.append(len(inputs.ids_BT))
+        if bool((inputs.ids_BT == 99).any()):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return real(inputs, state)
+
+    monkeypatch.setattr(model, "read_inputs", read)
+    scheduler = Scheduler(model, Limits(budget=2**30), Runtime(prefixes=PrefixCache(2**26)))
+    reads.clear()
+    prompts = [text(3, 4, 5), text(6, 99, 8), text(9, 10, 11)]
+    jobs = [scheduler.submit(job(model, batch, Sampling(max_tokens=5))) for batch in prompts]
+    scheduler.step()
+    assert reads[:4] == [3, 1, 1, 1]
+    with pytest.raises(BeholderError, match="no memory left for a request of 3 tokens"):
+        jobs[1].take()
+    while scheduler.step():
+        pass
+    monkeypatch.undo()
+    for number in (0, 2):
+        assert finished(jobs[number]) == alone(model, prompts[number], Sampling(max_tokens=5))
+    assert scheduler.idle and scheduler.nbytes == 0
+
+
+def test_prompts_that_wait_to_be_read_count_for_the_limits(model) -> None:
+    probe = Scheduler(model, Limits(budget=2**40)).room
+    prompts = [text(*range(3 + 9 * n, 11 + 9 * n)) for n in range(6)]
+    for limits in (Limits(rows=3), Limits(budget=3 * probe.bytes(8 + 10, 1), spare=10)):
+        scheduler = Scheduler(model, limits)
+        jobs = [scheduler.submit(job(model, batch, Sampling(max_tokens=9))) for batch in prompts]
+        most = 0
+        while scheduler.step():
+            most = max(most, scheduler.running)
+        assert most == 3 and scheduler.preempted == 0
+        for each, batch in zip(jobs, prompts, strict=True):
+            assert finished(each) == alone(model, batch, Sampling(max_tokens=9))
+
+
+def watch_reading(model: Model, monkeypatch) -> list[tuple[int, ...]]:
+    """(rows, tokens) of whatever goes through the language part from now on."""
+    shapes: list[tuple[int, ...]] = []
+    real = model.read_inputs
+    monkeypatch.setattr(
+        model,
+        "read_inputs",
+        lambda inputs, state: shapes.append(tuple(inputs.ids_BT.shape)) or real(inputs, state),
+    )
+    return shapes
 
 
 def test_the_urgent_go_first(model) -> None:
@@ -226,7 +317,7 @@ def test_room_for_more_rows_is_taken_where_the_budget_has_it_and_given_back(mode
     """So that rows which join one by one are not copied each time."""
     rooms = []
     for budget in (2**40, 3 * Scheduler(model, Limits(budget=2**40)).room.bytes(20, 1)):
-        scheduler = Scheduler(model, Limits(budget=budget, spare=10))
+        scheduler = Scheduler(model, Limits(budget=budget, spare=10, together=0))
         jobs = [scheduler.submit(job(model, text(n, 4, 5), Sampling(max_tokens=10))) for n in (3, 6, 7)]
         scheduler.step()
         (pack,) = scheduler._packs

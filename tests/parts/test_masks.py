@@ -151,6 +151,46 @@ def test_with_a_state_the_mask_is_the_last_rows_of_the_whole(prompts, steps, win
 
 
 @settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    st.integers(0, 9),
+    st.none() | st.integers(1, 12),
+    st.booleans(),
+)
+def test_padding_behind_rows_needs_no_table(lengths, before, window, chunked):
+    """Whoever is no padding sees what the dense mask lets them see."""
+    rows, width = len(lengths), max(lengths)
+    state = State(rows=rows, capacity=1)
+    if before:
+        state.append(Visibility.causal(rows, before))
+        state.commit(before, None)
+    queries = Visibility.causal_rows(lengths, width, starts=[before] * rows)
+    keys = state.append(queries)
+    mask = AttentionMask.of(queries, keys, window, chunked)
+    want_BTS = dense_mask(queries, keys.segments_BT, keys.blocks_BT, window, chunked=chunked)
+    allowed = mask.allowed(width, before + width, torch.device("cpu"))
+    found_BTS = torch.ones_like(want_BTS) if allowed is None else allowed.expand_as(want_BTS[:, None])[:, 0]
+    for row, length in enumerate(lengths):
+        assert torch.equal(found_BTS[row, :length], want_BTS[row, :length])
+    cut = window is not None and window < before + width
+    assert (mask.allowed_B1TS is None) == (not (cut and chunked))
+    state.commit(width, lengths)
+    assert state.plain
+
+
+def test_padding_that_somebody_sees_needs_a_table():
+    rows = Visibility.causal_rows([3, 2], 3)
+    together_BT = torch.tensor([[True, True, False], [True, False, False]])
+    for other in (rows.sharing(torch.zeros_like(rows.blocks_BT)), rows.grouped(together_BT)):
+        assert rows.behind and not other.behind
+    state = State(rows=2, capacity=1)
+    state.append(rows)
+    state.commit(3, [3, 2])
+    later = Visibility.causal_rows([2, 1], 2, starts=state.lengths)
+    assert not later.behind and not state.append(later).behind
+
+
+@settings(deadline=None, max_examples=100)
 @given(st.integers(1, 12), st.integers(0, 12), st.none() | st.integers(1, 30), st.booleans())
 def test_cheapest_mask_says_the_same_as_the_dense_one(num_queries, before, window, chunked):
     keys = Visibility.causal(1, before + num_queries)

@@ -25,8 +25,8 @@ from beholder.parts.language.state import State
 @dataclass(eq=False)
 class Job:
     """Prompts that are read together, and the answers to them. `pieces` fills as answers go on; `error` says why there will be
-    no more. cuts: where the prompt may be cut, everywhere where None. alone: its steps take in no others; apart: its pictures
-    are encoded by themselves.
+    no more. cuts: where the prompt may be cut, everywhere where None. alone: its steps take in no others; apart: it is encoded
+    and read by itself.
     """
 
     batch: Batch

@@ -1,17 +1,22 @@
-"""Prompts read piece by piece: where they may be cut, and what the language part gets of each piece.
+"""Prompts read piece by piece or side by side: where they may be cut, and what the language part gets.
 
-T positions of a prompt.
+R rows, T positions of a prompt.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from beholder.parts.blocks.masks import Visibility
 from beholder.parts.contracts import LanguageInputs
+
+TABLES = ("routes_BT", "kinds_BT", "own_BT", "late_BTD")  # by token, where a system has them
 
 
 def can_be_cut(inputs: LanguageInputs) -> bool:
@@ -45,7 +50,7 @@ def piece_of(inputs: LanguageInputs, start: int, stop: int) -> LanguageInputs:
     """Tokens start to stop of the one row there is."""
     tables: dict[str, Any] = {
         name: None if table is None else table[:, start:stop]
-        for name in ("routes_BT", "kinds_BT", "own_BT", "late_BTD")
+        for name in TABLES
         for table in (getattr(inputs, name),)
     }
     return replace(
@@ -56,5 +61,51 @@ def piece_of(inputs: LanguageInputs, start: int, stop: int) -> LanguageInputs:
         visibility=inputs.visibility.cut(start, stop),
         lengths=None,
         deep={layer: added_BTD[:, start:stop] for layer, added_BTD in inputs.deep.items()},
+        **tables,
+    )
+
+
+def alike(one: LanguageInputs, other: LanguageInputs) -> bool:
+    """Whether two prompts of one row, which may be cut anywhere, consist of the same tables."""
+    given = [{name for name in TABLES if getattr(each, name) is not None} for each in (one, other)]
+    return (
+        given[0] == given[1]
+        and one.deep.keys() == other.deep.keys()
+        and one.positions.shape[:-1] == other.positions.shape[:-1]
+    )
+
+
+def side_by_side(prompts: Sequence[LanguageInputs], start: int) -> LanguageInputs:
+    """Prompts of one row that are `alike`, or what is left of each behind `start` tokens, as rows of one table, which ends with
+    the longest.
+    """
+    lengths = tuple(prompt.ids_BT.shape[1] for prompt in prompts)
+    first, width = prompts[0], max(lengths)
+
+    def rows(tables: Sequence[Tensor], axis: int = 1) -> Tensor:
+        after = (0, 0) * (tables[0].ndim - 1 - axis)
+        padded = [F.pad(table, (*after, 0, width - n)) for table, n in zip(tables, lengths, strict=True)]
+        return torch.cat(padded, axis - 1)
+
+    tables: dict[str, Any] = {
+        name: rows([getattr(prompt, name) for prompt in prompts])
+        for name in TABLES
+        if getattr(first, name) is not None
+    }
+    starts = [start] * len(prompts)
+    counts = [prompt.prompts for prompt in prompts]
+    return replace(
+        first,
+        ids_BT=rows([prompt.ids_BT for prompt in prompts]),
+        embeddings_BTD=rows([prompt.embeddings_BTD for prompt in prompts]),
+        positions=rows([prompt.positions for prompt in prompts], first.positions.ndim - 1),
+        visibility=Visibility.causal_rows(lengths, width, starts=starts, device=first.ids_BT.device),
+        lengths=None if min(lengths) == width else lengths,
+        deep={layer: rows([prompt.deep[layer] for prompt in prompts]) for layer in first.deep},
+        regions=tuple(row for prompt in prompts for row in (prompt.regions or ((),)))
+        if any(prompt.regions for prompt in prompts)
+        else (),
+        prompts=None if None in counts else tuple(n for count in counts for n in count or ()),
+        in_context=all(prompt.in_context for prompt in prompts),
         **tables,
     )

@@ -46,7 +46,7 @@ class PrefixCache:
         """
         best, most = None, 0
         for prefix in self._kept:
-            length = _usable(prefix, _common(prefix.key, key), key, cuts)
+            length = _usable(prefix, common(prefix.key, key), key, cuts)
             if length > most:
                 best, most = prefix, length
         if best is None or most < WORTH:
@@ -111,7 +111,7 @@ def prompt_key(model: Model, batch: Batch) -> list[int] | None:
     return ids
 
 
-def _common(one: list[int], other: list[int]) -> int:
+def common(one: list[int], other: list[int]) -> int:
     """Tokens that two prompts begin with alike."""
     low, high = 0, min(len(one), len(other))
     while low < high:

@@ -19,15 +19,13 @@ from beholder.errors import BeholderError
 from beholder.generate import steps
 from beholder.generate.features import Features, encode_requests
 from beholder.generate.jobs import Job, Pack, told, with_answers
-from beholder.generate.pieces import can_be_cut, cuts_of, piece_of, stop_of
 from beholder.generate.prefixes import prompt_key
+from beholder.generate.reading import Reading, gathered, in_pieces, read_side_by_side
 from beholder.generate.results import Piece
 from beholder.generate.room import Room
 from beholder.generate.rows import choose, mark_seen
 from beholder.generate.runtime import Runtime
 from beholder.model import Batch, Model
-from beholder.parts.contracts import LanguageInputs
-from beholder.parts.language.decoder import DecoderModel
 from beholder.parts.language.rolling import RollingKeyValues
 from beholder.parts.language.state import State
 from beholder.planning import placeholders
@@ -37,9 +35,9 @@ FAILURES = (BeholderError, RuntimeError, ValueError, IndexError, MemoryError)  #
 
 @dataclass(frozen=True)
 class Limits:
-    """rows: answers that go on at a time. chunk: most tokens of prompts that are read between two steps of answers. views: of
-    pictures that go through an encoder between two steps. budget: bytes of generation's states, None for no bound. spare:
-    tokens of answer that there must be room for when a request begins.
+    """rows: answers that go on at a time. chunk: most tokens of prompts that are read between two steps of answers; together:
+    of prompts that are read side by side. views: of pictures that go through an encoder between two steps. budget: bytes of
+    generation's states, None for no bound. spare: tokens of answer that there must be room for when a request begins.
     """
 
     rows: int = 64
@@ -47,19 +45,7 @@ class Limits:
     views: int = 4
     budget: int | None = None
     spare: int = 64
-
-
-@dataclass(eq=False)
-class _Reading:
-    """A prompt on its way through the language part. inputs: all of it, where it is read in pieces; `state` holds the first
-    `state.lengths[0]` tokens.
-    """
-
-    job: Job
-    state: State
-    batch: Batch
-    inputs: LanguageInputs | None = None
-    key: list[int] | None = None
+    together: int = 320
 
 
 class Scheduler:
@@ -84,7 +70,7 @@ class Scheduler:
         self._waiting: list[Job] = []
         self._encoding: list[Job] = []
         self._encoder: Iterator[list[Features] | None] | None = None
-        self._reading: _Reading | None = None
+        self._opened: list[Reading] = []
         self._packs: list[Pack] = []
         self.preempted = 0
         self.guessed = self.right = 0
@@ -106,7 +92,7 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self._waiting or self._encoding or self._reading or self._packs)
+        return not (self._waiting or self._encoding or self._opened or self._packs)
 
     @property
     def running(self) -> int:
@@ -116,8 +102,8 @@ class Scheduler:
     @property
     def nbytes(self) -> int:
         """Bytes of all states, and of memory that waits for some."""
-        own = sum(pack.state.nbytes for pack in self._packs)
-        return own + self.idle_bytes + (self._reading.state.nbytes if self._reading else 0)
+        states = [pack.state for pack in self._packs] + [reading.state for reading in self._opened]
+        return self.idle_bytes + sum(state.nbytes for state in states)
 
     @property
     def idle_bytes(self) -> int:
@@ -138,8 +124,7 @@ class Scheduler:
             self._waiting = [job for job in self._waiting if not job.cancelled]
         if all(job.cancelled for job in self._encoding):
             self._encoder, self._encoding = None, []
-        if self._reading is not None and self._reading.job.cancelled:
-            self._reading = None
+        self._opened = [reading for reading in self._opened if not reading.job.cancelled]
         for pack in self._packs:
             pack.drop([i for i, job in enumerate(pack.jobs) if job.cancelled])
         self._packs = [pack for pack in self._packs if pack.rows]
@@ -149,27 +134,22 @@ class Scheduler:
     def _read_prompts(self) -> None:
         self._encode_on()
         left = self.limits.chunk
-        while left > 0 and (self._reading is not None or self._begin()):
-            assert self._reading is not None
-            job = self._reading.job
-            try:
-                left -= self._read(self._reading, left)
-            except FAILURES as error:
-                self._reading = None
-                job.fail(told(error, job))
+        while left > 0 and (self._opened or self._begin()):
+            together = min(left, self.limits.together)
+            while self._opened[0].takes_others and sum(one.left for one in self._opened) < together:
+                if not self._begin():
+                    break
+            left -= self._read(gathered(self._opened, self.prefixes, together), left)
 
     def _begin(self) -> bool:
-        """Begin to read the most urgent prompt whose pictures are encoded, if there is room for it."""
+        """Begin with the most urgent prompt whose pictures are encoded, if there is room for it."""
         while True:
             ready = [job for job in self._in_order() if not job.needs_encoding]
             if not ready or not self._make_room(ready[0]):
                 return False
             job, begun = ready[0], time.perf_counter()
             self._remove(job)
-            try:
-                self._reading = self._open(job)
-            except FAILURES as error:
-                job.fail(told(error, job))
+            if not self._open(job):
                 continue
             for row in job.going:
                 row.spend(prefill=time.perf_counter() - begun)
@@ -182,79 +162,63 @@ class Scheduler:
         with self._lock:
             return sorted(self._waiting, key=lambda job: (-job.priority, job.number))
 
-    def _open(self, job: Job) -> _Reading:
-        model, main = self.model, self.model.card.main
-        assert main is not None
-        batch = with_answers(job)
-        assert batch.ids_BT is not None
+    def _open(self, job: Job) -> bool:
+        """Line a prompt up to be read; False where that fails."""
         spare = steps.ROOM if self.room is None else self.limits.spare
-        most = max(min(row.sampling.max_tokens - len(row.ids), spare) for row in job.rows)
-        capacity = min(main.context, batch.ids_BT.shape[1] + max(most, 1))
-        rolling = self._rolling and batch.visibility is None
-        state = State(rows=len(batch.ids_BT), capacity=capacity, rolling=rolling)
-        reading = _Reading(job, state, batch)
-        if not self._in_pieces(batch):
-            return reading
-        inputs = model.prepare(batch, job.features or {}, state)
-        if not can_be_cut(inputs):
-            reading.state.shift_B = None
-            return reading
-        reading.inputs, job.cuts = inputs, cuts_of(inputs.visibility)
-        if self.prefixes is not None:
-            reading.key = prompt_key(model, batch)
-            if reading.key is not None:
-                found = self.prefixes.find(reading.key, job.cuts, capacity)
-                if found is not None:
-                    found.shift_B, reading.state = state.shift_B, found
-                    job.reused = found.lengths[0]
-                    for row in job.rows:
-                        row.usage = replace(row.usage, reused=job.reused)
-        return reading
+        keyed = self.prefixes is not None
+        try:
+            reading = Reading.of(self.model, job, spare=spare, rolling=self._rolling, keyed=keyed)
+        except FAILURES as error:
+            job.fail(told(error, job))
+            return False
+        self._opened.append(reading)
+        return True
 
-    def _in_pieces(self, batch: Batch) -> bool:
-        """Whether a prompt may be read in pieces: one row that a plain decoder reads, whose layers nothing is added to."""
-        model = self.model
-        return (
-            batch.ids_BT is not None
-            and len(batch.ids_BT) == 1
-            and isinstance(model.language, DecoderModel)
-            and not model.layer_parts
-            and batch.visibility is None
-        )
-
-    def _read(self, reading: _Reading, most: int) -> int:
-        """Read a prompt, or about `most` tokens more of it; gives how many."""
-        job, state, start = reading.job, reading.state, time.perf_counter()
-        if reading.inputs is None:
-            logits_RV = steps.prefill(self.model, reading.batch, job.features or {}, state)
-            count, last = job.tokens * len(job.rows), True
-        else:
-            begin, total = state.lengths[0], reading.inputs.ids_BT.shape[1]
-            stop = stop_of(job.cuts, begin, most, total)
-            output = self.model.read_inputs(piece_of(reading.inputs, begin, stop), state)
-            count, last = stop - begin, stop == total
-            logits_RV = steps.last_logits(self.model, output) if last else output.hidden_BTD
+    def _read(self, readings: Sequence[Reading], most: int) -> int:
+        """Read several prompts, or about `most` tokens more of one; gives how many."""
+        start, one, jobs = time.perf_counter(), readings[0], [reading.job for reading in readings]
+        logits_RV: Tensor | None
+        try:
+            if len(readings) == 1:
+                state = one.state
+                count, logits_RV = one.read(self.model, most)
+            else:
+                count = sum(reading.left for reading in readings)
+                state, logits_RV = read_side_by_side(self.model, readings)
+        except FAILURES as error:
+            self._opened = [reading for reading in self._opened if reading not in readings]
+            if len(jobs) == 1:
+                one.job.fail(told(error, one.job))
+            for job in jobs if len(jobs) > 1 else ():  # who is to blame shows once each is read by itself
+                job.apart = True
+                self._open(job)
+            return 0
         seconds = steps.seconds_since(start, self.device)
-        for row in job.going:
+        for row in (row for job in jobs for row in job.going):
             row.spend(prefill=seconds)
-        if last:
-            self._reading = None
-            self._start(reading, logits_RV)
+        if logits_RV is not None:
+            self._opened = [reading for reading in self._opened if reading not in readings]
+            self._start(readings, state, logits_RV)
         return count
 
-    def _start(self, reading: _Reading, logits_RV: Tensor) -> None:
+    def _start(self, readings: Sequence[Reading], state: State, logits_RV: Tensor) -> None:
         """The answers' first tokens; those that go on join others."""
-        job, batch, state = reading.job, reading.batch, reading.state
         main = self.model.card.main
         assert main is not None
-        tail = None if main.reads_apart else steps.Tail.of(batch)
         if self.room is not None and not self.room.known:
             self.room.learn(state)
-        if self.prefixes is not None and reading.key is not None and reading.job.reused < len(reading.key):
-            self.prefixes.add(reading.key, state, job.cuts)
-        pack = Pack(state, list(job.rows), [job] * len(job.rows), tail, job.alone)
-        if not job.again:
-            mark_seen(self.model, batch, job.rows)
+        pack = Pack(state, [], [], None, readings[0].job.alone)
+        for number, reading in enumerate(readings):
+            job, batch = reading.job, reading.batch
+            tail = None if main.reads_apart else steps.Tail.of(batch)
+            pack.tail = tail if pack.tail is None or tail is None else pack.tail.join(tail)
+            pack.rows += job.rows
+            pack.jobs += [job] * len(job.rows)
+            if self.prefixes is not None and reading.key is not None and job.reused < len(reading.key):
+                self.prefixes.add(reading.key, state, job.cuts, number)
+            if not job.again:
+                mark_seen(self.model, batch, job.rows)
+        if not readings[0].job.again:
             self._choose(pack, logits_RV, 0.0)
         else:
             pack.drop([i for i, row in enumerate(pack.rows) if row.finish])
@@ -338,7 +302,7 @@ class Scheduler:
         """Several tokens for an answer that goes on alone, where what follows was guessed; False where nothing was read."""
         state, job, row = pack.state, pack.jobs[0], pack.rows[0]
         alone = len(pack.rows) == len(job.rows) == 1 and pack.tail is None
-        if self._guesser is None or not alone or not self._in_pieces(job.batch):
+        if self._guesser is None or not alone or not in_pieces(self.model, job.batch):
             return False
         start, begun = time.perf_counter(), state.lengths[0]
         job.guess = job.guess or self._guesser()
@@ -402,7 +366,7 @@ class Scheduler:
         for number, (row, job) in enumerate(zip(pack.rows, pack.jobs, strict=True)):
             if row.finish and len(job.rows) == 1 and len(row.ids) > 1 and not job.alone:
                 batch = with_answers(job)
-                key = prompt_key(self.model, batch) if self._in_pieces(batch) else None
+                key = prompt_key(self.model, batch) if in_pieces(self.model, batch) else None
                 length = pack.state.lengths[number]
                 if key is not None and (length == len(key) or (length > len(key) and pack.state.cuttable)):
                     cuts = job.cuts and [
@@ -432,13 +396,16 @@ class Scheduler:
 
     def _make_room(self, job: Job) -> bool:
         """Whether a request may begin now; less urgent ones make room for it."""
-        while self.running + len(job.rows) > self.limits.rows and self.running:
+        opened = [reading.job for reading in self._opened]
+        begun = sum(len(other.rows) for other in opened)
+        while self.running + begun + len(job.rows) > self.limits.rows and self.running + begun:
             if not self._preempt(below=job.priority):
                 return False
         if self.room is None:
             return True
-        need = self.room.bytes(job.tokens + self.limits.spare, len(job.rows))
-        while not self._fits(need) and self.running:
+        wanted = [self.room.bytes(one.tokens + self.limits.spare, len(one.rows)) for one in (*opened, job)]
+        need = sum(wanted) - sum(reading.state.nbytes for reading in self._opened)
+        while not self._fits(need) and self.running + begun:
             if not self._preempt(below=job.priority):
                 return False
         return True

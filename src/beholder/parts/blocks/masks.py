@@ -23,7 +23,8 @@ PADDING = -1
 class Visibility:
     """segments_BT, blocks_BT: integers per token; parents[s]: the segment above s, or -1 for none.
 
-    plain: True when every row is one segment without padding, so that kernels need no mask. both_ways: not causal.
+    plain: True when every row is one segment without padding, so that kernels need no mask. behind: the same but for padding
+    behind the rows' ends, which nobody before it sees. both_ways: not causal.
     places_BT: what windows count where tokens share a block; whole: a block is seen whole by its own, whatever the window.
     groups_BT: tokens of one forward that have the same number see each other besides, wherever they stand; -1 for none.
     """
@@ -36,6 +37,7 @@ class Visibility:
     places_BT: Tensor | None = None
     whole: bool = False
     groups_BT: Tensor | None = None
+    behind: bool = False
 
     @classmethod
     def causal(
@@ -57,13 +59,14 @@ class Visibility:
     ) -> Visibility:
         """Causal rows of unequal lengths in a table of `width` columns, padded on the right."""
         starts = starts or [0] * len(lengths)
-        full = all(n == width for n in lengths)
-        if full and len(set(starts)) == 1:
+        full, level = all(n == width for n in lengths), len(set(starts)) == 1
+        if full and level:
             return cls.causal(len(lengths), width, start=starts[0], device=device)
         columns_T = torch.arange(width, device=device)
         lengths_B1 = torch.tensor(list(lengths), device=device)[:, None]
         segments_BT = torch.where(columns_T < lengths_B1, 0, PADDING)
-        return cls(segments_BT, columns_T + torch.tensor(list(starts), device=device)[:, None], plain=full)
+        blocks_BT = columns_T + torch.tensor(list(starts), device=device)[:, None]
+        return cls(segments_BT, blocks_BT, plain=full, behind=level)
 
     def cut(self, start: int, stop: int) -> Visibility:
         """Of tokens start to stop."""
@@ -80,12 +83,15 @@ class Visibility:
     def sharing(self, blocks_BT: Tensor, *, whole: bool = False) -> Visibility:
         """The same with tokens that see each other both ways because they share a block; windows still count places."""
         places_BT = self.blocks_BT if self.places_BT is None else self.places_BT
-        return replace(self, blocks_BT=blocks_BT, plain=False, places_BT=places_BT, whole=self.whole or whole)
+        whole = self.whole or whole
+        return replace(self, blocks_BT=blocks_BT, plain=False, behind=False, places_BT=places_BT, whole=whole)
 
     def grouped(self, together_BT: Tensor) -> Visibility:
         """The same where tokens that are True see each other besides, whatever stands between them."""
         groups_BT = torch.where(together_BT, 0, PADDING)
-        return replace(self, plain=False, groups_BT=groups_BT) if bool(together_BT.any()) else self
+        if not bool(together_BT.any()):
+            return self
+        return replace(self, plain=False, behind=False, groups_BT=groups_BT)
 
     @cached_property
     def runs(self) -> tuple[int, ...]:
@@ -137,11 +143,14 @@ class AttentionMask:
         within = window is None or num_keys <= window
         if keys.plain and within and (num_queries == 1 or queries.both_ways):
             return cls()
-        if keys.plain and not (queries.both_ways or (chunked and not within)):
+        causal = not (queries.both_ways or (chunked and not within))
+        if keys.plain and causal:
             return cls(causal=True, window=None if within else window)
         beside = queries is keys and queries.segments_BT.device.type == "cpu" and bool(queries.runs)
         if beside and (window is None or int(queries.blocks_BT.max()) < window):
             return cls(texts=queries)
+        if keys.behind and causal:
+            return cls(causal=True, window=None if within else window)
         allowed_BTS = dense_mask(queries, keys.segments_BT, keys.blocks_BT, window, keys.places_BT, chunked)
         if queries.groups_BT is not None and keys.groups_BT is not None:
             query_BT1, key_B1S = queries.groups_BT[:, :, None], keys.groups_BT[:, None]

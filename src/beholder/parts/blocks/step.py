@@ -99,7 +99,10 @@ class Step:
         keys = self.keys or self.queries
         assert keys is not None, "only layers that mask can hide tokens"
         segments_BS = keys.segments_BT.masked_fill(hidden_BS, PADDING)
-        self.keys, self.positions = replace(keys, segments_BT=segments_BS, plain=False), positions
+        self.keys, self.positions = (
+            replace(keys, segments_BT=segments_BS, plain=False, behind=False),
+            positions,
+        )
         for made in (self._masks, self._tables, self._biases):
             made.clear()
 

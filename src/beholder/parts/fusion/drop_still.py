@@ -53,5 +53,5 @@ class DropStillFusion(Fusion):
         return replace(
             draft,
             positions=draft.positions - dropped_BT.cumsum(1),
-            visibility=replace(seen, segments_BT=segments_BT, plain=False),
+            visibility=replace(seen, segments_BT=segments_BT, plain=False, behind=False),
         )

@@ -89,9 +89,10 @@ class State:
         if self.segments_BS is None or self.blocks_BS is None or self.segments_BS.shape[1] < end:
             self._reserve(max(end, self.capacity, 2 * end if self.segments_BS is not None else 0), visibility)
         assert self.segments_BS is not None and self.blocks_BS is not None
-        self.plain = self.plain and visibility.plain
+        self.plain = self.plain and (visibility.plain or visibility.behind)
         self.placed = self.placed or visibility.places_BT is not None
-        if len(set(self.lengths)) == 1:
+        level = len(set(self.lengths)) == 1
+        if level:
             start = self.lengths[0]
             self.segments_BS[:, start:end] = visibility.segments_BT
             self.blocks_BS[:, start:end] = visibility.blocks_BT
@@ -109,9 +110,10 @@ class State:
             self.segments_BS[:, :end],
             self.blocks_BS[:, :end],
             visibility.parents,
-            self.plain and len(set(self.lengths)) == 1,
+            self.plain and level and visibility.plain,
             places_BT=places_BS,
             groups_BT=groups_BS,
+            behind=self.plain and level,
         )
 
     def _columns(self, width: int) -> Tensor:
