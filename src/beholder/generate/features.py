@@ -106,12 +106,15 @@ def picture_key(branch: str, plan: PicturePlan, views: Sequence[Tensor]) -> byte
 def encode_requests(
     model: Model, batches: Sequence[Batch], at_once: int, cache: FeatureCache | None = None
 ) -> Iterator[list[Features] | None]:
-    """Every request's features as `Model.encode` has them, so many views through an encoder at a time. Gives None where it can
-    be left for other work, and the features in the end.
+    """Every request's features as `Model.encode` has them, so many views through an encoder at a time. Gives None between two
+    times, where it can be left for other work, and the features in the end.
     """
     outputs = [Features() for _ in batches]
     whole = any(fusion.reads_encoded or fusion.region_branch for fusion in model.card.fusion)
-    for name in dict.fromkeys(name for batch in batches for name, views in batch.views.items() if views):
+    names = dict.fromkeys(name for batch in batches for name, views in batch.views.items() if views)
+    for number, name in enumerate(names):
+        if number:
+            yield None
         branch = model.branch(name)
         requests = [i for i, batch in enumerate(batches) if batch.views.get(name)]
         pictures = [picture for i in requests for picture in _pictures(model, batches[i], name, i)]
@@ -161,7 +164,8 @@ def _pictures(model: Model, batch: Batch, name: str, request: int) -> list[_Pict
 def _encode(
     branch: BranchModule, pictures: Sequence[_Picture], at_once: int, device: torch.device
 ) -> Iterator[None]:
-    """Fill `gathered` of all pictures, same ones once."""
+    """Fill `gathered` of all pictures, same ones once; gives None between two groups of views."""
+    begun = False
     for number, encoder in enumerate((branch.vision, *branch.others)):
         items: list[list[tuple[_Picture, int]]] = []  # what stays together
         for picture in pictures:
@@ -170,12 +174,14 @@ def _encode(
             views = [(picture, view) for view in owned]
             items += [views] if encoder.whole_pictures else [[view] for view in views]
         for group in _groups(items, at_once):
+            if begun:
+                yield None
+            begun = True
             for picture, view in group:
                 if view not in picture.there:
                     picture.there[view] = send(picture.views[view], device)
             for (picture, view), packed in zip(group, _views(encoder, group), strict=True):
                 picture.gathered[number][view] = packed
-            yield None
 
 
 def _groups(items: Sequence[list[tuple[_Picture, int]]], most: int) -> Iterator[list[tuple[_Picture, int]]]:

@@ -46,7 +46,7 @@ class Row:
     follower: Follower | None = None
     scores: list[TokenScore] = field(default_factory=list)
     seen_V: Tensor | None = None
-    timings: Timings = field(default_factory=Timings)
+    _seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.generator = self.sampling.generator()
@@ -91,9 +91,13 @@ class Row:
 
     def spend(self, **seconds: float) -> None:
         """Count time to this answer, by the names of `Timings`."""
-        self.timings = replace(
-            self.timings, **{name: getattr(self.timings, name) + more for name, more in seconds.items()}
-        )
+        for name, more in seconds.items():
+            self._seconds[name] = self._seconds.get(name, 0.0) + more
+
+    @property
+    def timings(self) -> Timings:
+        """What has been counted so far."""
+        return Timings(**self._seconds)
 
     def result(self) -> Result:
         usage = replace(self.usage, new=len(self.ids))

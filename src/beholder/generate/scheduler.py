@@ -164,8 +164,7 @@ class Scheduler:
 
     def _open(self, job: Job) -> bool:
         """Line a prompt up to be read; False where that fails."""
-        spare = steps.ROOM if self.room is None else self.limits.spare
-        keyed = self.prefixes is not None
+        spare, keyed = self._spare(job), self.prefixes is not None
         try:
             reading = Reading.of(self.model, job, spare=spare, rolling=self._rolling, keyed=keyed)
         except FAILURES as error:
@@ -409,6 +408,14 @@ class Scheduler:
             if not self._preempt(below=job.priority):
                 return False
         return True
+
+    def _spare(self, job: Job) -> int:
+        """Tokens of answer that memory is taken for at once: of most answers all, while there is plenty of it."""
+        if self.room is None:
+            return steps.ROOM
+        jobs = [*(reading.job for reading in self._opened), job]
+        whole = sum(self.room.bytes(one.tokens + steps.ROOM, len(one.rows)) for one in jobs)
+        return steps.ROOM if self.nbytes + whole <= self.room.budget // 4 else self.limits.spare
 
     def _fits(self, need: int) -> bool:
         """Whether so many bytes more are within the budget; memory that nobody uses is given back for them."""

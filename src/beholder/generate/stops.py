@@ -17,6 +17,8 @@ class StopFilter:
 
     def add(self, text: str) -> str:
         """The text that is certain to be part of the answer now."""
+        if not self._stops:
+            return text
         if self.stopped:
             return ""
         self._held += text

@@ -22,6 +22,7 @@ from beholder.prompts import schema
 
 CONFIG_FILE = "tokenizer_config.json"
 TOKENIZER_FILE = "tokenizer.json"
+RAW_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 class Token(NamedTuple):
@@ -85,6 +86,9 @@ class Tokenizer:
         self._backend.add_special_tokens(
             [tokenizers.AddedToken(self._anchor, normalized=False, special=True)]
         )
+        self._decoder = self._backend.decoder
+        self._names: dict[int, str | None] = {}
+        self._alone: dict[int, str] = {}  # texts of single tokens
         self.prefix_ids, self.suffix_ids = schema.wrapping(data)
         self.bos_id = None if bos is None else self.token_id(bos)
         self.eos_ids = tuple(dict.fromkeys(self.token_id(name) for name in eos))
@@ -246,8 +250,16 @@ class Tokenizer:
             for i in ids
             if not (skip_special and self.is_special(i)) and (name := self._name(i)) is not None
         ]
-        decoder = self._backend.decoder
-        return " ".join(names) if decoder is None else str(decoder.decode(names))
+        return " ".join(names) if self._decoder is None else str(self._decoder.decode(names))
+
+    def alone(self, token_id: int) -> str:
+        """The text of one token by itself, special or not."""
+        if token_id not in self._alone:
+            text = self.decode([token_id], skip_special=False)
+            if not 0 <= token_id < self.vocab_size:
+                return text
+            self._alone[token_id] = text
+        return self._alone[token_id]
 
     def stream(self, *, skip_special: bool = True) -> DecodeStream:
         """A decoder that takes ids one by one."""
@@ -259,9 +271,12 @@ class Tokenizer:
         return control is not None and control.special
 
     def _name(self, token_id: int) -> str | None:
-        if token_id in self._by_id:
-            return self._by_id[token_id].name
-        return self._backend.id_to_token(token_id) if 0 <= token_id < self.vocab_size else None
+        if not 0 <= token_id < self.vocab_size:
+            return None
+        if token_id not in self._names:
+            control = self._by_id.get(token_id)
+            self._names[token_id] = control.name if control else self._backend.id_to_token(token_id)
+        return self._names[token_id]
 
 
 class DecodeStream:
@@ -277,8 +292,9 @@ class DecodeStream:
 
     def add(self, token_id: int) -> str:
         """The text that has become certain with this token; often empty in the middle of a character."""
-        if not (self._skip_special and self._tokenizer.is_special(token_id)):
-            self._pending.append(token_id)
+        if self._skip_special and self._tokenizer.is_special(token_id):
+            return ""
+        self._pending.append(token_id)
         return self._text(final=False)
 
     def finish(self) -> str:
@@ -288,8 +304,13 @@ class DecodeStream:
     def _text(self, *, final: bool) -> str:
         if not self._pending or (not final and self._in_bytes()):
             return ""
-        before = self._tokenizer.decode(self._context, skip_special=False)
-        text = self._tokenizer.decode(self._context + self._pending, skip_special=False)[len(before) :]
+        context = self._context
+        before = (
+            self._tokenizer.alone(context[0])
+            if len(context) == 1
+            else self._tokenizer.decode(context, skip_special=False)
+        )
+        text = self._tokenizer.decode(context + self._pending, skip_special=False)[len(before) :]
         if not final and (not text or text.endswith("\ufffd")):
             return ""
         self._context, self._pending = self._pending, []
@@ -298,7 +319,7 @@ class DecodeStream:
     def _in_bytes(self) -> bool:
         """Whether the last token is a raw byte (`<0x0A>`); a run of them is only known to be text at its end."""
         name = self._tokenizer._name(self._pending[-1])
-        return name is not None and re.fullmatch("<0x[0-9A-F]{2}>", name) is not None
+        return name is not None and name.startswith("<0x") and RAW_BYTE.fullmatch(name) is not None
 
 
 def _open(text: str) -> tokenizers.Tokenizer:

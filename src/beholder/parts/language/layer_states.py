@@ -82,9 +82,12 @@ class SelfKeyValues:
         """To rooms for `rows` rows of `capacity` tokens, like the given ones otherwise."""
         grown = []
         for like, old in ((keys_BHTK, self.keys), (values_BHTK, self.values)):
-            room = like.new_zeros(rows, like.shape[1], capacity, like.shape[3])
+            room = like.new_empty(rows, like.shape[1], capacity, like.shape[3])
+            count, length = (0, 0) if old is None else (len(old), old.shape[2])
             if old is not None:
-                room[: len(old), :, : old.shape[2]] = old
+                room[:count, :, :length] = old
+            room[:count, :, length:] = 0
+            room[count:] = 0
             grown.append(room)
         keys, values = grown
         count = len(keys_BHTK) if self.keys is None else len(self.keys)
@@ -132,8 +135,9 @@ class SelfKeyValues:
         assert self.keys is not None and self.values is not None
         found = []
         for held in (self.keys, self.values):
-            room = held.new_zeros(1, held.shape[1], max(length, capacity), held.shape[3])
+            room = held.new_empty(1, held.shape[1], max(length, capacity), held.shape[3])
             room[0, :, :length] = held[row, :, :length]
+            room[0, :, length:] = 0
             found.append(room)
         return SelfKeyValues(capacity, found[0], found[1])
 
