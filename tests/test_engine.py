@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 
@@ -156,6 +157,21 @@ def test_steps_of_fixed_shape_in_an_engine() -> None:
         told = engine.counters()
         assert told["state_bytes"] == 0 < told["idle_bytes"] == fixed.idle_bytes <= 2**28
         assert engine.submit(question(0), max_tokens=5).reply() == wanted[0]
+
+
+def test_the_collector_leaves_out_what_was_there_before_while_engines_run(sees) -> None:
+    with Engine(sees, QUICK):
+        pass
+    assert gc.get_freeze_count() > 0  # the tests' own, see conftest.py
+    gc.unfreeze()
+    try:
+        with Engine(sees, QUICK):
+            with Engine(sees, QUICK):
+                assert gc.get_freeze_count() > 0
+            assert gc.get_freeze_count() > 0
+        assert gc.get_freeze_count() == 0
+    finally:
+        gc.freeze()
 
 
 def test_limits_are_those_of_where_the_model_is(monkeypatch: pytest.MonkeyPatch) -> None:

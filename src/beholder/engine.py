@@ -13,6 +13,7 @@ from typing import Any, Self
 import torch
 
 from beholder.errors import BeholderError
+from beholder.garbage import COLLECTOR
 from beholder.generate.jobs import Job
 from beholder.generate.results import Piece, Result
 from beholder.generate.runtime import MIB
@@ -173,6 +174,7 @@ class Engine:
         self._closed = False
         self._open: dict[Answer, Future[None]] = {}
         self._thread = threading.Thread(target=self._run, name="beholder-engine", daemon=True)
+        COLLECTOR.leave_out()
         self._thread.start()
 
     def __enter__(self) -> Self:
@@ -274,6 +276,7 @@ class Engine:
                     answer.cancel()
                 else:
                     answer.fail(BeholderError("the engine stopped before the answer was done"))
+            COLLECTOR.take_in()
 
     def _wait_for_work(self) -> bool:
         with self._work:
