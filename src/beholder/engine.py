@@ -28,6 +28,10 @@ from beholder.reply import Reply
 
 Messages = Sequence[Message | Mapping[str, Any]]
 SHARE = 0.8  # of a GPU's free memory, for states
+PATIENCE, PAUSE = (
+    0.05,
+    0.005,
+)  # seconds that an idle engine waits for requests that are being made ready, in all and for the next
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,7 @@ class Engine:
         openmp.give_back()  # what this thread computed with, for the engine's own
         self._work = threading.Condition()
         self._closed = False
+        self._preparing = self._ready = 0  # requests: that workers have yet to make ready; made ready so far
         self._open: dict[Answer, Future[None]] = {}
         self._thread = threading.Thread(target=self._run, name="beholder-engine", daemon=True)
         COLLECTOR.leave_out()
@@ -195,6 +200,7 @@ class Engine:
                 raise BeholderError("the engine is closed; open another one")
             if len(self._open) >= self.settings.most:
                 raise BeholderError(f"{len(self._open)} requests wait already; try again later")
+            self._preparing += 1
             work = self._workers.submit(self._prepare, answer, parsed)
             self._open[answer] = work
         work.add_done_callback(lambda done: self._prepared(answer, done))
@@ -259,6 +265,9 @@ class Engine:
 
     def _prepared(self, answer: Answer, work: Future[None]) -> None:
         """What went wrong while a request was made ready is this request's alone."""
+        with self._work:
+            self._preparing, self._ready = self._preparing - 1, self._ready + 1
+            self._work.notify_all()
         error = None if work.cancelled() else work.exception()
         if error is not None:
             answer.fail(error)
@@ -280,5 +289,18 @@ class Engine:
 
     def _wait_for_work(self) -> bool:
         with self._work:
-            self._work.wait_for(lambda: self._closed or not self.scheduler.idle)
+            if self.scheduler.idle:
+                self._work.wait_for(lambda: self._closed or not self.scheduler.idle)
+                self._wait_for_more()
             return not self._closed
+
+    def _wait_for_more(self) -> None:
+        """What comes at the same time begins together: one picture in an encoder takes as long as two, and those that are being
+        decoded would take its processors away.
+        """
+        end = time.monotonic() + PATIENCE
+        while self._preparing and not self._closed and time.monotonic() < end:
+            ready = self._ready
+            self._work.wait_for(lambda: self._closed or self._ready > ready, PAUSE)  # noqa: B023
+            if self._ready == ready:
+                break

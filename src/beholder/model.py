@@ -59,6 +59,7 @@ class Batch:
     regions: per row the regions of its pictures that are spoken of, in order; () where there are none
     prompts: tokens of each row that are the question, where its answer follows; None: all that comes before generation
     encoded: branch -> what its encoders gave for its views, where that is known already
+    digests: branch -> for each view, by which its pixels are known again, where somebody wants to know
     """
 
     ids_BT: Tensor | None = None
@@ -75,6 +76,7 @@ class Batch:
     regions: tuple[tuple[Region, ...], ...] = ()
     prompts: tuple[int, ...] | None = None
     encoded: Mapping[str, tuple[Packed, ...]] = field(default_factory=dict)
+    digests: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

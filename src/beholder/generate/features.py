@@ -94,12 +94,27 @@ class _Picture:
         return [i for i in range(len(self.views)) if not owners or owners[i] in (None, encoder)]
 
 
-def picture_key(branch: str, plan: PicturePlan, views: Sequence[Tensor]) -> bytes:
-    """The same for pictures whose pixels and plans are the same."""
-    digest = hashlib.blake2b(repr((branch, plan.original, plan.views, plan.grids)).encode(), digest_size=16)
-    for view in views:
-        digest.update(view.detach().to("cpu").contiguous().view(torch.uint8).numpy().data)
-    return digest.digest()
+def with_digests(batch: Batch) -> Batch:
+    """The same batch, which knows by what its views are known again."""
+    return replace(batch, digests={name: digests_of(batch, name) for name in batch.views})
+
+
+def digests_of(batch: Batch, branch: str) -> tuple[bytes, ...]:
+    """One for each view of a branch, the same for the same pixels."""
+    if branch in batch.digests:
+        return batch.digests[branch]
+    return tuple(
+        hashlib.blake2b(
+            view.detach().to("cpu").contiguous().view(torch.uint8).numpy().data, digest_size=16
+        ).digest()
+        for view in batch.views.get(branch, ())
+    )
+
+
+def picture_key(branch: str, plan: PicturePlan, digests: Sequence[bytes]) -> bytes:
+    """The same for pictures whose views, by their digests, and plans are the same."""
+    shown = repr((branch, plan.original, plan.views, plan.grids)).encode()
+    return hashlib.blake2b(b"".join((*digests, shown)), digest_size=16).digest()
 
 
 @torch.inference_mode()
@@ -150,12 +165,12 @@ def _pictures(model: Model, batch: Batch, name: str, request: int) -> list[_Pict
     together = connector is not None and connector.reads_text
     if together or sum(counts) != len(views):
         return [_Picture(request, context, views, columns)]
-    pictures, first = [], 0
+    pictures, first, digests = [], 0, digests_of(batch, name)
     for plan, count in zip(context.pictures, counts, strict=True):
         own = views[first : first + count]
         alone = replace(context, plans=((plan,),), views=tuple(own), words=None)
         shown = None if columns is None else columns[first : first + count]
-        key = picture_key(name, plan, own) + repr(shown).encode()
+        key = picture_key(name, plan, digests[first : first + count]) + repr(shown).encode()
         pictures.append(_Picture(request, alone, own, shown, key))
         first += count
     return pictures

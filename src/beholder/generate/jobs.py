@@ -109,7 +109,7 @@ class Pack:
             self.state.keep(kept)
             self.tail = None if self.tail is None else self.tail.reorder(kept)
 
-    def join(self, other: Pack, most: int, *, spare: bool) -> bool:
+    def join(self, other: Pack, most: int, *, spare: int) -> bool:
         """Take in the rows of another pack; False where they cannot stand side by side."""
         if self.alone or other.alone or len(self.rows) + len(other.rows) > most:
             return False

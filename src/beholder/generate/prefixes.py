@@ -5,9 +5,10 @@ T positions of a prompt.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from beholder.generate.features import picture_key
+from beholder.generate.features import digests_of, picture_key
 from beholder.model import Batch, Model
 from beholder.parts.language.state import State
 from beholder.planning import placeholders
@@ -20,6 +21,7 @@ class _Prefix:
     key: list[int]
     state: State
     cuts: list[int] | None
+    nbytes: int
     used: int = 0
 
 
@@ -33,12 +35,9 @@ class PrefixCache:
     hits: int = 0
     misses: int = 0
     reused: int = 0
+    nbytes: int = 0
     _kept: list[_Prefix] = field(default_factory=list)
     _clock: int = 0
-
-    @property
-    def nbytes(self) -> int:
-        return sum(prefix.state.nbytes for prefix in self._kept)
 
     def find(self, key: list[int], cuts: list[int] | None, capacity: int) -> State | None:
         """A state of its own that has read the longest known beginning of a prompt, with room for `capacity` tokens. cuts:
@@ -63,17 +62,25 @@ class PrefixCache:
         if len(key) < WORTH or any(prefix.key == key for prefix in self._kept):
             return
         copy = state.head(row, len(key), len(key))
-        if copy is None or copy.nbytes > self.limit:
+        nbytes = copy.nbytes
+        if nbytes > self.limit:
             return
         if copy.cuttable and cuts is None:
-            self._kept = [p for p in self._kept if not (p.state.cuttable and p.key == key[: len(p.key)])]
+            self._drop([p for p in self._kept if p.state.cuttable and p.key == key[: len(p.key)]])
         self._clock += 1
-        self._kept.append(_Prefix(key, copy, cuts, self._clock))
+        self._kept.append(_Prefix(key, copy, cuts, nbytes, self._clock))
+        self.nbytes += nbytes
         while self.nbytes > self.limit:
-            self._kept.remove(min(self._kept, key=lambda prefix: prefix.used))
+            self._drop([min(self._kept, key=lambda prefix: prefix.used)])
+
+    def _drop(self, gone: Sequence[_Prefix]) -> None:
+        for prefix in gone:
+            self._kept.remove(prefix)
+            self.nbytes -= prefix.nbytes
 
     def clear(self) -> None:
         self._kept.clear()
+        self.nbytes = 0
 
 
 def prompt_key(model: Model, batch: Batch) -> list[int] | None:
@@ -89,11 +96,11 @@ def prompt_key(model: Model, batch: Batch) -> list[int] | None:
     shown = [plan for row in batch.plans for plan in row]
     if not shown and not any(batch.views.values()):
         return ids
-    first, keys = dict.fromkeys(batch.views, 0), list[bytes]()
+    left, keys = {name: list(digests_of(batch, name)) for name in batch.views}, list[bytes]()
     for plan in shown:
-        views, start = batch.views.get(plan.branch, ()), first.get(plan.branch, 0)
-        keys.append(picture_key(plan.branch, plan, views[start : start + len(plan.views)]))
-        first[plan.branch] = start + len(plan.views)
+        digests, count = left.get(plan.branch, []), len(plan.views)
+        keys.append(picture_key(plan.branch, plan, digests[:count]))
+        del digests[:count]
     counts = [plan.num_tokens for plan in shown]
     marks = {token_id for _, token_id in placeholders(model.card)}
     places = [place for place, token_id in enumerate(ids) if token_id in marks]

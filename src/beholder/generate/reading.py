@@ -141,8 +141,8 @@ def read_side_by_side(model: Model, readings: Sequence[Reading]) -> tuple[State,
         pieces.append(piece_of(one.inputs, one.start, one.inputs.ids_BT.shape[1]))
     inputs = side_by_side(pieces, readings[0].start)
     state, *others = [one.state for one in readings]
-    for other in others:
-        state.join(other)
+    for number, other in enumerate(others, 1):
+        state.join(other, spare=len(others) - number)
     return state, steps.last_logits(model, model.read_inputs(inputs, state))
 
 

@@ -48,10 +48,10 @@ class Room:
             return 0
         return rows * (grown(tokens) - tokens) * self.per_token
 
-    def joined(self, one: State, other: State) -> int:
-        """How many bytes both take as one, without spare rows."""
+    def joined(self, one: State, other: State, spare: int = 0) -> int:
+        """How many bytes both take as one, with some spare rows."""
         tokens = max(one.room[1], other.room[1])
-        return max(one.room[0], one.rows + other.rows) * (self.fixed + tokens * self.per_token)
+        return max(one.room[0], one.rows + other.rows + spare) * (self.fixed + tokens * self.per_token)
 
     def check(self, tokens: int, rows: int) -> None:
         """Raises `BeholderError` for what can never fit."""

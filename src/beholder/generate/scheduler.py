@@ -17,7 +17,7 @@ from torch import Tensor
 
 from beholder.errors import BeholderError
 from beholder.generate import steps
-from beholder.generate.features import Features, encode_requests
+from beholder.generate.features import Features, encode_requests, with_digests
 from beholder.generate.jobs import Job, Pack, told, with_answers
 from beholder.generate.prefixes import prompt_key
 from beholder.generate.reading import Reading, gathered, in_pieces, read_side_by_side
@@ -79,6 +79,8 @@ class Scheduler:
         """Take in a request. Raises `BeholderError` where its prompt alone needs more room than there ever is."""
         if self.room is not None:
             self.room.check(job.tokens, len(job.rows))
+        if self.features is not None or self.prefixes is not None:
+            job.batch = with_digests(job.batch)
         with self._lock:
             self._count += 1
             job.number = self._count
@@ -225,14 +227,16 @@ class Scheduler:
             self._packs.append(pack)
 
     def _join(self, pack: Pack, new: Pack) -> bool:
-        if self.room is None:
-            return pack.join(new, self.limits.rows, spare=True)
-        joined = self.room.joined(pack.state, new.state)
-        if not self._fits(joined - pack.state.nbytes):
-            return False
-        with_as_many_again = self.nbytes + 2 * joined - pack.state.nbytes
-        spare = with_as_many_again <= self.room.budget // 2
-        return pack.join(new, self.limits.rows, spare=spare)
+        """Take new answers into a pack; with room for those that are still to come, or as many again, while there is plenty."""
+        rows = len(pack.rows) + len(new.rows)
+        coming = sum(len(reading.job.rows) for reading in self._opened) + len(self._waiting)
+        spare = min(max(coming, len(pack.rows) - len(new.rows)), self.limits.rows - rows)
+        if self.room is not None:
+            if not self._fits(self.room.joined(pack.state, new.state) - pack.state.nbytes):
+                return False
+            more = self.room.joined(pack.state, new.state, spare) - pack.state.nbytes
+            spare = spare if self.nbytes + more <= self.room.budget // 2 else 0
+        return pack.join(new, self.limits.rows, spare=max(spare, 0))
 
     # Pictures
 

@@ -7,7 +7,7 @@
 namespace {
 
 constexpr int32_t kSpins = 2000;        // about 20 microseconds before others are let in
-constexpr int64_t kAwake = 300 * 1000;  // nanoseconds that a thread without work looks for some before it sleeps
+constexpr int64_t kAwake = 2000 * 1000;  // nanoseconds that a thread without work looks for some: others' words come between steps
 
 inline void pause() {
 #if defined(__x86_64__)

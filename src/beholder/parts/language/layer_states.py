@@ -25,7 +25,7 @@ class LayerState(Protocol):
     def reorder(self, rows: Tensor) -> Self: ...
     def truncate(self, lengths: Sequence[int]) -> None: ...
     def snapshot(self) -> Self: ...
-    def join(self, other: Self, *, padded: bool, spare: bool) -> None: ...
+    def join(self, other: Self, *, padded: bool, spare: int) -> None: ...
     def keep(self, rows: Sequence[int]) -> None: ...
     def head(self, row: int, length: int, capacity: int) -> Self: ...
     @property
@@ -94,8 +94,10 @@ class SelfKeyValues:
         self.rooms = (keys, values) if rows > count else None
         self.keys, self.values = keys[:count], values[:count]
 
-    def join(self, other: SelfKeyValues, *, padded: bool, spare: bool) -> None:
-        """Rows may be of any length. spare: room is made for twice the rows, so that joining one by one copies little."""
+    def join(self, other: SelfKeyValues, *, padded: bool, spare: int) -> None:
+        """Rows may be of any length. spare: rows more that room is made for where it is made, so that joining one by one copies
+        little.
+        """
         if other.keys is None or other.values is None:
             raise ValueError("rows without keys cannot join others")
         if self.keys is None or self.values is None:
@@ -103,9 +105,7 @@ class SelfKeyValues:
         old, (new, length) = len(self.keys), (len(other.keys), other.keys.shape[2])
         rooms = self.rooms or (self.keys, self.values)
         if len(rooms[0]) < old + new or rooms[0].shape[2] < length:
-            rows = max(len(rooms[0]), old + new)
-            if spare and rows > len(rooms[0]):
-                rows = max(rows, 2 * len(rooms[0]))
+            rows = len(rooms[0]) if len(rooms[0]) >= old + new else old + new + spare
             self._move(self.keys, self.values, rows, max(rooms[0].shape[2], length))
             rooms = self.rooms or (self.keys, self.values)
         for room, given in zip(rooms, (other.keys, other.values), strict=True):
@@ -137,7 +137,8 @@ class SelfKeyValues:
         for held in (self.keys, self.values):
             room = held.new_empty(1, held.shape[1], max(length, capacity), held.shape[3])
             room[0, :, :length] = held[row, :, :length]
-            room[0, :, length:] = 0
+            if capacity > length:
+                room[0, :, length:] = 0
             found.append(room)
         return SelfKeyValues(capacity, found[0], found[1])
 
@@ -186,7 +187,7 @@ class Tensors:
     def snapshot(self) -> Tensors:
         return Tensors({name: value.clone() for name, value in self.values.items()}, self.recurrent)
 
-    def join(self, other: Tensors, *, padded: bool, spare: bool) -> None:
+    def join(self, other: Tensors, *, padded: bool, spare: int) -> None:
         """padded: what one has more of may be zeros in the other, because a mask says which is which."""
         if self.values.keys() != other.values.keys():
             raise ValueError("rows that keep different things cannot join")

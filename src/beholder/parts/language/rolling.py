@@ -129,7 +129,7 @@ class RollingKeyValues(SelfKeyValues):
         given = super().head(row, min(length, self.keys.shape[2]), capacity)
         return RollingKeyValues(capacity, given.keys, given.values, window=self.window, longest=longest)
 
-    def join(self, other: SelfKeyValues, *, padded: bool, spare: bool) -> None:
+    def join(self, other: SelfKeyValues, *, padded: bool, spare: int) -> None:
         """Position p stands in place p % window in both."""
         assert isinstance(other, RollingKeyValues)
         super().join(other, padded=padded, spare=spare)

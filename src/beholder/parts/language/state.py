@@ -167,9 +167,9 @@ class State:
         """Every row `copies` times, neighbours together."""
         return self.reorder([row for row in range(self.rows) for _ in range(copies)])
 
-    def join(self, other: State, *, spare: bool = True) -> None:
+    def join(self, other: State, *, spare: int = 0) -> None:
         """Take the rows of another state in behind one's own; that state must not be used any more. Raises `ValueError`, and
-        changes nothing, where some layer keeps what cannot stand side by side. spare: make room for more rows than these.
+        changes nothing, where some layer keeps what cannot stand side by side. spare: rows more that room is made for.
         """
         if self.layers.keys() != other.layers.keys() or self.rolling != other.rolling:
             raise ValueError("rows whose layers keep different things cannot join")
