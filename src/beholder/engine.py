@@ -53,7 +53,9 @@ class EngineSettings:
             return self.limits
         most = budget(device, self.prefix_bytes + self.picture_bytes)
         return (
-            Limits(budget=most) if device.type != "cuda" else Limits(256, chunk=4096, views=32, budget=most)
+            Limits(budget=most)
+            if device.type != "cuda"
+            else Limits(256, chunk=4096, views=32, budget=most, together=4096)
         )
 
 

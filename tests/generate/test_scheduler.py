@@ -335,6 +335,21 @@ def test_room_for_more_rows_is_taken_where_the_budget_has_it_and_given_back(mode
     assert rooms == [6, 4]
 
 
+def test_a_prompt_half_read_makes_room_for_an_answer_that_goes_on(model) -> None:
+    """Each fits by itself; neither is given up."""
+    room = Scheduler(model, Limits(budget=2**40)).room
+    scheduler = Scheduler(model, Limits(budget=room.bytes(70, 1), spare=10, chunk=1))
+    going = scheduler.submit(job(model, text(3, 4, 5), Sampling(max_tokens=45)))
+    while len(going.rows[0].ids) < 10:
+        scheduler.step()
+    reading = scheduler.submit(job(model, text(*range(3, 43)), Sampling(max_tokens=5)))
+    while scheduler.step():
+        assert scheduler.nbytes <= scheduler.room.budget
+    assert finished(going) == alone(model, text(3, 4, 5), Sampling(max_tokens=45))
+    assert finished(reading) == alone(model, text(*range(3, 43)), Sampling(max_tokens=5))
+    assert scheduler.preempted == 1
+
+
 def test_what_never_fits_is_refused_at_once(model) -> None:
     room = Scheduler(model, Limits(budget=2**40)).room
     scheduler = Scheduler(model, Limits(budget=room.bytes(40, 1), spare=1))

@@ -156,7 +156,7 @@ class Scheduler:
             for row in job.going:
                 row.spend(prefill=time.perf_counter() - begun)
                 if not job.again:
-                    row.spend(wait=begun - job.came - row.timings.vision)
+                    row.spend(wait=max(begun - job.came - row.timings.vision, 0.0))
             return True
 
     def _in_order(self) -> list[Job]:
@@ -391,7 +391,7 @@ class Scheduler:
                 self._wait_again(job)
 
     def _wait_again(self, job: Job) -> None:
-        self.preempted += 1
+        self.preempted, job.came = self.preempted + 1, time.perf_counter()
         with self._lock:
             self._waiting.append(job)
 
@@ -437,7 +437,11 @@ class Scheduler:
             grown = self.room.growth(pack.state)
             if not grown or self._fits(grown):
                 break
-            if len(pack.rows) == 1 and self.running == 1:
+            if self.running == 1 and self._opened:  # prompts on their way begin anew
+                for reading in self._opened:
+                    self._wait_again(reading.job)
+                self._opened = []
+            elif len(pack.rows) == 1 and self.running == 1:
                 pack.jobs[0].fail(self.room.error(pack.state.lengths[0] + 1, 1))
                 pack.drop([0])
             elif not self._preempt(below=None):
