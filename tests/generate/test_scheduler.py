@@ -350,6 +350,21 @@ def test_a_prompt_half_read_makes_room_for_an_answer_that_goes_on(model) -> None
     assert scheduler.preempted == 1
 
 
+@pytest.mark.parametrize("rows", [2, 3, 5, 8, 40])
+def test_prompts_side_by_side_keep_the_budget(model, rows: int) -> None:
+    """Whether the first has room for its whole answer or not."""
+    room = Scheduler(model, Limits(budget=2**40)).room
+    scheduler = Scheduler(model, Limits(budget=room.bytes(30, rows), spare=4))
+    prompts = [text(*range(3 + 5 * n, 11 + 6 * n)) for n in range(9)]
+    jobs = [scheduler.submit(job(model, batch, Sampling(max_tokens=12))) for batch in prompts]
+    most = 0
+    while scheduler.step():
+        most = max(most, scheduler.nbytes)
+    assert 0 < most <= scheduler.room.budget
+    for each, batch in zip(jobs, prompts, strict=True):
+        assert finished(each) == alone(model, batch, Sampling(max_tokens=12))
+
+
 def test_what_never_fits_is_refused_at_once(model) -> None:
     room = Scheduler(model, Limits(budget=2**40)).room
     scheduler = Scheduler(model, Limits(budget=room.bytes(40, 1), spare=1))

@@ -131,10 +131,18 @@ def gathered(readings: Sequence[Reading], prefixes: PrefixCache | None, most: in
     return found
 
 
+def room_of(readings: Sequence[Reading]) -> int:
+    """Tokens that each row has memory for once prompts are read side by side: of the longest, and of the shortest answer."""
+    if readings[0].start:
+        return max(one.state.capacity for one in readings)
+    return max(one.left for one in readings) + min(one.state.capacity - one.left for one in readings)
+
+
 def read_side_by_side(model: Model, readings: Sequence[Reading]) -> tuple[State, Tensor]:
     """Read all that is left of several prompts at once, each of which is as long as it is; gives the state of them all, and
     scores (R, V). Their own states must not be used any more.
     """
+    capacity = room_of(readings)
     pieces = []
     for one in readings:
         assert one.inputs is not None
@@ -143,6 +151,7 @@ def read_side_by_side(model: Model, readings: Sequence[Reading]) -> tuple[State,
     state, *others = [one.state for one in readings]
     for number, other in enumerate(others, 1):
         state.join(other, spare=len(others) - number)
+    state.capacity = capacity
     return state, steps.last_logits(model, model.read_inputs(inputs, state))
 
 

@@ -20,7 +20,7 @@ from beholder.generate import steps
 from beholder.generate.features import Features, encode_requests, with_digests
 from beholder.generate.jobs import Job, Pack, told, with_answers
 from beholder.generate.prefixes import prompt_key
-from beholder.generate.reading import Reading, gathered, in_pieces, read_side_by_side
+from beholder.generate.reading import Reading, gathered, in_pieces, read_side_by_side, room_of
 from beholder.generate.results import Piece
 from beholder.generate.room import Room
 from beholder.generate.rows import choose, mark_seen
@@ -141,7 +141,11 @@ class Scheduler:
             while self._opened[0].takes_others and sum(one.left for one in self._opened) < together:
                 if not self._begin():
                     break
-            left -= self._read(gathered(self._opened, self.prefixes, together), left)
+            readings = gathered(self._opened, self.prefixes, together)
+            if len(readings) > 1 and self.room is not None:
+                rows = self.room.bytes(room_of(readings), len(readings))
+                readings = readings if self._fits(rows, readings) else readings[:1]
+            left -= self._read(readings, left)
 
     def _begin(self) -> bool:
         """Begin with the most urgent prompt whose pictures are encoded, if there is room for it."""
@@ -399,15 +403,13 @@ class Scheduler:
 
     def _make_room(self, job: Job) -> bool:
         """Whether a request may begin now; less urgent ones make room for it."""
-        opened = [reading.job for reading in self._opened]
-        begun = sum(len(other.rows) for other in opened)
+        begun = sum(len(reading.job.rows) for reading in self._opened)
         while self.running + begun + len(job.rows) > self.limits.rows and self.running + begun:
             if not self._preempt(below=job.priority):
                 return False
         if self.room is None:
             return True
-        wanted = [self.room.bytes(one.tokens + self.limits.spare, len(one.rows)) for one in (*opened, job)]
-        need = sum(wanted) - sum(reading.state.nbytes for reading in self._opened)
+        need = self.room.bytes(job.tokens + self.limits.spare, len(job.rows))
         while not self._fits(need) and self.running + begun:
             if not self._preempt(below=job.priority):
                 return False
@@ -417,13 +419,22 @@ class Scheduler:
         """Tokens of answer that memory is taken for at once: of most answers all, while there is plenty of it."""
         if self.room is None:
             return steps.ROOM
-        jobs = [*(reading.job for reading in self._opened), job]
-        whole = sum(self.room.bytes(one.tokens + steps.ROOM, len(one.rows)) for one in jobs)
+        whole = self._promised() + self.room.bytes(job.tokens + steps.ROOM, len(job.rows))
         return steps.ROOM if self.nbytes + whole <= self.room.budget // 4 else self.limits.spare
 
-    def _fits(self, need: int) -> bool:
-        """Whether so many bytes more are within the budget; memory that nobody uses is given back for them."""
+    def _promised(self, but: Sequence[Reading] = ()) -> int:
+        """Bytes that prompts on their way will take beyond those that they have; `but` for some, which give theirs back."""
         assert self.room is not None
+        left = [one for one in self._opened if one not in but]
+        wanted = sum(self.room.bytes(one.state.capacity, len(one.job.rows)) for one in left)
+        return wanted - sum(one.state.nbytes for one in self._opened)
+
+    def _fits(self, need: int, but: Sequence[Reading] = ()) -> bool:
+        """Whether so many bytes more are within the budget, `but` for what some prompts take or will; unused memory is given back
+        for them.
+        """
+        assert self.room is not None
+        need += self._promised(but)
         if self.nbytes + need > self.room.budget:
             for pack in self._packs:
                 pack.state.shrink()
@@ -435,9 +446,11 @@ class Scheduler:
         """Whether a pack may take one step; rows that came last leave while there is no room for it."""
         while self.room is not None and pack.rows:
             grown = self.room.growth(pack.state)
-            if not grown or self._fits(grown):
+            if (
+                not grown or self._fits(grown) or self._fits(self.room.growth(pack.state))
+            ):  # without unused rows
                 break
-            if self.running == 1 and self._opened:  # prompts on their way begin anew
+            if self._opened:  # they came last, and begin anew
                 for reading in self._opened:
                     self._wait_again(reading.job)
                 self._opened = []
