@@ -430,8 +430,8 @@ class Scheduler:
         return wanted - sum(one.state.nbytes for one in self._opened)
 
     def _fits(self, need: int, but: Sequence[Reading] = ()) -> bool:
-        """Whether so many bytes more are within the budget, `but` for what some prompts take or will; unused memory is given back
-        for them.
+        """Whether so many bytes more are within the budget, `but` for what some prompts take or will; unused memory is given
+        back for that.
         """
         assert self.room is not None
         need += self._promised(but)
