@@ -1,12 +1,14 @@
 """Measures the engine on `mini`: a second turn about a picture, many requests at a time, and memory over many requests.
 
-    python tools/bench_engine.py turn | crowd | pictures | soak | memory
+    python tools/bench_engine.py turn | crowd | pictures | prompts | soak | memory
         [--precision bf16] [--requests 16] [--new 128] [--rounds 5]
 
 turn: seconds to the first token, of a first question about a new picture and of a second one about the same.
 crowd: requests about words and about pictures seen before, all at once and one after another, taking turns; with --cpu in
     seconds that the process computes, which other programs disturb less (set OMP_NUM_THREADS=1).
-pictures: requests about new pictures at once, beside the least that encoder, prompts and steps take by themselves.
+pictures: requests about new pictures at once, to an engine that has answered others before, beside the least that encoder,
+    prompts and steps take by themselves.
+prompts: of such requests, one after the other and several side by side.
 soak: memory of the process over many short requests.
 memory: of the process while the model is loaded and in a crowd, over that of the same work with a tiny model, beside the
     bytes of the weights.
@@ -34,6 +36,7 @@ from beholder.generate.jobs import Job
 from beholder.generate.reading import Reading, gathered, read_side_by_side
 from beholder.generate.runtime import Runtime
 from beholder.generate.scheduler import Limits
+from beholder.model import Model
 from beholder.parts.language.state import State
 from beholder.pipeline import Pipeline
 from beholder.prompts.messages import Message, Picture, user
@@ -124,16 +127,13 @@ def pictures(pipeline: Pipeline, options: argparse.Namespace) -> None:
     at_once, least = [], []
     limits = Limits(rows=options.requests, views=8, chunk=1024, budget=2**31)
     for number in range(options.rounds):
-        with Engine(
-            pipeline, EngineSettings(limits)
-        ) as engine:  # ended before the parts, which want its processors
-            engine.answer(
-                pictured(2 * number, options), **long(options)
-            )  # memory that it takes the first time
-            asked = pictured(2 * number + 1, options)
+        before, asked = (pictured(2 * number + i, options) for i in range(2))
+        with Engine(pipeline, EngineSettings(limits)) as engine:
+            engine.answer(before, **long(options))
             start = time.perf_counter()
             replies = engine.answer(asked, **long(options))
             at_once.append(time.perf_counter() - start)
+        # The engine has ended: its threads want the processors that the parts are to have.
         bound(pipeline, asked, [2] * len(asked))
         parts = bound(pipeline, asked, [reply.usage.new for reply in replies])
         least.append(parts)
@@ -163,22 +163,8 @@ def bound(pipeline: Pipeline, asked: Sequence[list[Message]], counts: Sequence[i
 
     features = timed("encoder", lambda: list(encode_requests(model, batches, 8))[-1])
     jobs = [Job(batch, [], features=own) for batch, own in zip(batches, features, strict=True)]  # type: ignore[call-overload]
-    capacity = max(batch.ids_BT.shape[1] for batch in batches) + max(counts)
-
-    def read(most: int) -> list[State]:
-        """All prompts, `most` tokens side by side."""
-        readings = [Reading(job, job.batch, State(1, capacity=capacity)) for job in jobs]
-        for one in readings:
-            one.inputs = model.prepare(one.batch, one.job.features or {}, one.state)
-        states: list[State] = []
-        while readings:
-            together = gathered(readings, None, most)
-            states.append(read_side_by_side(model, together)[0])
-            readings = [one for one in readings if one not in together]
-        return states
-
-    first, *others = timed("prompts", lambda: read(Limits().together))
-    timed("one by one", lambda: read(0))
+    first, *others = timed("prompts", lambda: read(model, jobs, max(counts), Limits().together))
+    timed("one by one", lambda: read(model, jobs, max(counts), 0))
     seconds["prompts"] = min(seconds["prompts"], seconds.pop("one by one"))
     for other in others:
         first.join(other)
@@ -195,6 +181,42 @@ def bound(pipeline: Pipeline, asked: Sequence[list[Message]], counts: Sequence[i
 
     timed("steps", answer)
     return seconds
+
+
+def read(model: Model, jobs: Sequence[Job], new: int, most: int) -> list[State]:
+    """All prompts, with room for `new` tokens of answer, `most` tokens of them side by side."""
+    readings = []
+    for job in jobs:
+        assert job.batch.ids_BT is not None
+        one = Reading(job, job.batch, State(1, capacity=job.batch.ids_BT.shape[1] + new))
+        one.inputs = model.prepare(one.batch, job.features or {}, one.state)
+        readings.append(one)
+    states: list[State] = []
+    while readings:
+        together = gathered(readings, None, most)
+        states.append(read_side_by_side(model, together)[0])
+        readings = [one for one in readings if one not in together]
+    return states
+
+
+@torch.inference_mode()
+def prompts(pipeline: Pipeline, options: argparse.Namespace) -> None:
+    model = pipeline.model
+    batches = [pipeline.prepare([messages]).batch for messages in pictured(0, options)]
+    features = list(encode_requests(model, batches, 8))[-1]
+    assert features is not None
+    jobs = [Job(batch, [], features=own) for batch, own in zip(batches, features, strict=True)]
+    longest = max(batch.ids_BT.shape[1] for batch in batches if batch.ids_BT is not None)
+    counts = [count for count in (1, 2, 4, 8, 16) if count <= len(jobs)]
+    taken: dict[int, list[float]] = {count: [] for count in counts}
+    for number in range(options.rounds + 1):
+        for count, times in taken.items():
+            start = time.perf_counter()
+            read(model, jobs, options.new, count * longest)
+            if number:
+                times.append(time.perf_counter() - start)
+    for count, times in taken.items():
+        told(f"{len(jobs)} prompts of {longest} tokens at most, {count} a pass", times)
 
 
 def soak(pipeline: Pipeline, options: argparse.Namespace) -> None:
@@ -280,7 +302,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["turn", "crowd", "pictures", "soak", "memory"])
+    parser.add_argument("what", choices=["turn", "crowd", "pictures", "prompts", "soak", "memory"])
     parser.add_argument("--model", default="mini")
     parser.add_argument("--random", action="store_true", help="random weights, and the words of `mini`")
     parser.add_argument("--precision", help="as published where not given")
@@ -297,7 +319,7 @@ def main() -> None:
         if options.random
         else beholder.load(options.model, precision=options.precision)
     )
-    measures = {"turn": turn, "crowd": crowd, "pictures": pictures, "soak": soak}
+    measures = {"turn": turn, "crowd": crowd, "pictures": pictures, "prompts": prompts, "soak": soak}
     measures[options.what](pipeline, options)
 
 
