@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from beholder.errors import BeholderError
-from beholder.generate import steps
+from beholder.generate import room, steps
 from beholder.generate.features import FeatureCache
 from beholder.generate.jobs import Job
 from beholder.generate.prefixes import PrefixCache
@@ -333,6 +333,22 @@ def test_room_for_more_rows_is_taken_where_the_budget_has_it_and_given_back(mode
             pass
         assert all(len(finished(each)) == 10 for each in jobs)
     assert rooms == [6, 4]
+
+
+@pytest.mark.parametrize(("answers", "trims"), [(2, 1), (16, 0)])
+def test_freed_memory_goes_back_to_the_system_once_there_is_no_plenty(
+    model, monkeypatch, answers: int, trims: int
+) -> None:
+    """answers: how many the budget holds."""
+    called: list[None] = []
+    monkeypatch.setattr(room, "trim", lambda: called.append(None))
+    budget = answers * Scheduler(model, Limits(budget=2**40)).room.bytes(44, 1)
+    scheduler = Scheduler(model, Limits(budget=budget, spare=20))
+    run(scheduler, [job(model, text(5, 6, 7), Sampling(max_tokens=40)) for _ in range(3)])
+    assert len(called) == trims  # within `PAUSE`, so not at every token
+    monkeypatch.setattr(room, "PAUSE", 0.0)
+    run(scheduler, [job(model, text(5, 6, 7), Sampling(max_tokens=40)) for _ in range(3)])
+    assert (len(called) > 2) is (trims > 0)
 
 
 def test_a_prompt_half_read_makes_room_for_an_answer_that_goes_on(model) -> None:

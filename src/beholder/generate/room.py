@@ -5,12 +5,17 @@ R rows, T tokens.
 
 from __future__ import annotations
 
+import time
+
 import torch
 
 from beholder.errors import BeholderError
 from beholder.model import Batch, Model
 from beholder.parts.language.layer_states import SelfKeyValues, grown
 from beholder.parts.language.state import State
+from beholder.speed.memory import trim
+
+PAUSE = 1.0  # least seconds between two calls of `trim`: each takes some milliseconds, and what is wanted again as many
 
 
 class Room:
@@ -20,6 +25,7 @@ class Room:
 
     def __init__(self, model: Model, budget: int) -> None:
         self.budget, self.known = budget, False
+        self._keeps, self._trimmed = model.device.type == "cpu", float("-inf")
         self.per_token = self.fixed = 0
         try:
             self.learn(_measured(model))
@@ -40,6 +46,12 @@ class Room:
     def bytes(self, tokens: int, rows: int) -> int:
         """Of so many rows of so many tokens each."""
         return rows * (self.fixed + tokens * self.per_token)
+
+    def tidy(self, taken: int) -> None:
+        """Once more than half of the budget is to be taken, what the allocator keeps of freed memory goes back."""
+        if self._keeps and taken > self.budget // 2 and time.monotonic() - self._trimmed > PAUSE:
+            trim()
+            self._trimmed = time.monotonic()
 
     def growth(self, state: State) -> int:
         """How many bytes more a state takes after one more token of every row."""

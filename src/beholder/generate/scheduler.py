@@ -431,10 +431,11 @@ class Scheduler:
 
     def _fits(self, need: int, but: Sequence[Reading] = ()) -> bool:
         """Whether so many bytes more are within the budget, `but` for what some prompts take or will; unused memory is given
-        back for that.
+        back for that, and what the allocator keeps once there is no plenty any more.
         """
         assert self.room is not None
         need += self._promised(but)
+        self.room.tidy(self.nbytes + need)
         if self.nbytes + need > self.room.budget:
             for pack in self._packs:
                 pack.state.shrink()

@@ -13,6 +13,8 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
+from beholder.parts.language.mapped import mapped_zeros
+
 GROWTH = 512  # most tokens that key-values grow by at a time
 
 
@@ -82,12 +84,9 @@ class SelfKeyValues:
         """To rooms for `rows` rows of `capacity` tokens, like the given ones otherwise."""
         grown = []
         for like, old in ((keys_BHTK, self.keys), (values_BHTK, self.values)):
-            room = like.new_empty(rows, like.shape[1], capacity, like.shape[3])
-            count, length = (0, 0) if old is None else (len(old), old.shape[2])
+            room = mapped_zeros(like, rows, like.shape[1], capacity, like.shape[3])
             if old is not None:
-                room[:count, :, :length] = old
-            room[:count, :, length:] = 0
-            room[count:] = 0
+                room[: len(old), :, : old.shape[2]] = old
             grown.append(room)
         keys, values = grown
         count = len(keys_BHTK) if self.keys is None else len(self.keys)
@@ -135,10 +134,8 @@ class SelfKeyValues:
         assert self.keys is not None and self.values is not None
         found = []
         for held in (self.keys, self.values):
-            room = held.new_empty(1, held.shape[1], max(length, capacity), held.shape[3])
+            room = mapped_zeros(held, 1, held.shape[1], max(length, capacity), held.shape[3])
             room[0, :, :length] = held[row, :, :length]
-            if capacity > length:
-                room[0, :, length:] = 0
             found.append(room)
         return SelfKeyValues(capacity, found[0], found[1])
 
@@ -233,7 +230,9 @@ def grown(capacity: int) -> int:
 def stacked(one: Tensor, other: Tensor, fill: float = 0) -> Tensor:
     """Rows of both, with `fill` where they are shorter than the longest, (B + C, ...)."""
     sizes = [max(pair) for pair in zip(one.shape[1:], other.shape[1:], strict=True)]
-    room = one.new_full((len(one) + len(other), *sizes), fill)
+    room = mapped_zeros(one, len(one) + len(other), *sizes)
+    if fill:
+        room.fill_(fill)
     for rows, given in ((slice(0, len(one)), one), (slice(len(one), None), other)):
         room[(rows, *(slice(0, size) for size in given.shape[1:]))] = given
     return room
