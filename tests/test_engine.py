@@ -13,7 +13,7 @@ import torch
 from beholder.engine import Answer, Engine, EngineSettings
 from beholder.errors import BeholderError
 from beholder.generate.runtime import Runtime
-from beholder.generate.scheduler import Limits
+from beholder.generate.scheduler import Limits, Scheduler
 from beholder.prompts.messages import Picture, user
 from beholder.speed.graphs import FixedSteps
 from tests.test_pipeline import made
@@ -186,3 +186,46 @@ def test_limits_are_those_of_where_the_model_is(monkeypatch: pytest.MonkeyPatch)
     assert EngineSettings(given).limits_on(there) == EngineSettings(given).limits_on(here) == given
     with pytest.raises(BeholderError, match="10240 MiB are free on cuda:0 and caches may take 8192"):
         EngineSettings(prefix_bytes=2**33, picture_bytes=0).limits_on(there)
+
+
+def test_pixels_that_wait_for_encoders_are_bounded_and_gone_once_seen(sees, monkeypatch) -> None:
+    """One request's views more than the bound at most, by each worker; who waits for that can be cancelled."""
+    started, go = threading.Event(), threading.Event()
+    step = Scheduler.step
+
+    def stopped(scheduler: Scheduler) -> bool:
+        started.set()
+        go.wait(60)
+        return step(scheduler)
+
+    monkeypatch.setattr(Scheduler, "step", stopped)
+    with Engine(sees, EngineSettings(Limits(views=2), unseen_bytes=1, workers=2)) as engine:
+        asked = [engine.submit(question(i, seed=i), max_tokens=3) for i in range(9)]
+        assert started.wait(60)
+        one = sees.prepare([question(0)]).batch.views["image"]
+        own = sum(view.nbytes for view in one)
+        time.sleep(0.3)
+        assert own <= engine.scheduler.unseen_bytes <= 2 * own
+        asked[8].cancel()
+        asked[7].cancel()
+        monkeypatch.setattr(Scheduler, "step", step)
+        go.set()
+        replies = [answer.reply(60) for answer in asked[:7]]
+        assert engine.scheduler.unseen_bytes == 0
+        assert all(view.is_meta for answer in asked[:7] for view in answer._prepared.batch.views["image"])
+        assert all(view.is_meta for answer in asked[:7] for view in answer._job.batch.views["image"])
+    monkeypatch.undo()
+    wanted = [sees.chat(question(i, seed=i), max_tokens=3) for i in range(7)]
+    assert [reply.ids for reply in replies] == [reply.ids for reply in wanted]
+
+
+def test_who_waits_for_encoders_is_let_go_when_the_engine_closes(sees, monkeypatch) -> None:
+    go = threading.Event()
+    monkeypatch.setattr(Scheduler, "step", lambda scheduler: go.wait(0.05) or True)
+    engine = Engine(sees, EngineSettings(Limits(views=2), unseen_bytes=0, workers=1))
+    asked = [engine.submit(question(i, seed=i), max_tokens=3) for i in range(4)]
+    time.sleep(0.2)
+    engine.close()
+    for answer in asked:
+        with pytest.raises(BeholderError, match="cancelled"):
+            answer.reply(10)

@@ -7,13 +7,14 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
 
 from beholder.errors import BeholderError
 from beholder.garbage import COLLECTOR
+from beholder.generate.features import without_pixels
 from beholder.generate.jobs import Job
 from beholder.generate.results import Piece, Result
 from beholder.generate.runtime import MIB
@@ -25,6 +26,7 @@ from beholder.planning import check_answers
 from beholder.preparing import Prepared
 from beholder.prompts.messages import Message, parse
 from beholder.reply import Reply
+from beholder.segments import looks_again
 
 Messages = Sequence[Message | Mapping[str, Any]]
 SHARE = 0.8  # of a GPU's free memory, for states
@@ -37,13 +39,15 @@ PATIENCE, PAUSE = (
 @dataclass(frozen=True)
 class EngineSettings:
     """limits: of the scheduler; None for the usual ones with the `budget` of where the model is. prefix_bytes, picture_bytes:
-    most that is kept of what was read, and of features of pictures; 0 keeps none. workers: threads that decode and scale
-    pictures. most: requests that may be there at a time.
+    most that is kept of what was read, and of features of pictures; 0 keeps none. unseen_bytes: of scaled pictures (and
+    sounds) that wait for an encoder, beyond which no others are decoded. workers: threads that decode and scale. most: requests
+    that may be there at a time.
     """
 
     limits: Limits | None = None
     prefix_bytes: int = 512 * MIB
     picture_bytes: int = 256 * MIB
+    unseen_bytes: int = 512 * MIB
     workers: int = 2
     most: int = 4096
 
@@ -128,6 +132,8 @@ class Answer:
 
     def take(self, prepared: Prepared, job: Job) -> None:
         """The request is ready for the model."""
+        if not looks_again(self._engine.pipeline.model):
+            prepared = replace(prepared, batch=without_pixels(prepared.batch))
         self._prepared, self._job = prepared, job
         job.done = self._told
 
@@ -179,6 +185,7 @@ class Engine:
         self._work = threading.Condition()
         self._closed = False
         self._preparing = self._ready = 0  # requests: that workers have yet to make ready; made ready so far
+        self._held = 0  # workers that wait for encoders
         self._open: dict[Answer, Future[None]] = {}
         self._thread = threading.Thread(target=self._run, name="beholder-engine", daemon=True)
         COLLECTOR.leave_out()
@@ -254,6 +261,9 @@ class Engine:
 
     def _prepare(self, answer: Answer, messages: Sequence[Message]) -> None:
         came = time.perf_counter()
+        self._wait_for_encoders(answer)
+        if answer.done:
+            return
         prepared = self.pipeline.prepare([messages])
         job = self.pipeline.job(prepared, answer.sampling, answer.priority)
         waited = time.perf_counter() - came - prepared.seconds_plan - prepared.seconds_media
@@ -264,6 +274,17 @@ class Engine:
             self.scheduler.submit(job)
         with self._work:
             self._work.notify_all()
+
+    def _wait_for_encoders(self, answer: Answer) -> None:
+        """Until few enough pixels wait for them, whatever the number of requests."""
+        with self._work:
+            self._held += 1
+            self._work.wait_for(
+                lambda: (
+                    self._closed or answer.done or self.scheduler.unseen_bytes <= self.settings.unseen_bytes
+                )
+            )
+            self._held -= 1
 
     def _prepared(self, answer: Answer, work: Future[None]) -> None:
         """What went wrong while a request was made ready is this request's alone."""
@@ -291,6 +312,8 @@ class Engine:
 
     def _wait_for_work(self) -> bool:
         with self._work:
+            if self._held:
+                self._work.notify_all()
             if self.scheduler.idle:
                 self._work.wait_for(lambda: self._closed or not self.scheduler.idle)
                 self._wait_for_more()

@@ -99,6 +99,13 @@ def with_digests(batch: Batch) -> Batch:
     return replace(batch, digests={name: digests_of(batch, name) for name in batch.views})
 
 
+def without_pixels(batch: Batch) -> Batch:
+    """The same batch, whose views have nothing but sizes: for who has their features."""
+    return replace(
+        batch, views={name: [view.to("meta") for view in views] for name, views in batch.views.items()}
+    )
+
+
 def digests_of(batch: Batch, branch: str) -> tuple[bytes, ...]:
     """One for each view of a branch, the same for the same pixels."""
     if branch in batch.digests:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from beholder.errors import BeholderError
-from beholder.generate.features import Features
+from beholder.generate.features import Features, without_pixels
 from beholder.generate.guesses import Guess
 from beholder.generate.results import Piece
 from beholder.generate.rows import Row
@@ -57,6 +57,19 @@ class Job:
     def needs_encoding(self) -> bool:
         """Whether its pictures have not been through encoders yet."""
         return self.features is None and any(self.batch.views.values())
+
+    @property
+    def unseen_bytes(self) -> int:
+        """Of views that have yet to go through encoders."""
+        if not self.needs_encoding:
+            return 0
+        return sum(view.nbytes for views in self.batch.views.values() for view in views)
+
+    def seen(self, features: Features) -> None:
+        """Take what encoders gave; nobody needs the pixels any more."""
+        self.features, self.batch = features, without_pixels(self.batch)
+        for row in self.rows:
+            row.usage = replace(row.usage, pictures_reused=features.reused)
 
     @property
     def tokens(self) -> int:

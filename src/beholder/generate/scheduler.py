@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import takewhile
 from threading import Lock
 
@@ -106,6 +106,12 @@ class Scheduler:
         """Bytes of all states, and of memory that waits for some."""
         states = [pack.state for pack in self._packs] + [reading.state for reading in self._opened]
         return self.idle_bytes + sum(state.nbytes for state in states)
+
+    @property
+    def unseen_bytes(self) -> int:
+        """Bytes of pictures and sounds that wait for encoders."""
+        with self._lock:
+            return sum(job.unseen_bytes for job in self._waiting)
 
     @property
     def idle_bytes(self) -> int:
@@ -267,9 +273,7 @@ class Scheduler:
                 row.spend(vision=seconds)
         if found is not None:
             for job, features in zip(self._encoding, found, strict=True):
-                job.features = features
-                for row in job.rows:
-                    row.usage = replace(row.usage, pictures_reused=features.reused)
+                job.seen(features)
             self._encoder, self._encoding = None, []
 
     def _encode_apart(self, error: Exception) -> None:
