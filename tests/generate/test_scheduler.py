@@ -351,6 +351,20 @@ def test_freed_memory_goes_back_to_the_system_once_there_is_no_plenty(
     assert (len(called) > 2) is (trims > 0)
 
 
+def test_keys_lie_in_memory_of_their_own_where_there_is_no_plenty(model) -> None:
+    need = Scheduler(model, Limits(budget=2**40)).room.bytes(14, 3)
+    for parts, mapped in ((2, True), (40, False)):
+        scheduler = Scheduler(model, Limits(budget=parts * need, spare=1))
+        jobs = [scheduler.submit(job(model, text(n, 4, 5), Sampling(max_tokens=10))) for n in (3, 6, 7)]
+        scheduler.step()
+        scheduler.step()
+        (pack,) = scheduler._packs
+        assert {layer.mapped for layer in pack.state.layers.values()} == {mapped}
+        while scheduler.step():
+            pass
+        assert all(len(finished(each)) == 10 for each in jobs)
+
+
 def test_a_prompt_half_read_makes_room_for_an_answer_that_goes_on(model) -> None:
     """Each fits by itself; neither is given up."""
     room = Scheduler(model, Limits(budget=2**40)).room

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from beholder.parts.language.layer_states import SelfKeyValues, stacked
+from beholder.parts.language.layer_states import SelfKeyValues
 from beholder.parts.language.mapped import LEAST, mapped_zeros
 
 
@@ -25,6 +25,15 @@ def test_zeros_of_any_size_and_type(dtype: torch.dtype, count: int) -> None:
     assert given.shape == (count, 2) and given.dtype == dtype and not given.any()
     given[count // 2 :] = 1
     assert int(given.sum()) == 2 * (count - count // 2)
+
+
+def test_the_heap_does_where_no_mapping_is_to_be_had(monkeypatch) -> None:
+    def none_left(*_: int, **__: int) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("beholder.parts.language.mapped.mmap.mmap", none_left)
+    given = mapped_zeros(torch.ones(1), 3, LEAST)
+    assert given.shape == (3, LEAST) and not given.any()
 
 
 def test_other_devices_have_memory_of_their_own() -> None:
@@ -46,9 +55,10 @@ def test_memory_is_taken_where_it_is_written_and_given_back_when_it_is_freed() -
     assert freed - start < 2**11
 
 
+@pytest.mark.parametrize("mapped", [False, True])
 @pytest.mark.parametrize("tokens", [4, 3000])
-def test_keys_move_and_join_as_they_would_in_the_heap(tokens: int) -> None:
-    one, other = (SelfKeyValues(tokens) for _ in range(2))
+def test_keys_move_and_join_as_they_would_in_the_heap(tokens: int, mapped: bool) -> None:
+    one, other = (SelfKeyValues(tokens, mapped=mapped) for _ in range(2))
     keys, values = torch.randn(2, 2, 3, tokens, 16).unbind()
     one.append(keys, values, [0, 0])
     other.append(keys[:1] + 1, values[:1] + 1, [0])
@@ -62,11 +72,3 @@ def test_keys_move_and_join_as_they_would_in_the_heap(tokens: int) -> None:
     head = one.head(1, tokens, tokens + 2)
     assert head.keys is not None
     assert torch.equal(head.keys[0, :, :tokens], keys[1]) and not head.keys[0, :, tokens:].any()
-
-
-@pytest.mark.parametrize("width", [2, 40_000])
-def test_rows_of_unequal_width_are_filled(width: int) -> None:
-    joined = stacked(torch.ones(2, width), torch.ones(1, width + 3), fill=7)
-    assert joined.shape == (3, width + 3)
-    assert (joined[:2, width:] == 7).all() and (joined[:2, :width] == 1).all() and (joined[2] == 1).all()
-    assert not stacked(torch.ones(2, width), torch.ones(1, width + 3))[:2, width:].any()

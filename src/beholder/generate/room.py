@@ -47,6 +47,10 @@ class Room:
         """Of so many rows of so many tokens each."""
         return rows * (self.fixed + tokens * self.per_token)
 
+    def plenty(self, taken: int) -> bool:
+        """Whether so many bytes leave so much of the budget that speed goes first."""
+        return taken <= self.budget // 4
+
     def tidy(self, taken: int) -> None:
         """Once more than half of the budget is to be taken, what the allocator keeps of freed memory goes back."""
         if self._keeps and taken > self.budget // 2 and time.monotonic() - self._trimmed > PAUSE:

@@ -424,7 +424,7 @@ class Scheduler:
         if self.room is None:
             return steps.ROOM
         whole = self._promised() + self.room.bytes(job.tokens + steps.ROOM, len(job.rows))
-        return steps.ROOM if self.nbytes + whole <= self.room.budget // 4 else self.limits.spare
+        return steps.ROOM if self.room.plenty(self.nbytes + whole) else self.limits.spare
 
     def _promised(self, but: Sequence[Reading] = ()) -> int:
         """Bytes that prompts on their way will take beyond those that they have; `but` for some, which give theirs back."""
@@ -439,6 +439,9 @@ class Scheduler:
         """
         assert self.room is not None
         need += self._promised(but)
+        if not self.room.plenty(self.nbytes + need):
+            for pack in self._packs:
+                pack.state.save_memory()
         self.room.tidy(self.nbytes + need)
         if self.nbytes + need > self.room.budget:
             for pack in self._packs:

@@ -39,13 +39,15 @@ class LayerState(Protocol):
 @dataclass
 class SelfKeyValues:
     """Keys and values of self-attention, (B, H, S, K) each, preallocated at first use and grown by doubling, `GROWTH` tokens
-    at most. rooms: what they are the first rows of, where rows have joined.
+    at most. rooms: what they are the first rows of, where rows have joined. mapped: where they move next, memory is their own
+    (`mapped_zeros`).
     """
 
     capacity: int
     keys: Tensor | None = None
     values: Tensor | None = None
     rooms: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
+    mapped: bool = field(default=False, kw_only=True)
 
     def append(self, keys_BHTK: Tensor, values_BHTK: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Write T tokens after each row's length; gives all keys and values up to the longest row's end."""
@@ -84,9 +86,14 @@ class SelfKeyValues:
         """To rooms for `rows` rows of `capacity` tokens, like the given ones otherwise."""
         grown = []
         for like, old in ((keys_BHTK, self.keys), (values_BHTK, self.values)):
-            room = mapped_zeros(like, rows, like.shape[1], capacity, like.shape[3])
+            sizes = (rows, like.shape[1], capacity, like.shape[3])
+            room = mapped_zeros(like, *sizes) if self.mapped else like.new_empty(sizes)
+            count, length = (0, 0) if old is None else (len(old), old.shape[2])
             if old is not None:
-                room[: len(old), :, : old.shape[2]] = old
+                room[:count, :, :length] = old
+            if not self.mapped:
+                room[:count, :, length:] = 0
+                room[count:] = 0
             grown.append(room)
         keys, values = grown
         count = len(keys_BHTK) if self.keys is None else len(self.keys)
@@ -134,8 +141,10 @@ class SelfKeyValues:
         assert self.keys is not None and self.values is not None
         found = []
         for held in (self.keys, self.values):
-            room = mapped_zeros(held, 1, held.shape[1], max(length, capacity), held.shape[3])
+            room = held.new_empty(1, held.shape[1], max(length, capacity), held.shape[3])
             room[0, :, :length] = held[row, :, :length]
+            if capacity > length:
+                room[0, :, length:] = 0
             found.append(room)
         return SelfKeyValues(capacity, found[0], found[1])
 
@@ -230,9 +239,7 @@ def grown(capacity: int) -> int:
 def stacked(one: Tensor, other: Tensor, fill: float = 0) -> Tensor:
     """Rows of both, with `fill` where they are shorter than the longest, (B + C, ...)."""
     sizes = [max(pair) for pair in zip(one.shape[1:], other.shape[1:], strict=True)]
-    room = mapped_zeros(one, len(one) + len(other), *sizes)
-    if fill:
-        room.fill_(fill)
+    room = one.new_full((len(one) + len(other), *sizes), fill)
     for rows, given in ((slice(0, len(one)), one), (slice(len(one), None), other)):
         room[(rows, *(slice(0, size) for size in given.shape[1:]))] = given
     return room

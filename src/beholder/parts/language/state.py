@@ -259,6 +259,12 @@ class State:
             if isinstance(layer, SelfKeyValues):
                 layer.shrink(spare)
 
+    def save_memory(self) -> None:
+        """From now on give back at once what keys and values outgrow, at the price of new pages."""
+        for layer in self.layers.values():
+            if isinstance(layer, SelfKeyValues):
+                layer.mapped = True
+
     @property
     def cuttable(self) -> bool:
         """Whether `truncate` works."""
