@@ -14,6 +14,8 @@ from beholder.engine import Answer, Engine, EngineSettings
 from beholder.errors import BeholderError
 from beholder.generate.runtime import Runtime
 from beholder.generate.scheduler import Limits, Scheduler
+from beholder.pipeline import Pipeline
+from beholder.preparing import Prepared
 from beholder.prompts.messages import Picture, user
 from beholder.speed.graphs import FixedSteps
 from tests.test_pipeline import made
@@ -217,6 +219,30 @@ def test_pixels_that_wait_for_encoders_are_bounded_and_gone_once_seen(sees, monk
     monkeypatch.undo()
     wanted = [sees.chat(question(i, seed=i), max_tokens=3) for i in range(7)]
     assert [reply.ids for reply in replies] == [reply.ids for reply in wanted]
+
+
+def test_the_urgent_are_made_ready_first(sees, monkeypatch) -> None:
+    """Also where others wait for encoders."""
+    go, step, ready = threading.Event(), Scheduler.step, []
+    prepare = Pipeline.prepare
+
+    def noted(pipeline: Pipeline, conversations) -> Prepared:
+        ready.append(str(conversations[0][0].parts[-1]))
+        return prepare(pipeline, conversations)
+
+    monkeypatch.setattr(Scheduler, "step", lambda scheduler: go.wait(60) and step(scheduler))
+    monkeypatch.setattr(Pipeline, "prepare", noted)
+    with Engine(sees, EngineSettings(Limits(views=2), unseen_bytes=0, workers=1)) as engine:
+        asked = [engine.submit(question(0), max_tokens=3)]
+        while not engine.scheduler.unseen_bytes:
+            time.sleep(0.01)
+        asked += [engine.submit(question(i, seed=i), max_tokens=3, priority=i) for i in (1, 3, 2, 3)]
+        time.sleep(0.1)
+        assert len(ready) == 1
+        go.set()
+        replies = [answer.reply(60) for answer in asked]
+    assert [word for said in ready for word in "0123" if f"is {word}?" in said] == ["0", "3", "3", "2", "1"]
+    assert replies[1].timings.wait >= 0.1
 
 
 def test_who_waits_for_encoders_is_let_go_when_the_engine_closes(sees, monkeypatch) -> None:

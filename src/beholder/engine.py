@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -85,6 +86,7 @@ class Answer:
 
     def __init__(self, engine: Engine, sampling: Sampling, priority: int) -> None:
         self._engine, self.sampling, self.priority = engine, sampling, priority
+        self.came = time.perf_counter()
         self._changed = threading.Condition()  # at each piece
         self._ended = threading.Event()
         self._pieces: deque[Piece] = deque()
@@ -186,7 +188,11 @@ class Engine:
         self._closed = False
         self._preparing = self._ready = 0  # requests: that workers have yet to make ready; made ready so far
         self._held = 0  # workers that wait for encoders
-        self._open: dict[Answer, Future[None]] = {}
+        self._count = 0
+        self._asked: list[
+            tuple[int, int, Answer, Sequence[Message]]
+        ] = []  # a heap: the most urgent first, then the oldest
+        self._open: dict[Answer, None] = {}  # in the order they came
         self._thread = threading.Thread(target=self._run, name="beholder-engine", daemon=True)
         COLLECTOR.leave_out()
         self._thread.start()
@@ -209,10 +215,10 @@ class Engine:
                 raise BeholderError("the engine is closed; open another one")
             if len(self._open) >= self.settings.most:
                 raise BeholderError(f"{len(self._open)} requests wait already; try again later")
-            self._preparing += 1
-            work = self._workers.submit(self._prepare, answer, parsed)
-            self._open[answer] = work
-        work.add_done_callback(lambda done: self._prepared(answer, done))
+            self._preparing, self._count = self._preparing + 1, self._count + 1
+            heapq.heappush(self._asked, (-priority, self._count, answer, parsed))
+            self._open[answer] = None
+            self._workers.submit(self._prepare_next)
         return answer
 
     def answer(self, conversations: Sequence[Messages], **options: Any) -> list[Reply]:
@@ -224,10 +230,8 @@ class Engine:
         if job is not None:
             self.scheduler.cancel(job)
         with self._work:
-            waiting = self._open.pop(answer, None)
+            self._open.pop(answer, None)
             self._work.notify_all()
-        if waiting is not None and job is None:
-            waiting.cancel()
 
     def close(self) -> None:
         """Cancel what goes on and end the threads. Nothing happens the second time."""
@@ -259,42 +263,35 @@ class Engine:
             told["prefix_tokens_reused"] = scheduler.prefixes.reused
         return told
 
+    def _prepare_next(self) -> None:
+        """Make the most urgent request ready once few enough pixels wait for encoders. What goes wrong is its alone."""
+        with self._work:
+            self._held += 1
+            self._work.wait_for(
+                lambda: self._closed or self.scheduler.unseen_bytes <= self.settings.unseen_bytes
+            )
+            self._held -= 1
+            _, _, answer, messages = heapq.heappop(self._asked)
+        try:
+            if not (answer.done or self._closed):
+                self._prepare(answer, messages)
+        except BaseException as error:  # noqa: BLE001
+            answer.fail(error)
+            self.forget(answer, None)
+        finally:
+            with self._work:
+                self._preparing, self._ready = self._preparing - 1, self._ready + 1
+                self._work.notify_all()
+
     def _prepare(self, answer: Answer, messages: Sequence[Message]) -> None:
-        came = time.perf_counter()
-        self._wait_for_encoders(answer)
-        if answer.done:
-            return
         prepared = self.pipeline.prepare([messages])
         job = self.pipeline.job(prepared, answer.sampling, answer.priority)
-        waited = time.perf_counter() - came - prepared.seconds_plan - prepared.seconds_media
+        waited = time.perf_counter() - answer.came - prepared.seconds_plan - prepared.seconds_media
         for row in job.rows:
             row.spend(wait=max(waited, 0.0))
         answer.take(prepared, job)
         if not answer.done:
             self.scheduler.submit(job)
-        with self._work:
-            self._work.notify_all()
-
-    def _wait_for_encoders(self, answer: Answer) -> None:
-        """Until few enough pixels wait for them, whatever the number of requests."""
-        with self._work:
-            self._held += 1
-            self._work.wait_for(
-                lambda: (
-                    self._closed or answer.done or self.scheduler.unseen_bytes <= self.settings.unseen_bytes
-                )
-            )
-            self._held -= 1
-
-    def _prepared(self, answer: Answer, work: Future[None]) -> None:
-        """What went wrong while a request was made ready is this request's alone."""
-        with self._work:
-            self._preparing, self._ready = self._preparing - 1, self._ready + 1
-            self._work.notify_all()
-        error = None if work.cancelled() else work.exception()
-        if error is not None:
-            answer.fail(error)
-            self.forget(answer, None)
 
     def _run(self) -> None:
         try:
