@@ -255,3 +255,26 @@ def test_who_waits_for_encoders_is_let_go_when_the_engine_closes(sees, monkeypat
     for answer in asked:
         with pytest.raises(BeholderError, match="cancelled"):
             answer.reply(10)
+
+
+def test_who_waits_for_encoders_is_told_when_the_engine_breaks(sees, monkeypatch) -> None:
+    go = threading.Event()
+
+    def broken(_: Scheduler) -> bool:
+        go.wait(60)
+        raise KeyError("broken")
+
+    monkeypatch.setattr(Scheduler, "step", broken)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    engine = Engine(sees, EngineSettings(Limits(views=2), unseen_bytes=0, workers=1))
+    asked = [engine.submit(question(i, seed=i), max_tokens=3) for i in range(3)]
+    while not engine.scheduler.unseen_bytes:
+        time.sleep(0.01)
+    go.set()
+    for answer in asked:
+        with pytest.raises(BeholderError, match="stopped"):
+            answer.reply(10)
+    engine._workers.shutdown(wait=False)
+    for thread in engine._workers._threads:
+        thread.join(10)
+        assert not thread.is_alive()

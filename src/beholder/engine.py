@@ -300,6 +300,7 @@ class Engine:
         finally:
             with self._work:
                 wanted, self._closed, left = self._closed, True, list(self._open)
+                self._work.notify_all()
             for answer in left:
                 if wanted:
                     answer.cancel()
