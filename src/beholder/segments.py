@@ -104,12 +104,12 @@ class Meant(NamedTuple):
     boxes: tuple[Region, ...] = ()
 
 
-@torch.inference_mode()
 def looks_again(model: Model) -> bool:
     """Whether `meant_by` may need the pixels of a batch."""
     return any(isinstance(head, SPEAKING) for head in model.heads)
 
 
+@torch.inference_mode()
 def meant_by(model: Model, batch: Batch, row: int, ids: Sequence[int], tokenizer: Tokenizer) -> Meant:
     """What the answer's tokens `ids` to a row of the batch mean to the heads that read them."""
     heads = [
